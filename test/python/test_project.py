@@ -1,0 +1,30 @@
+"""What several files of the project state must be the same in all of them."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize(
+    ("file", "pattern"),
+    [
+        ("pyproject.toml", r'^version = "(.+)"$'),
+        ("erlang_side/erlang_python.app.src", r'\{vsn, "(.+)"\}'),
+    ],
+)
+def test_the_version_is_the_newest_of_the_changelog(file: str, pattern: str) -> None:
+    newest = re.search(r"^## \[(.+?)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    stated = re.search(pattern, (ROOT / file).read_text(), re.MULTILINE)
+    assert newest is not None
+    assert stated is not None
+    assert stated[1] == newest[1]
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    pages = [ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")]
+    for page in pages:
+        for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
+            assert (page.parent / link).exists(), f"{page.name} links to {link}"
