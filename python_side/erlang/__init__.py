@@ -1,0 +1,1 @@
+"""What Python code that runs for an Erlang node may use."""

@@ -1,0 +1,1 @@
+"""The port program: Python beside an Erlang node."""

@@ -1,0 +1,172 @@
+"""Values to bytes, by the fastest way that is right.
+
+    value -> conversions.plain -> erlpack        what erlpack writes exactly
+          \\-> etf_writer with conversions.convert    all the rest
+
+`plain` has looked at every part of what erlpack gets, see there. What erlpack then refuses (it
+raises) is written again, from the value itself, by the exact writer. Without erlpack everything
+goes that way.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Sequence
+from typing import Any, Final, TypeAlias
+
+from erlang.terms import Atom
+from erlang_port.conversions import AS_IS, NeedsExactError, convert, kinds_of, plain
+from erlang_port.etf_writer import VERSION, Writer
+from erlang_port.formats import encode_json, encode_msgpack
+
+try:
+    import erlpack as _erlpack
+    from erlpack._packer import EncodingError as _EncodingError
+except ImportError:
+    _erlpack = None
+    _EncodingError = NeedsExactError
+
+__all__ = ("Encoder", "encode_json", "encode_msgpack", "has_erlpack")
+
+Buffer: TypeAlias = "bytes | memoryview"
+
+NONE_ATOMS: Final = ("none", "nil", "undefined")
+
+_LARGE: Final = 4_096
+"""Bytes from which on a binary is handed on as it is. Larger: copies that could be saved. Smaller:
+more pieces, each of which costs more than the copy."""
+
+_VERSION: Final = bytes((VERSION,))
+_HEAD32 = struct.Struct(">BI")
+_FORMAT_LIMIT: Final = 1 << 32
+
+_TEXT: Final = frozenset((str, bytes, Atom))
+_RUN_SCALARS: Final = _TEXT | {int, bool, float, type(None)}
+_SCALAR_BYTES: Final = 16
+"""No number, boolean or None, and no header, takes more bytes in what erlpack writes."""
+
+# What erlpack raises for values of the right types that it cannot write; NotImplementedError only
+# when another thread has changed the value since it was looked at.
+_REFUSED: Final = (OverflowError, UnicodeError, NotImplementedError, _EncodingError)
+
+
+def has_erlpack() -> bool:
+    """Whether erlpack can be used: it is installed, and erlang.Atom is one of its atoms."""
+    return _erlpack is not None and issubclass(Atom, _erlpack.Atom)
+
+
+class Encoder:
+    """Encodes values; one for each thread, as erlpack's packer is neither re-entrant nor shared.
+
+    `none` is the atom that None becomes: "none", "nil" or "undefined". `fast` is whether to use
+    erlpack; by default, whenever it is there.
+    """
+
+    __slots__ = ("_none", "_pack", "_writer")
+
+    def __init__(self, none: str = "none", fast: bool | None = None) -> None:
+        if none not in NONE_ATOMS:
+            raise ValueError(f"none must be one of {', '.join(NONE_ATOMS)}, not {none!r}")
+        self._none = Atom(none)
+        self._writer = Writer(none, convert)
+        self._pack: Callable[[Any], bytes] | None = None
+        if has_erlpack() if fast is None else fast:
+            self._pack = _erlpack.ErlangTermEncoder().pack
+
+    def encode(self, value: Any) -> bytes:
+        """The complete term, version byte first.
+
+        Raises TypeError, ValueError or UnicodeEncodeError for what has no place in Erlang, and
+        what the value's own encoder raises.
+        """
+        if self._pack is not None:
+            try:
+                encoded = self._packed(plain(value, self._none))
+            except (NeedsExactError, OverflowError, RecursionError):
+                encoded = None
+            if encoded is not None:
+                return encoded
+        return b"".join([_VERSION, *self._writer.parts(value)])
+
+    def _packed(self, data: Any) -> bytes | None:
+        """What erlpack makes of a value that has been looked at, version byte first; or None."""
+        # A finalizer or a signal handler may come here while the packer is at work in this very
+        # thread; it then finds no packer and does without.
+        pack = self._pack
+        if pack is None:
+            return None
+        self._pack = None
+        try:
+            encoded = pack(data)
+        except _REFUSED:
+            return None
+        finally:
+            self._pack = pack
+        # erlpack writes the size of a binary past 4 GiB wrong.
+        return encoded if len(encoded) < _FORMAT_LIMIT else None
+
+    def parts(self, value: Any) -> list[Buffer]:
+        """Buffers whose concatenation is the term without version byte.
+
+        A large `bytes` is among them as it is, not copied. (A bytearray or memoryview is copied:
+        its owner may change it while the buffers wait to be written.)
+        """
+        kind = type(value)
+        if (kind is bytes or kind is str) and len(value) >= _LARGE:
+            return [*self._writer.parts(value)]
+        if kind is bytearray or kind is memoryview:
+            return [*self._writer.parts(value)]
+        return [memoryview(self.encode(value))[1:]]
+
+    def encode_run(
+        self, values: Sequence[Any], start: int, limit: int
+    ) -> tuple[bytes, int, Exception | None]:
+        """One list of values[start:start + count], as bytes without version byte.
+
+        Returns (bytes, count, error). Takes values until the bytes exceed `limit`, so they are
+        more than that by less than the last value. With an error, values[start + count] is the
+        value that cannot be encoded. The count is 0 only for no values or if the first one fails.
+        """
+        chunk = values if start == 0 and type(values) is list else list(values[start:])
+        if self._pack is not None:
+            encoded = self._encode_scalars(chunk, limit)
+            if encoded is not None:
+                return encoded, len(chunk), None
+        return self._encode_each(chunk, limit)
+
+    def _encode_scalars(self, chunk: list[Any], limit: int) -> bytes | None:
+        """The whole chunk, if it holds only scalars and is sure to keep to the limit, else None."""
+        kinds = kinds_of(chunk)
+        if not kinds or not kinds <= _RUN_SCALARS:
+            return None
+        room = limit - _SCALAR_BYTES * (len(chunk) + 1)
+        if room >= 0 and not kinds.isdisjoint(_TEXT):
+            # A character takes at most four bytes.
+            room -= 4 * sum(len(value) for value in chunk if type(value) in _TEXT)
+        if room < 0:
+            return None
+        encoded = self._packed(chunk if kinds <= AS_IS else plain(chunk, self._none))
+        return None if encoded is None else encoded[1:]
+
+    def _encode_each(self, chunk: list[Any], limit: int) -> tuple[bytes, int, Exception | None]:
+        """Value by value, so that the size is known after each, and which one fails."""
+        parts: list[Buffer] = [b""]
+        size = count = 0
+        error: Exception | None = None
+        for value in chunk:
+            try:
+                encoded = self.parts(value)
+            except Exception as raised:
+                # Whatever it is, it ends this value's stream, and only that.
+                error = raised
+                break
+            parts += encoded
+            size += sum(map(len, encoded))
+            count += 1
+            if size > limit:
+                break
+        if not count:
+            return b"j", 0, error
+        parts[0] = _HEAD32.pack(108, count)
+        parts.append(b"j")
+        return b"".join(parts), count, error
