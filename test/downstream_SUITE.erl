@@ -16,6 +16,7 @@
     server_of_a_git_dependency/1,
     common_test_of_the_application/1,
     release_moved_elsewhere/1,
+    mix_project/1,
     slower_is_said_once/1
 ]).
 
@@ -25,7 +26,7 @@ suite() ->
 
 -spec all() -> [atom() | {group, atom()}].
 all() ->
-    [shell_fed_from_a_pipe, {group, application}, slower_is_said_once].
+    [shell_fed_from_a_pipe, {group, application}, mix_project, slower_is_said_once].
 
 -spec groups() -> [{atom(), [atom()], [atom() | {group, atom()}]}].
 groups() ->
@@ -76,8 +77,9 @@ init_per_group(application, Config) ->
     sh("rebar3", ["new", "app", "name=guest"], Parent),
     Guest = filename:join(Parent, "guest"),
     sh("cp", ["-R", filename:join(?config(data_dir, Config), "guest"), Parent], Parent),
-    fill_in(Guest, "@URL@", "file://" ++ ?config(repository, Config)),
-    fill_in(Guest, "@INCLUDE_ERTS@", "false"),
+    Build = filename:join(Guest, "rebar.config"),
+    fill_in(Build, "@URL@", "file://" ++ ?config(repository, Config)),
+    fill_in(Build, "@INCLUDE_ERTS@", "false"),
     [{guest, Guest} | Config];
 init_per_group(with_erts, Config) ->
     [{include_erts, "true"} | Config];
@@ -91,8 +93,9 @@ end_per_group(_Group, _Config) ->
 %% Lines piped into `rebar3 shell' run as if they were typed.
 -spec shell_fed_from_a_pipe(ct_suite:ct_config()) -> ok.
 shell_fed_from_a_pipe(Config) ->
-    Input = filename:join(?config(data_dir, Config), "shell_input.erl"),
-    Options = (options(Config))#{cd => ?config(repository, Config), input => Input},
+    {ok, Input} = file:read_file(filename:join(?config(data_dir, Config), "shell_input.erl")),
+    %% rebar3 drops what it finds on its standard input before its shell is there.
+    Options = (options(Config))#{cd => ?config(repository, Config), type => {"1> ", Input}},
     {0, Output} = program:run("rebar3", ["shell"], Options),
     ct:log("~ts", [Output]),
     [
@@ -131,7 +134,7 @@ release_moved_elsewhere(Config) ->
     Built = filename:join(Private, "built"),
     Moved = filename:join(Private, "moved_" ++ IncludeErts),
     sh("cp", ["-R", Guest, Built], Private),
-    fill_in(Built, "{include_erts, false}", "{include_erts, " ++ IncludeErts ++ "}"),
+    fill_in(filename:join(Built, "rebar.config"), "{include_erts, false}", "{include_erts, " ++ IncludeErts ++ "}"),
     rebar3(["release"], [{guest, Built} | Config]),
     ok = file:rename(filename:join(Built, "_build/default/rel/guest"), Moved),
     sh("rm", ["-rf", Built], Private),
@@ -150,6 +153,27 @@ release_moved_elsewhere(Config) ->
         ?assertEqual(<<>>, Links)
     after
         ok = file:rename(Guest ++ "_hidden", Guest)
+    end.
+
+%% An Elixir project has it as a git dependency, and makes an Elixir stream of a Python one.
+-spec mix_project(ct_suite:ct_config()) -> ok | {skip, string()}.
+mix_project(Config) ->
+    case {os:find_executable("mix"), os:find_executable("rebar3")} of
+        {false, _} ->
+            {skip, "mix is not installed"};
+        {_, Rebar3} ->
+            Parent = ?config(priv_dir, Config),
+            sh("cp", ["-R", filename:join(?config(data_dir, Config), "mix_guest"), Parent], Parent),
+            Project = filename:join(Parent, "mix_guest"),
+            fill_in(filename:join(Project, "mix.exs"), "@URL@", "file://" ++ ?config(repository, Config)),
+            Numbers = "MixGuest.stream(:itertools, :count, [1]) |> Enum.take(3) |> IO.inspect()",
+            #{env := Env} = Options = options(Config),
+            InProject = Options#{cd => Project, env => [{"MIX_REBAR3", Rebar3} | Env]},
+            {0, Got} = program:run("mix", ["deps.get"], InProject),
+            {Status, Output} = program:run("mix", ["run", "-e", Numbers], InProject),
+            ct:log("~ts~n~ts", [Got, Output]),
+            ?assertEqual(0, Status),
+            ?assertMatch({match, _}, re:run(Output, "\\[1, 2, 3\\]"))
     end.
 
 %% Without erlpack and msgpack the node says so once, however many workers it has, and all works.
@@ -174,7 +198,7 @@ report() ->
 
 reported(Output) ->
     ct:log("~ts", [Output]),
-    {match, [Term]} = re:run(Output, "REPORT (.*)", [{capture, [1], list}]),
+    {match, [Term]} = re:run(Output, "^REPORT (.*)$", [multiline, {capture, [1], list}]),
     {ok, Tokens, _} = erl_scan:string(Term),
     {ok, Report} = erl_parse:parse_term(Tokens),
     Report.
@@ -200,7 +224,6 @@ sh(Program, Arguments, Dir) ->
     {Status, Output} = program:run(Program, Arguments, #{cd => Dir}),
     ?assertEqual({0, Program, Output}, {Status, Program, Output}).
 
-fill_in(Guest, Placeholder, Value) ->
-    Path = filename:join(Guest, "rebar.config"),
+fill_in(Path, Placeholder, Value) ->
     {ok, Text} = file:read_file(Path),
     ok = file:write_file(Path, string:replace(Text, Placeholder, Value, all)).

@@ -7,27 +7,47 @@
 -type options() :: #{
     cd => file:filename(),
     env => [{string(), string() | false}],
-    input => file:filename()
+    %% What to type once the program has printed something.
+    type => {AfterPrinted :: string(), iodata()}
 }.
 
 %% @doc Runs a program to its end and gives its exit status and what it printed, to
-%% standard error as well. `input' names a file for its standard input; without it there is none.
+%% standard error as well. Without `type' it has no standard input.
 -spec run(Program :: string(), Arguments :: [string()], options()) ->
     {Status :: non_neg_integer(), Output :: binary()}.
 run(Program, Arguments, Options) ->
-    Input = maps:get(input, Options, "/dev/null"),
+    Type = maps:get(type, Options, none),
+    Redirect =
+        case Type of
+            none -> "exec \"$@\" </dev/null";
+            _ -> "exec \"$@\""
+        end,
     Port = open_port({spawn_executable, "/bin/sh"}, [
-        {args, ["-c", "input=$1; shift; exec \"$@\" <\"$input\"", "sh", Input, Program | Arguments]},
+        {args, ["-c", Redirect, "sh", Program | Arguments]},
         {cd, maps:get(cd, Options, ".")},
         {env, maps:get(env, Options, [])},
         binary,
         exit_status,
         stderr_to_stdout
     ]),
-    collect(Port, []).
+    collect(Port, Type, <<>>).
 
-collect(Port, Output) ->
+collect(Port, Type, Output) ->
     receive
-        {Port, {data, Data}} -> collect(Port, [Output | Data]);
-        {Port, {exit_status, Status}} -> {Status, iolist_to_binary(Output)}
+        {Port, {data, Data}} ->
+            Printed = <<Output/binary, Data/binary>>,
+            collect(Port, typed(Port, Type, Printed), Printed);
+        {Port, {exit_status, Status}} ->
+            {Status, Output}
+    end.
+
+typed(_Port, none, _Printed) ->
+    none;
+typed(Port, {Awaited, Input} = Type, Printed) ->
+    case string:find(Printed, Awaited) of
+        nomatch ->
+            Type;
+        _ ->
+            true = port_command(Port, Input),
+            none
     end.
