@@ -184,6 +184,8 @@ class NeedsExactError(Exception):
 # but for None, floats that are not finite, and what it refuses with an error of its own: integers
 # past 64 bits, atoms outside Latin-1, nesting past 256.
 AS_IS: Final = frozenset((int, str, bytes, bool, Atom))
+_FLOATS: Final = frozenset((float,))
+_STR_KEYS: Final = frozenset((str,))
 _SCALAR: Final = AS_IS | {float, NoneType}
 
 _NAN, _INFINITY, _NEG_INFINITY = Atom("nan"), Atom("infinity"), Atom("neg_infinity")
@@ -250,34 +252,47 @@ def _plain_items(values: Any, none: Atom, depth: int) -> Any:
         raise NeedsExactError
     if kinds <= _SCALAR:
         if float in kinds:
-            return [v if type(v) in AS_IS else none if v is None else _finite(v) for v in values]
+            return _plain_floats(values, kinds, none)
         return [none if v is None else v for v in values]
     return [plain(v, none, depth + 1) for v in values]
+
+
+def _plain_floats(values: Any, kinds: set[type], none: Atom) -> Any:
+    """Scalars with floats among them."""
+    if kinds == _FLOATS:
+        # The sum of a list with a NaN or an infinity is one of them. (That of finite floats may be
+        # infinite; they then go the longer way for nothing.)
+        total = sum(values)
+        if total - total == 0.0:
+            return values
+    return [v if type(v) in AS_IS else none if v is None else _finite(v) for v in values]
 
 
 def _plain_dict(value: dict[Any, Any], none: Atom, depth: int) -> dict[Any, Any]:
     if depth >= _PLAIN_DEPTH:
         raise NeedsExactError
     key_kinds = set(map(type, value))
-    if not key_kinds <= AS_IS or not safe_keys(key_kinds):
-        value = _plain_keys(value, key_kinds)
-    kinds = set(map(type, value.values()))
-    if kinds <= AS_IS:
+    if key_kinds != _STR_KEYS and not _plain_keys(value, key_kinds):
+        raise NeedsExactError
+    if set(map(type, value.values())) <= AS_IS:
         return value
-    if kinds <= _SCALAR:
-        if float in kinds:
-            return {
-                k: v if type(v) in AS_IS else none if v is None else _finite(v)
-                for k, v in value.items()
-            }
-        return {k: none if v is None else v for k, v in value.items()}
-    return {k: v if type(v) in AS_IS else plain(v, none, depth + 1) for k, v in value.items()}
+    # Most entries stay as they are, so a copy with some replaced is made faster than a new dict.
+    copy = value.copy()
+    for key, entry in copy.items():
+        kind = type(entry)
+        if kind in AS_IS:
+            continue
+        if entry is None:
+            copy[key] = none
+        elif kind is not float:
+            copy[key] = plain(entry, none, depth + 1)
+        elif entry - entry != 0.0:
+            copy[key] = _finite(entry)
+    return copy
 
 
-def _plain_keys(value: dict[Any, Any], kinds: set[type]) -> dict[Any, Any]:
-    """The same dict if its keys, more than plain scalars, are all right; else NeedsExactError."""
-    if kinds == {tuple} and safe_keys(set(map(type, chain.from_iterable(value)))):
-        inner = set(map(type, chain.from_iterable(value)))
-        if inner <= AS_IS:
-            return value
-    raise NeedsExactError
+def _plain_keys(value: dict[Any, Any], kinds: set[type]) -> bool:
+    """Whether erlpack writes the keys right as they are, and no two as the same term."""
+    if kinds == {tuple}:
+        kinds = set(map(type, chain.from_iterable(value)))
+    return kinds <= AS_IS and safe_keys(kinds)

@@ -46,17 +46,25 @@ each time."""
 
 _U16 = struct.Struct(">H")
 _U32 = struct.Struct(">I")
+_U32_AT = _U32.unpack_from
 _F64 = struct.Struct(">d")
 _INTEGER = struct.Struct(">i")
-_INTEGER_RUN = struct.Struct(">xi")
-_FLOAT_RUN = struct.Struct(">xd")
 _OLD_FLOAT = re.compile(rb" *[+-]?\d+\.\d+(?:[eE][+-]?\d+)?\0*")
 # The beginning of {bytes, B} and {msgpack, B}, after the tuple's header: an atom in any of its four
 # encodings, and the tag of a binary.
 _WRAPPED = re.compile(rb"(?:[sw]\x05|[dv]\x00\x05)(bytes)m|(?:[sw]\x07|[dv]\x00\x07)(msgpack)m")
 
 _TUPLE, _LIST, _MAP, _ROOT = range(4)
+# What is open while its elements are read: elements so far, number to wait for, kind, frozen.
+_Frame: TypeAlias = tuple[list[Any], int, int, bool]
+
 _SHORT_RUN: Final = 8
+"""Elements up to which a run is not looked for. Larger: short lists of integers are read one by
+one. Smaller: looking costs more than it saves."""
+
+_SHORT_TEXT: Final = 4_096
+"""Bytes up to which a binary is copied before it is decoded. Larger: copies that could be saved.
+Smaller: a view is made, which costs more than the copy."""
 
 
 class DecodeError(ValueError):
@@ -130,7 +138,7 @@ def _top(data: Buffer, pos: int, text: bool) -> tuple[Any, int]:
 def _compressed(data: Buffer, pos: int, text: bool) -> tuple[Any, int]:
     """A term after tag 80: U32 uncompressed size, zlib data."""
     try:
-        size = _U32.unpack_from(data, pos + 1)[0]
+        size = _U32_AT(data, pos + 1)[0]
         inflater = zlib.decompressobj()
         inner = inflater.decompress(memoryview(data)[pos + 5 :], size + 1)
     except (struct.error, zlib.error) as error:
@@ -156,13 +164,22 @@ def _read(
     maps are frozen. `keyed` is the second try at a term in which keys collide. `depth` containers
     are open already.
     """
-    stack: list[tuple[list[Any], int, int, bool]] = []
+    stack: list[_Frame] = []
     items: list[Any] = []
     need, kind = 1, _ROOT
+    size = len(data)
+    quick = text and type(data) is bytes
     try:
         while True:
             tag = data[pos]
-            if tag == 97:
+            if tag == 109 and quick and (length := _U32_AT(data, pos + 1)[0]) <= _SHORT_TEXT:
+                start = pos + 5
+                end = start + length
+                if end > size:
+                    raise DecodeError("truncated", pos)
+                items.append(data[start:end].decode())  # type: ignore[union-attr]
+                pos = end
+            elif tag == 97:
                 if need - len(items) > _SHORT_RUN and data[pos + 2] == 97:
                     pos = _small_integers(data, pos, need - len(items), items)
                 else:
@@ -176,7 +193,7 @@ def _read(
                     items.append(value)
             else:
                 inside = frozen or (kind == _MAP and not len(items) & 1)
-                value, pos, count, opens = _open(data, pos, text, inside)
+                value, pos, count, opens = _open(data, pos, inside)
                 if count:
                     if opens == _LIST == kind and len(items) == need - 1:
                         need += count - 1
@@ -203,35 +220,32 @@ def _read(
         raise DecodeError(str(error), pos) from None
 
 
-def _open(data: Buffer, pos: int, text: bool, frozen: bool) -> tuple[Any, int, int, int]:
+def _open(data: Buffer, pos: int, frozen: bool) -> tuple[Any, int, int, int]:
     """What the header at `pos` begins: (value, offset after it, elements, kind).
 
-    With no elements the value is complete, else it is None and the elements follow.
+    With no elements the value is complete, else they follow and it means nothing.
     """
     tag = data[pos]
     if tag == 104:
         count, start, kind = data[pos + 1], pos + 2, _TUPLE
-        if count == 2:
-            wrapped = _WRAPPED.match(data, start)
-            if wrapped is not None:
-                value, end = _unwrap(data, wrapped)
-                return value, end, 0, _TUPLE
+        if count == 2 and (wrapped := _WRAPPED.match(data, start)) is not None:
+            value, end = _unwrap(data, wrapped)
+            return value, end, 0, _TUPLE
     elif tag == 106:
         return FrozenList() if frozen else [], pos + 1, 0, _LIST
     elif tag == 107:
-        start = pos + 3
-        end = start + _U16.unpack_from(data, pos + 1)[0]
+        end = pos + 3 + _U16.unpack_from(data, pos + 1)[0]
         if end > len(data):
             raise DecodeError("truncated", pos)
-        return (FrozenList if frozen else list)(data[start:end]), end, 0, _LIST
+        return (FrozenList if frozen else list)(data[pos + 3 : end]), end, 0, _LIST
     elif tag == 108:
-        count, start, kind = _U32.unpack_from(data, pos + 1)[0] + 1, pos + 5, _LIST
+        count, start, kind = _U32_AT(data, pos + 1)[0] + 1, pos + 5, _LIST
     elif tag == 116:
-        count, start, kind = _U32.unpack_from(data, pos + 1)[0] * 2, pos + 5, _MAP
+        count, start, kind = _U32_AT(data, pos + 1)[0] * 2, pos + 5, _MAP
         if not count:
             return FrozenDict() if frozen else {}, start, 0, _MAP
     elif tag == 105:
-        count, start, kind = _U32.unpack_from(data, pos + 1)[0], pos + 5, _TUPLE
+        count, start, kind = _U32_AT(data, pos + 1)[0], pos + 5, _TUPLE
     elif tag == 121:
         raise DecodeError("a term in the node's local format (tag 121)", pos)
     else:
@@ -308,7 +322,7 @@ def _keyed_map(
 def _unwrap(data: Buffer, mark: re.Match[bytes]) -> tuple[Any, int]:
     """The value of {bytes, B} or {msgpack, B}; the length of B is where `mark` ends."""
     start = mark.end() + 4
-    end = start + _U32.unpack_from(data, mark.end())[0]
+    end = start + _U32_AT(data, mark.end())[0]
     if end > len(data):
         raise DecodeError("truncated", mark.end() - 1)
     payload = data[start:end]
@@ -328,9 +342,7 @@ def _unwrap(data: Buffer, mark: re.Match[bytes]) -> tuple[Any, int]:
         raise DecodeError(f"{{msgpack, B}} cannot be unpacked ({reason})", mark.start()) from None
 
 
-def _not_utf8(
-    error: UnicodeDecodeError, pos: int, frames: list[tuple[list[Any], int, int, bool]]
-) -> UnicodeDecodeError:
+def _not_utf8(error: UnicodeDecodeError, pos: int, frames: list[_Frame]) -> UnicodeDecodeError:
     """The same error, with where the binary sits and the ways out."""
     path = ""
     for items, _need, kind, _frozen in frames:
@@ -375,21 +387,34 @@ def _small_integers(data: Buffer, pos: int, left: int, items: list[Any]) -> int:
 
 
 def _integers(data: Buffer, pos: int, left: int, items: list[Any]) -> int:
-    end = pos + 5 * _run_length(data, pos, left, 5)
-    if end > len(data):
-        raise DecodeError("truncated", pos)
-    items.extend(chain.from_iterable(_INTEGER_RUN.iter_unpack(data[pos:end])))
-    return end
+    return _unpack_run(data, pos, _run_length(data, pos, left, 5), items, "xi", 5)
 
 
 def _floats(data: Buffer, pos: int, left: int, items: list[Any]) -> int:
-    end = pos + 9 * _run_length(data, pos, left, 9)
+    before = len(items)
+    end = _unpack_run(data, pos, _run_length(data, pos, left, 9), items, "xd", 9)
+    for at, value in enumerate(items[before:]):
+        if value - value != 0.0:
+            raise DecodeError("a float that is not finite", pos + 9 * at)
+    return end
+
+
+_BLOCK: Final = 256
+
+
+def _unpack_run(
+    data: Buffer, pos: int, length: int, items: list[Any], layout: str, size: int
+) -> int:
+    """Appends `length` elements of `layout`; blocks of them make fewer tuples than single ones."""
+    end = pos + length * size
     if end > len(data):
         raise DecodeError("truncated", pos)
-    values = list(chain.from_iterable(_FLOAT_RUN.iter_unpack(data[pos:end])))
-    if any(value - value != 0.0 for value in values):
-        raise DecodeError("a float that is not finite", pos)
-    items.extend(values)
+    blocks = length // _BLOCK
+    middle = pos + blocks * _BLOCK * size
+    if blocks:
+        block = struct.Struct(">" + layout * _BLOCK)
+        items.extend(chain.from_iterable(block.iter_unpack(data[pos:middle])))
+    items.extend(struct.unpack_from(">" + layout * (length - blocks * _BLOCK), data, middle))
     return end
 
 
@@ -404,12 +429,12 @@ _RUNS: Final[dict[int, Callable[[Buffer, int, int, list[Any]], int]]] = {
 
 def _binary(data: Buffer, pos: int, text: bool) -> tuple[str | bytes, int]:
     start = pos + 5
-    end = start + _U32.unpack_from(data, pos + 1)[0]
+    end = start + _U32_AT(data, pos + 1)[0]
     if end > len(data):
         raise DecodeError("truncated", pos)
     if not text:
         return bytes(data[start:end]), end
-    if end - start > 4096:
+    if end - start > _SHORT_TEXT:
         # A slice of bytes is a copy, one of a view is not.
         return str(memoryview(data)[start:end], "utf-8"), end
     return str(data[start:end], "utf-8"), end
@@ -447,7 +472,7 @@ def _small_big(data: Buffer, pos: int, text: bool) -> tuple[int, int]:
 
 
 def _large_big(data: Buffer, pos: int, text: bool) -> tuple[int, int]:
-    return _big(data, pos, pos + 6, _U32.unpack_from(data, pos + 1)[0])
+    return _big(data, pos, pos + 6, _U32_AT(data, pos + 1)[0])
 
 
 def _big(data: Buffer, pos: int, start: int, size: int) -> tuple[int, int]:
@@ -500,7 +525,7 @@ def _atom(data: Buffer, pos: int, start: int, end: int) -> Any:
 
 def _bits(data: Buffer, pos: int, text: bool) -> tuple[Bitstring, int]:
     """BIT_BINARY_EXT: U32 bytes, U8 bits used of the last one (1 to 7), data."""
-    size, used = _U32.unpack_from(data, pos + 1)[0], data[pos + 5]
+    size, used = _U32_AT(data, pos + 1)[0], data[pos + 5]
     end = pos + 6 + size
     if end > len(data):
         raise DecodeError("truncated", pos)
@@ -546,7 +571,7 @@ def _reference(creation: int) -> Scalar:
 
 def _local_fun(data: Buffer, pos: int, text: bool) -> tuple[Any, int]:
     """NEW_FUN_EXT: U32 size of all but the tag, then what only the node understands."""
-    end = pos + 1 + _U32.unpack_from(data, pos + 1)[0]
+    end = pos + 1 + _U32_AT(data, pos + 1)[0]
     if end > len(data):
         raise DecodeError("truncated", pos)
     try:
