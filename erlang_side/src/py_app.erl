@@ -1,0 +1,41 @@
+%% @doc The application: the supervisors, then the pools of its configuration.
+-module(py_app).
+-behaviour(application).
+
+-export([start/2, stop/1]).
+
+%% @doc Starts the pools that the environment's `pools' names, or one, `default'.
+%% A pool that cannot start fails the application, with a reason that says what
+%% to do.
+-spec start(application:start_type(), term()) -> {ok, pid()} | {error, term()}.
+start(_Type, _Args) ->
+    Pools = application:get_env(erlang_python, pools, #{default => #{}}),
+    {ok, Sup} = py_sup:start_link(),
+    start_pools(maps:to_list(Pools), Sup).
+
+start_pools([], Sup) ->
+    {ok, Sup};
+start_pools([{Name, Opts} | Rest], Sup) ->
+    try py_pool_sup:start_pool(Name, Opts) of
+        {ok, _Pid} ->
+            start_pools(Rest, Sup);
+        {error, Reason} ->
+            give_up(Sup),
+            {error, {pool, Name, Reason, py_error:format_error(Reason)}}
+    catch
+        error:{badopt, Option} ->
+            give_up(Sup),
+            {error, {pool, Name, {badopt, Option}}}
+    end.
+
+give_up(Sup) ->
+    unlink(Sup),
+    Monitor = monitor(process, Sup),
+    exit(Sup, shutdown),
+    receive
+        {'DOWN', Monitor, process, Sup, _} -> ok
+    end.
+
+-spec stop(term()) -> ok.
+stop(_State) ->
+    ok.

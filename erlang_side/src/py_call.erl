@@ -1,0 +1,82 @@
+%% @doc Calls: a request and its reply, from the process that makes them. The
+%% reply comes to an alias that ends with the wait, so one that is late reaches
+%% nobody.
+-module(py_call).
+
+-include("py_worker.hrl").
+
+-export([code/1, function/5, expression/3, run/3, exec/4, stats/2]).
+-export_type([target/0]).
+
+-opaque target() :: py_frame:target().
+
+%% @doc What to run: `Module:Function' with its arguments.
+-spec function(py_options:name(), py_options:name(), [term()], map(), map()) -> target().
+function(M, F, Args, Kwargs, Opts) when is_list(Args), is_map(Kwargs) ->
+    Names = {py_options:name(M), py_options:name(F)},
+    py_frame:target(function, Opts, Names, Args, Kwargs);
+function(_M, _F, Args, Kwargs, _Opts) when is_map(Kwargs) ->
+    error({badopt, {args, Args}});
+function(_M, _F, _Args, Kwargs, _Opts) ->
+    error({badopt, {kwargs, Kwargs}}).
+
+%% @doc What to evaluate, with local variables by name.
+-spec expression(unicode:chardata(), map(), map()) -> target().
+expression(Code, Locals, Opts) when is_map(Locals) ->
+    py_frame:target(expression, Opts, {code(Code), <<>>}, [], names(Locals));
+expression(_Code, Locals, _Opts) ->
+    error({badopt, {locals, Locals}}).
+
+names(Locals) ->
+    maps:fold(fun(Name, Value, Acc) -> Acc#{py_options:name(Name) => Value} end, #{}, Locals).
+
+%% @doc Code as UTF-8.
+-spec code(unicode:chardata()) -> binary().
+code(Code) ->
+    try unicode:characters_to_binary(Code) of
+        Binary when is_binary(Binary) -> Binary;
+        _ -> error({badopt, {code, Code}})
+    catch
+        error:badarg -> error({badopt, {code, Code}})
+    end.
+
+%% @doc Makes a call and waits for its result.
+-spec run(#worker{}, target(), timeout()) -> {ok, term()} | {error, py_error:reason()}.
+run(Worker, Target, Timeout) ->
+    request(Worker, fun(Address) -> py_frame:call(Address, Target) end, Timeout).
+
+%% @doc Runs code in `__main__' of one worker.
+-spec exec(#worker{}, binary(), py_options:flags(), timeout()) -> ok | {error, py_error:reason()}.
+exec(Worker, Code, Flags, Timeout) ->
+    case request(Worker, fun(Address) -> py_frame:exec(Address, Flags, Code) end, Timeout) of
+        {ok, _} -> ok;
+        Error -> Error
+    end.
+
+%% @doc Counters of the Python side.
+-spec stats(#worker{}, timeout()) -> {ok, map()} | {error, py_error:reason()}.
+stats(Worker, Timeout) ->
+    request(Worker, fun py_frame:stats/1, Timeout).
+
+%% The reference is made here, before the receive, so that a caller with a long
+%% mailbox does not search it (Efficiency Guide, "Receiving messages").
+request(Worker = #worker{pid = Pid, load = Load}, Frame, Timeout) ->
+    Ref = erlang:monitor(process, Pid, [{alias, reply_demonitor}]),
+    Address = py_frame:address(Ref),
+    atomics:add(Load, ?LOAD_REQUESTS, 1),
+    _ = py_worker:write(Worker, Frame(Address)),
+    receive
+        {Ref, Payload} ->
+            binary_to_term(Payload);
+        {'DOWN', Ref, process, _, Reason} ->
+            {error, py_error:worker_exit(Reason)}
+    after Timeout ->
+        erlang:demonitor(Ref, [flush]),
+        receive
+            {Ref, Payload} -> binary_to_term(Payload)
+        after 0 ->
+            py_worker:watch(Worker, Ref),
+            _ = py_worker:write(Worker, py_frame:cancel(Address)),
+            {error, timeout}
+        end
+    end.

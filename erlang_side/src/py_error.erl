@@ -1,0 +1,72 @@
+%% @doc The reasons that this library gives, in one place.
+-module(py_error).
+
+-export([format_error/1, worker_exit/1]).
+-export_type([reason/0, status/0]).
+
+-type status() :: non_neg_integer() | {signal, pos_integer()} | term().
+%% An exit code, or the signal that ended the Python process. Another term
+%% where the worker ended for a reason of the node's own, such as `stopped'.
+
+-type reason() ::
+    {Class :: atom() | binary(), Message :: binary()}
+    | {Class :: atom() | binary(), Message :: binary(), Traceback :: binary()}
+    | cancelled
+    | timeout
+    | overloaded
+    | not_allowed
+    | {worker_exit, status()}
+    | {no_pool, term()}
+    | {nodedown, node()}
+    | {python_not_found, string()}
+    | {cannot_start, binary()}
+    | {start_timeout, timeout()}.
+
+%% @doc The reason that callers and owners get when a worker process ended with
+%% `Reason'.
+-spec worker_exit(term()) -> {worker_exit, status()}.
+worker_exit({shutdown, {worker_exit, Status}}) -> {worker_exit, Status};
+worker_exit({shutdown, Reason}) -> {worker_exit, Reason};
+worker_exit(shutdown) -> {worker_exit, stopped};
+worker_exit(normal) -> {worker_exit, stopped};
+worker_exit(Reason) -> {worker_exit, Reason}.
+
+%% @doc A sentence for people.
+-spec format_error(reason() | term()) -> string().
+format_error(cancelled) ->
+    "the stream was cancelled";
+format_error(timeout) ->
+    "nothing came within the time that was allowed";
+format_error(overloaded) ->
+    "the worker runs as many streams as the pool option max_streams allows";
+format_error(not_allowed) ->
+    "the pool option allow does not name this";
+format_error({worker_exit, {signal, Signal}}) ->
+    text("the Python process was ended by signal ~p", [Signal]);
+format_error({worker_exit, Code}) when is_integer(Code) ->
+    text("the Python process exited with code ~p", [Code]);
+format_error({worker_exit, Why}) ->
+    text("the worker ended: ~tp", [Why]);
+format_error({no_pool, Name}) ->
+    text("there is no pool named ~tp; start it with py:start_pool/2", [Name]);
+format_error({nodedown, Node}) ->
+    text("the node ~ts is not connected", [Node]);
+format_error({python_not_found, Name}) ->
+    text(
+        "no Python interpreter ~ts was found; install CPython 3.10 or newer, or name one "
+        "by the pool option python or venv, the application's python, or ERLANG_PYTHON",
+        [Name]
+    );
+format_error({cannot_start, Why}) ->
+    text("the Python program cannot start: ~ts", [Why]);
+format_error({start_timeout, Ms}) ->
+    text("the Python program was not ready after ~p ms", [Ms]);
+format_error({Class, Message}) when is_binary(Message) ->
+    text("~ts: ~ts", [Class, Message]);
+format_error({Class, Message, Traceback}) when is_binary(Message), is_binary(Traceback) ->
+    text("~ts: ~ts~n~ts", [Class, Message, Traceback]);
+format_error(Reason) ->
+    text("~tp", [Reason]).
+
+text(Format, Args) ->
+    lists:flatten(io_lib:format(Format, Args)).

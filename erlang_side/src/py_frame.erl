@@ -1,0 +1,182 @@
+%% @doc The frames between the node and a worker, as written down in
+%% docs/protocol.md. Pure functions: nothing here sends or receives.
+%%
+%% A frame is `<<Kind, Size, Address:Size/binary, Payload/binary>>', behind
+%% the four bytes of length that `{packet, 4}' adds. The address is an
+%% External Term Format pid or reference that Python hands back unread, so
+%% the worker process needs no table to know whom an answer is for.
+-module(py_frame).
+
+-export([
+    address/1,
+    call/2,
+    cancel/1,
+    credit/4,
+    exec/3,
+    parse/1,
+    ping/0,
+    reply/2,
+    settings/1,
+    stats/1,
+    stream/4,
+    target/5,
+    level/1
+]).
+-export_type([address/0, frame/0, target/0]).
+
+-type address() :: <<_:8, _:_*8>>.
+%% A length byte and the External Term Format of a pid or a reference.
+-type target() :: iodata().
+%% What Python is to run, with its arguments.
+-type frame() ::
+    {ready | event | last | reply | send | request | output | log | failed, term(), binary()}
+    | pong.
+
+%% From Erlang to Python.
+-define(SETTINGS, 1).
+-define(STREAM, 2).
+-define(CALL, 3).
+-define(EXEC, 4).
+-define(CANCEL, 5).
+-define(CREDIT, 6).
+-define(ANSWER, 7).
+-define(PING, 8).
+-define(LEVEL, 9).
+-define(STATS, 10).
+%% From Python to Erlang.
+-define(READY, 65).
+-define(EVENT, 66).
+-define(LAST, 67).
+-define(REPLY, 68).
+-define(SEND, 69).
+-define(REQUEST, 70).
+-define(OUTPUT, 71).
+-define(LOG, 72).
+-define(PONG, 73).
+-define(FAILED, 74).
+
+%% Numbers that stand for "no limit" in 64 bits, signed.
+-define(UNLIMITED, -1).
+
+%% @doc The address that makes answers come to a process or to an alias.
+-spec address(pid() | reference()) -> address().
+address(PidOrAlias) ->
+    <<131, Ext/binary>> = term_to_binary(PidOrAlias),
+    <<(byte_size(Ext) + 1), 131, Ext/binary>>.
+
+%% @doc The first frame that a worker gets.
+-spec settings(#{atom() => term()}) -> iodata().
+settings(Settings) ->
+    [<<?SETTINGS, 0>>, term_to_binary(Settings)].
+
+%% @doc What to run: a function with its arguments, or an expression with its
+%% local variables (as `Kwargs').
+-spec target(function | expression, py_options:flags(), {binary(), binary()}, term(), map()) ->
+    target().
+target(Kind, Flags, {A, B}, Args, Kwargs) ->
+    [
+        <<(target_kind(Kind)), (flags(Flags)), (byte_size(A)):32, (byte_size(B)):32, A/binary,
+            B/binary>>,
+        term_to_iovec(Args)
+        | term_to_iovec(Kwargs)
+    ].
+
+target_kind(function) -> 0;
+target_kind(expression) -> 1.
+
+flags(#{binaries := Binaries, traceback := Traceback}) ->
+    flag(Binaries =:= bytes, 1) bor flag(Traceback, 2).
+
+flag(true, Bit) -> Bit;
+flag(false, _Bit) -> 0.
+
+%% @doc Starts a stream. `Opts' are checked options with every default filled in.
+-spec stream(address(), reference(), map(), target()) -> iodata().
+stream(Address, Ref, Opts, Target) ->
+    #{window := Window, window_bytes := Bytes, format := Format} = Opts,
+    Prefix = prefix(Ref),
+    [
+        <<?STREAM, Address/binary, Window:64, Bytes:64, (number(batch, Opts)):64,
+            (number(take, Opts)):64, (number(demand, Opts)):64, (format(Format)),
+            (byte_size(Prefix)), Prefix/binary>>
+        | Target
+    ].
+
+%% Python puts this before every event, so that a frame's payload is the very
+%% message that the owner gets.
+prefix(Ref) ->
+    <<131, Ext/binary>> = term_to_binary(Ref),
+    <<131, $h, 3, $w, 9, "py_stream", Ext/binary>>.
+
+number(Key, Opts) ->
+    maps:get(Key, Opts, ?UNLIMITED).
+
+format(term) -> 0;
+format(msgpack) -> 1;
+format(json) -> 2.
+
+%% @doc Runs a target and sends its result to `Address'.
+-spec call(address(), target()) -> iodata().
+call(Address, Target) ->
+    [<<?CALL, Address/binary>> | Target].
+
+%% @doc Runs code in `__main__'.
+-spec exec(address(), py_options:flags(), binary()) -> iodata().
+exec(Address, Flags, Code) ->
+    [<<?EXEC, Address/binary, (flags(Flags))>>, Code].
+
+%% @doc Ends the stream or call that was started with `Address'.
+-spec cancel(address()) -> iodata().
+cancel(Address) ->
+    <<?CANCEL, Address/binary>>.
+
+%% @doc Says how much of a stream has been taken so far, values and bytes, and
+%% how many values may be yielded in all. Totals, so that a repeated or late
+%% frame does no harm.
+-spec credit(address(), non_neg_integer(), non_neg_integer(), integer()) -> iodata().
+credit(Address, Values, Bytes, Demand) ->
+    <<?CREDIT, Address/binary, Values:64, Bytes:64, Demand:64>>.
+
+%% @doc Answers a request that Python code made with `erlang.call'.
+-spec reply(binary(), iodata()) -> iodata().
+reply(Id, Payload) ->
+    [<<?ANSWER, (byte_size(Id)), Id/binary>> | Payload].
+
+%% @doc Asks for a sign of life.
+-spec ping() -> iodata().
+ping() ->
+    <<?PING, 0>>.
+
+%% @doc Sets the level below which Python's log records are not sent.
+-spec level(non_neg_integer()) -> iodata().
+level(Level) ->
+    <<?LEVEL, 0, Level>>.
+
+%% @doc Asks for counters of the Python side, sent to `Address' as a reply.
+-spec stats(address()) -> iodata().
+stats(Address) ->
+    <<?STATS, Address/binary>>.
+
+%% @doc Takes a frame from Python apart. Throws nothing: what makes no sense is
+%% `error', and the worker that sent it is replaced.
+-spec parse(binary()) -> frame() | error.
+parse(<<?EVENT, N, Address:N/binary, Payload/binary>>) -> routed(event, Address, Payload);
+parse(<<?LAST, N, Address:N/binary, Payload/binary>>) -> routed(last, Address, Payload);
+parse(<<?REPLY, N, Address:N/binary, Payload/binary>>) -> routed(reply, Address, Payload);
+parse(<<?SEND, N, Name:N/binary, Payload/binary>>) -> {send, Name, Payload};
+parse(<<?REQUEST, N, Id:N/binary, Payload/binary>>) -> {request, Id, Payload};
+parse(<<?OUTPUT, 0, Payload/binary>>) -> {output, none, Payload};
+parse(<<?LOG, 0, Payload/binary>>) -> {log, none, Payload};
+parse(<<?PONG, 0>>) -> pong;
+parse(<<?READY, 0, Payload/binary>>) -> {ready, none, Payload};
+parse(<<?FAILED, 0, Payload/binary>>) -> {failed, none, Payload};
+parse(_) -> error.
+
+routed(Kind, Address, Payload) ->
+    try binary_to_term(Address, [safe]) of
+        To when is_pid(To), Kind =/= reply -> {Kind, To, Payload};
+        To when is_reference(To), Kind =:= reply -> {Kind, To, Payload};
+        _ -> error
+    catch
+        error:badarg -> error
+    end.

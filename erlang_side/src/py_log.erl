@@ -1,0 +1,46 @@
+%% @doc What this library logs by itself, under the domain `[erlang_python]'.
+-module(py_log).
+
+-include("py_worker.hrl").
+-include_lib("kernel/include/logger.hrl").
+
+-export([ready/2, replay_failed/2]).
+
+%% @doc A worker is ready. Says once in a node's life that terms are written
+%% slowly, where they are.
+-spec ready(term(), map()) -> ok.
+ready(Pool, Info) ->
+    ?LOG_DEBUG(#{text => "a Python worker is ready", pool => Pool, python => Info}, #{domain => ?DOMAIN}),
+    case Info of
+        #{writer := python} -> once(writer, Pool);
+        #{} -> ok
+    end.
+
+once(Key, Pool) ->
+    case persistent_term:get({?MODULE, Key}, false) of
+        true ->
+            ok;
+        false ->
+            persistent_term:put({?MODULE, Key}, true),
+            ?LOG_NOTICE(
+                #{
+                    text =>
+                        "the Python package erlpack is not installed: everything works, slower; "
+                        "pip install erlpack in the environment that the pool runs in",
+                    pool => Pool
+                },
+                #{domain => ?DOMAIN}
+            )
+    end.
+
+%% @doc Code that the other workers ran failed in one that was restarted.
+-spec replay_failed(term(), term()) -> ok.
+replay_failed(Pool, Reason) ->
+    ?LOG_ERROR(
+        #{
+            text => "code of py:exec failed in a restarted worker",
+            pool => Pool,
+            reason => py_error:format_error(Reason)
+        },
+        #{domain => ?DOMAIN}
+    ).

@@ -1,0 +1,231 @@
+%% @doc Every option, its check and its default. An option that is not known,
+%% or a value out of range, raises `error({badopt, {Key, Value}})'.
+-module(py_options).
+
+-export([call/2, exec/2, name/1, pool/1, stream/2]).
+-export_type([call_options/0, flags/0, pool_options/0, stream_options/0]).
+
+-type name() :: atom() | binary() | string().
+-type flags() :: #{binaries := str | bytes, traceback := boolean(), _ => _}.
+-type stream_options() :: #{
+    %% Who gets the events; may be on another node. Default: the caller.
+    owner => pid(),
+    %% Keyword arguments. Default: none.
+    kwargs => map(),
+    %% The pool, or the pid of a worker of one's own. Default: `default'.
+    pool => atom() | pid(),
+    %% Values that may be yielded and not yet taken. Default: 1024.
+    window => pos_integer(),
+    %% The same in encoded bytes. Default: 4 MiB.
+    window_bytes => pos_integer(),
+    %% Pull mode: so many values may come. Default: not set.
+    demand => non_neg_integer(),
+    %% Events of up to so many values each. Default: not set.
+    batch => pos_integer(),
+    %% End after so many values. Default: not set.
+    take => pos_integer(),
+    %% How each value is encoded. Default: `term'.
+    format => term | msgpack | json,
+    %% Longest wait for the next event, in milliseconds. Default: `infinity'.
+    timeout => timeout(),
+    %% What binaries in the arguments become. Default: `str'.
+    binaries => str | bytes,
+    %% Whether errors carry a traceback. Default: `false'.
+    traceback => boolean()
+}.
+-type call_options() :: #{
+    kwargs => map(),
+    pool => atom() | pid(),
+    %% Default: 30,000 ms.
+    timeout => timeout(),
+    binaries => str | bytes,
+    traceback => boolean(),
+    %% `exec' only: whether a restarted worker runs the code again. Default: `true'.
+    replay => boolean()
+}.
+-type pool_options() :: #{
+    workers => pos_integer(),
+    python => string() | binary(),
+    venv => string() | binary(),
+    requirements => [string() | binary()],
+    python_path => [string() | binary()],
+    env => [{string() | binary(), string() | binary() | false}],
+    cd => string() | binary(),
+    preload => [name()],
+    max_streams => pos_integer(),
+    max_threads => pos_integer(),
+    memory_limit => pos_integer() | infinity,
+    none => none | nil | undefined,
+    binaries => str | bytes,
+    traceback => boolean(),
+    window => pos_integer(),
+    window_bytes => pos_integer(),
+    allow => all | [atom() | {atom(), atom()}],
+    interrupt_after => timeout(),
+    kill_after => timeout(),
+    start_timeout => timeout()
+}.
+
+-define(IS_MS(V), (V =:= infinity orelse (is_integer(V) andalso V >= 0))).
+-define(IS_POS(V), (is_integer(V) andalso V > 0 andalso V < 16#8000000000000000)).
+-define(IS_TEXT(V), (is_list(V) orelse is_binary(V))).
+
+%% @doc Checks the options of a stream and fills in the defaults, the pool's first.
+-spec stream(map(), map()) -> map().
+stream(Opts, PoolDefaults) ->
+    checked(fun stream_option/2, Opts),
+    maps:merge(maps:merge(stream_defaults(), PoolDefaults), Opts).
+
+stream_defaults() ->
+    #{
+        window => 1024,
+        window_bytes => 4 * 1024 * 1024,
+        format => term,
+        timeout => infinity,
+        binaries => str,
+        traceback => false,
+        kwargs => #{}
+    }.
+
+stream_option(owner, V) -> is_pid(V);
+stream_option(demand, V) -> V =:= 0 orelse ?IS_POS(V);
+stream_option(batch, V) -> ?IS_POS(V);
+stream_option(take, V) -> ?IS_POS(V);
+stream_option(format, V) -> lists:member(V, [term, msgpack, json]);
+stream_option(window, V) -> ?IS_POS(V);
+stream_option(window_bytes, V) -> ?IS_POS(V);
+stream_option(Key, V) -> common_option(Key, V).
+
+%% @doc The same for a call, an evaluation or an execution.
+-spec call(map(), map()) -> map().
+call(Opts, PoolDefaults) ->
+    checked(fun call_option/2, Opts),
+    maps:merge(maps:merge(call_defaults(), maps:with([binaries, traceback], PoolDefaults)), Opts).
+
+call_defaults() ->
+    #{
+        timeout => 30000,
+        binaries => str,
+        traceback => false,
+        kwargs => #{}
+    }.
+
+call_option(Key, V) -> common_option(Key, V).
+
+%% @doc The same for code that every worker of a pool runs.
+-spec exec(map(), map()) -> map().
+exec(Opts, PoolDefaults) ->
+    checked(fun exec_option/2, Opts),
+    maps:merge(call(#{}, PoolDefaults), maps:merge(#{replay => true}, Opts)).
+
+exec_option(replay, V) -> is_boolean(V);
+exec_option(Key, V) -> common_option(Key, V).
+
+common_option(kwargs, V) -> is_map(V);
+common_option(pool, V) -> is_atom(V) orelse is_pid(V);
+common_option(timeout, V) -> ?IS_MS(V);
+common_option(binaries, V) -> V =:= str orelse V =:= bytes;
+common_option(traceback, V) -> is_boolean(V);
+common_option(_, _) -> false.
+
+%% @doc The same for a pool.
+-spec pool(map()) -> map().
+pool(Opts) ->
+    checked(fun pool_option/2, Opts),
+    maps:merge(pool_defaults(), Opts).
+
+pool_defaults() ->
+    #{
+        workers => erlang:system_info(schedulers_online),
+        requirements => [],
+        python_path => [],
+        env => [],
+        preload => [],
+        max_streams => 10000,
+        max_threads => 1024,
+        memory_limit => infinity,
+        none => none,
+        allow => all,
+        interrupt_after => 1000,
+        kill_after => infinity,
+        start_timeout => 30000
+    }.
+
+pool_option(workers, V) -> ?IS_POS(V);
+pool_option(python, V) -> ?IS_TEXT(V);
+pool_option(venv, V) -> ?IS_TEXT(V);
+pool_option(requirements, V) -> texts(V);
+pool_option(python_path, V) -> texts(V);
+pool_option(env, V) -> is_list(V) andalso lists:all(fun variable/1, V);
+pool_option(cd, V) -> ?IS_TEXT(V);
+pool_option(preload, V) -> is_list(V) andalso lists:all(fun is_text_or_atom/1, V);
+pool_option(max_streams, V) -> ?IS_POS(V);
+pool_option(max_threads, V) -> ?IS_POS(V);
+pool_option(memory_limit, V) -> V =:= infinity orelse ?IS_POS(V);
+pool_option(none, V) -> lists:member(V, [none, nil, undefined]);
+pool_option(binaries, V) -> V =:= str orelse V =:= bytes;
+pool_option(traceback, V) -> is_boolean(V);
+pool_option(window, V) -> ?IS_POS(V);
+pool_option(window_bytes, V) -> ?IS_POS(V);
+pool_option(allow, V) -> V =:= all orelse (is_list(V) andalso lists:all(fun allowed/1, V));
+pool_option(interrupt_after, V) -> ?IS_MS(V);
+pool_option(kill_after, V) -> ?IS_MS(V);
+pool_option(start_timeout, V) -> ?IS_MS(V);
+pool_option(_, _) -> false.
+
+texts(V) -> is_list(V) andalso lists:all(fun(T) -> ?IS_TEXT(T) end, V).
+is_text_or_atom(V) -> ?IS_TEXT(V) orelse is_atom(V).
+
+variable({Name, false}) -> ?IS_TEXT(Name);
+variable({Name, Value}) -> ?IS_TEXT(Name) andalso ?IS_TEXT(Value);
+variable(_) -> false.
+
+allowed({Module, Function}) -> is_text_or_atom(Module) andalso is_text_or_atom(Function);
+allowed(Module) -> is_text_or_atom(Module).
+
+checked(Check, Opts) when is_map(Opts) ->
+    maps:foreach(
+        fun(Key, Value) ->
+            Check(Key, Value) orelse error({badopt, {Key, Value}})
+        end,
+        Opts
+    );
+checked(_Check, Opts) ->
+    error({badopt, {options, Opts}}).
+
+%% @doc A module's or a function's name as UTF-8. Dots may join identifiers, as
+%% in `Class.method'; anything else raises
+%% `error({invalid_python_identifier, Name})'.
+-spec name(name()) -> binary().
+name(Name) when is_atom(Name) ->
+    identifier(atom_to_binary(Name), Name);
+name(Name) when is_binary(Name) ->
+    identifier(Name, Name);
+name(Name) when is_list(Name) ->
+    try unicode:characters_to_binary(Name) of
+        Binary when is_binary(Binary) -> identifier(Binary, Name);
+        _ -> error({invalid_python_identifier, Name})
+    catch
+        error:badarg -> error({invalid_python_identifier, Name})
+    end;
+name(Name) ->
+    error({invalid_python_identifier, Name}).
+
+identifier(Binary, Name) ->
+    first(Binary, Name),
+    Binary.
+
+-define(IS_START(C),
+    ((C >= $a andalso C =< $z) orelse (C >= $A andalso C =< $Z) orelse C =:= $_ orelse C >= 128)
+).
+
+%% Letters outside ASCII are let through as far as they are UTF-8: Python
+%% itself decides what is an identifier there, and an unknown name is an
+%% AttributeError.
+first(<<C/utf8, Rest/binary>>, Name) when ?IS_START(C) -> rest(Rest, Name);
+first(_, Name) -> error({invalid_python_identifier, Name}).
+
+rest(<<>>, _Name) -> ok;
+rest(<<$., Rest/binary>>, Name) -> first(Rest, Name);
+rest(<<C/utf8, Rest/binary>>, Name) when ?IS_START(C); C >= $0, C =< $9 -> rest(Rest, Name);
+rest(_, Name) -> error({invalid_python_identifier, Name}).

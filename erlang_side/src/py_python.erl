@@ -1,0 +1,63 @@
+%% @doc Which interpreter a pool runs, and the command that starts it.
+-module(py_python).
+
+-export([command/1]).
+
+%% The shell moves the protocol to descriptors 3 and 4 before Python starts, so
+%% that what a site hook prints at start-up cannot touch it. It replaces itself
+%% by Python, so the port's process is Python.
+-define(LAUNCH, "exec \"$@\" 3<&0 4>&1 0</dev/null 1>&2").
+
+%% @doc The program, its arguments and the options for `open_port/2'; `PoolOpts'
+%% are checked pool options.
+-spec command(py_options:pool_options()) ->
+    {ok, {file:filename(), [term()]}} | {error, py_error:reason()}.
+command(PoolOpts) ->
+    Name = interpreter(PoolOpts),
+    case os:find_executable(Name) of
+        false ->
+            {error, {python_not_found, Name}};
+        Python ->
+            Args = ["-c", ?LAUNCH, "sh", Python, "-m", "erlang_port", "3", "4"],
+            {ok, {"/bin/sh", [{args, Args}, {env, env(PoolOpts)} | directory(PoolOpts)]}}
+    end.
+
+interpreter(#{venv := Venv}) -> filename:join([text(Venv), "bin", "python"]);
+interpreter(#{python := Python}) -> text(Python);
+interpreter(_) -> application_python(application:get_env(erlang_python, python)).
+
+application_python({ok, Python}) -> text(Python);
+application_python(undefined) -> os:getenv("ERLANG_PYTHON", "python3").
+
+env(PoolOpts = #{env := Env}) ->
+    Own = [{text(Name), value(Value)} || {Name, Value} <- Env],
+    virtual_env(PoolOpts) ++ lists:keystore("PYTHONPATH", 1, Own, python_path(PoolOpts, Own)).
+
+%% The port program first, then the pool's own directories, then what the
+%% environment had.
+python_path(#{python_path := Path}, Own) ->
+    Dirs = [python_side() | [filename:absname(text(Dir)) || Dir <- Path]],
+    Inherited = proplists:get_value("PYTHONPATH", Own, os:getenv("PYTHONPATH")),
+    Rest = [Inherited || Inherited =/= false, Inherited =/= ""],
+    {"PYTHONPATH", lists:append(lists:join(":", Dirs ++ Rest))}.
+
+python_side() ->
+    case code:priv_dir(erlang_python) of
+        {error, bad_name} ->
+            Ebin = filename:dirname(code:which(?MODULE)),
+            filename:join(filename:dirname(Ebin), "priv");
+        Dir ->
+            filename:absname(Dir)
+    end.
+
+virtual_env(#{venv := Venv}) -> [{"VIRTUAL_ENV", filename:absname(text(Venv))}];
+virtual_env(_) -> [].
+
+directory(#{cd := Dir}) -> [{cd, text(Dir)}];
+directory(_) -> [].
+
+value(false) -> false;
+value(Value) -> text(Value).
+
+text(Text) when is_binary(Text) -> unicode:characters_to_list(Text);
+text(Text) when is_list(Text) -> Text.

@@ -1,0 +1,319 @@
+%% @doc A stream: one process between a worker and an owner. It decodes what the
+%% worker hands on, delivers it, keeps the window, and watches the owner, the
+%% worker and the clock. It ends with the stream.
+%%
+%% The table py_streams maps the stream's reference to its process, for whoever
+%% wants to cancel it or to ask for more.
+-module(py_stream).
+
+-include("py_worker.hrl").
+
+-export([start/4, collect/4, cancel/1, cancel_flush/1, demand/2, tables/0]).
+
+-define(TABLE, py_streams).
+
+%% An owner that is slow to take its mail is looked at again after so long. At
+%% first without a pause, because a timer is never shorter than a millisecond
+%% and an owner at full speed empties a window in a fraction of that; the
+%% number of such looks bounds what an owner that sleeps costs at once.
+-define(SPINS, 100).
+%% Then with pauses that double up to this. A larger number lets an owner that
+%% wakes up wait for longer once it has emptied its window; a smaller one costs
+%% more looks at owners that sleep.
+-define(LONGEST_PAUSE_MS, 10).
+%% One more longest pause for every so many streams on the node, so that ten
+%% thousand stalled ones cost no more than a hundred.
+-define(STREAMS_PER_PAUSE, 100).
+
+-record(stream, {
+    ref :: reference(),
+    owner :: pid(),
+    %% Where values go: to the owner one by one or as batches, or into a list
+    %% that the caller gets when all are there.
+    sink :: each | batches | {collect, Alias :: reference(), Runs :: [[term()]]},
+    worker :: #worker{},
+    owner_monitor :: reference(),
+    worker_monitor :: reference(),
+    timeout :: timeout(),
+    deadline = infinity :: infinity | integer(),
+    window :: py_window:window(),
+    mailbox :: py_mailbox:mailbox(),
+    %% How often the owner was looked at in vain since it last took something.
+    looks = 0 :: non_neg_integer()
+}).
+
+%% @doc Makes the table; its owner outlives every stream.
+-spec tables() -> ok.
+tables() ->
+    ?TABLE = ets:new(?TABLE, [named_table, public, {write_concurrency, true}]),
+    ok.
+
+%% @doc Starts a stream on a worker. `Opts' are checked options.
+-spec start(#worker{}, py_call:target(), reference(), map()) -> ok.
+start(Worker, Target, Ref, Opts = #{owner := Owner}) ->
+    Sink =
+        case Opts of
+            #{batch := _} -> batches;
+            #{} -> each
+        end,
+    start(Worker, Target, Ref, Owner, Sink, Opts).
+
+%% @doc Runs a stream and returns all that it yields. The caller's mailbox is
+%% as it was, whatever happens.
+-spec collect(#worker{}, py_call:target(), reference(), map()) ->
+    {ok, [term()]} | {error, py_error:reason()}.
+collect(Worker, Target, Ref, Opts) ->
+    Alias = erlang:alias([reply]),
+    Pid = start(Worker, Target, Ref, self(), {collect, Alias, []}, Opts),
+    Monitor = erlang:monitor(process, Pid),
+    receive
+        {Alias, Result} ->
+            erlang:demonitor(Monitor, [flush]),
+            Result;
+        {'DOWN', Monitor, process, Pid, Reason} ->
+            erlang:unalias(Alias),
+            receive
+                {Alias, Result} -> Result
+            after 0 -> {error, py_error:worker_exit(Reason)}
+            end
+    end.
+
+%% The process waits for `begin', so that it cannot end before its reference is
+%% in the table; the caller then writes the request, which keeps the arguments
+%% out of a second process.
+start(Worker, Target, Ref, Owner, Sink, Opts) ->
+    Caller = self(),
+    Pid = spawn(fun() -> init(Caller, Worker, Ref, Owner, Sink, Opts) end),
+    ets:insert(?TABLE, {Ref, Pid}),
+    Pid ! {'begin', Ref},
+    Address = py_frame:address(Pid),
+    _ = py_worker:write(Worker, py_frame:stream(Address, Ref, Opts, Target)),
+    Pid.
+
+%% @doc Ends a stream: its owner gets `{error, cancelled}' unless it has had its
+%% terminal event. A reference that is not a running stream's does no harm.
+-spec cancel(reference()) -> ok.
+cancel(Ref) ->
+    _ = whereis_do(Ref, fun(Pid) -> Pid ! {py_cancel, Ref} end),
+    ok.
+
+%% @doc The same, and returns when the stream's process has sent its last event.
+-spec cancel_flush(reference()) -> ok.
+cancel_flush(Ref) ->
+    _ = whereis_do(Ref, fun(Pid) ->
+        Monitor = erlang:monitor(process, Pid),
+        Pid ! {py_cancel, Ref},
+        receive
+            {'DOWN', Monitor, process, Pid, _} -> ok
+        end
+    end),
+    ok.
+
+%% @doc Lets `N' more values through.
+-spec demand(reference(), pos_integer()) -> ok.
+demand(Ref, N) ->
+    _ = whereis_do(Ref, fun(Pid) -> Pid ! {py_demand, Ref, N} end),
+    ok.
+
+whereis_do(Ref, Fun) ->
+    try ets:lookup(?TABLE, Ref) of
+        [{Ref, Pid}] -> Fun(Pid);
+        [] -> ok
+    catch
+        %% The application does not run, so nor does any stream.
+        error:badarg -> ok
+    end.
+
+%%% The process.
+
+init(Caller, Worker, Ref, Owner, Sink, Opts) ->
+    OwnerMonitor = erlang:monitor(process, Owner),
+    WorkerMonitor = erlang:monitor(process, Worker#worker.pid),
+    CallerMonitor = erlang:monitor(process, Caller),
+    receive
+        {'begin', Ref} -> ok;
+        {'DOWN', CallerMonitor, process, _, _} -> finish(Ref)
+    end,
+    erlang:demonitor(CallerMonitor, [flush]),
+    #{window := Size, window_bytes := Bytes, timeout := Timeout} = Opts,
+    S = #stream{
+        ref = Ref,
+        owner = Owner,
+        sink = Sink,
+        worker = Worker,
+        owner_monitor = OwnerMonitor,
+        worker_monitor = WorkerMonitor,
+        timeout = Timeout,
+        window = py_window:new(Size, Bytes, maps:get(demand, Opts, -1)),
+        mailbox = py_mailbox:new(Owner, Ref)
+    },
+    loop(awaited(S)).
+
+loop(S = #stream{ref = Ref, owner_monitor = OwnerMonitor, worker_monitor = WorkerMonitor}) ->
+    receive
+        {py_event, Payload} ->
+            loop(look(event(Payload, S)));
+        {py_last, Payload} ->
+            {py_stream, Ref, Event} = decode(Payload, S),
+            terminal(Event, S);
+        {py_cancel, Ref} ->
+            stop(cancelled, S);
+        {py_demand, Ref, N} ->
+            loop(credit(S#stream{window = py_window:demand(N, S#stream.window)}));
+        {'DOWN', WorkerMonitor, process, _, Reason} ->
+            terminal({error, py_error:worker_exit(Reason)}, S);
+        {'DOWN', OwnerMonitor, process, _, _} ->
+            abandon(S),
+            finish(Ref);
+        Other ->
+            loop(mail(Other, S))
+    after pause(S) ->
+        late(S)
+    end.
+
+%%% Events.
+
+event(Payload, S = #stream{ref = Ref, owner = Owner, sink = Sink, window = Window}) ->
+    {Values, Messages, NewSink} =
+        case {decode(Payload, S), Sink} of
+            {{py_stream, Ref, {batch, Run}}, each} ->
+                N = send_each(Run, Ref, Owner, 0),
+                {N, N, Sink};
+            {Message = {py_stream, Ref, {data, _}}, each} ->
+                Owner ! Message,
+                {1, 1, Sink};
+            {Message = {py_stream, Ref, {batch, Run}}, batches} ->
+                Owner ! Message,
+                {length(Run), 1, Sink};
+            {{py_stream, Ref, {data, Value}}, batches} ->
+                Owner ! {py_stream, Ref, {batch, [Value]}},
+                {1, 1, Sink};
+            {{py_stream, Ref, {batch, Run}}, {collect, Alias, Runs}} ->
+                {length(Run), 1, {collect, Alias, [Run | Runs]}};
+            {{py_stream, Ref, {data, Value}}, {collect, Alias, Runs}} ->
+                {1, 1, {collect, Alias, [[Value] | Runs]}}
+        end,
+    NewWindow = py_window:received(Values, byte_size(Payload), Messages, Window),
+    awaited(S#stream{sink = NewSink, window = NewWindow, looks = 0}).
+
+send_each([Value | Rest], Ref, Owner, N) ->
+    Owner ! {py_stream, Ref, {data, Value}},
+    send_each(Rest, Ref, Owner, N + 1);
+send_each([], _Ref, _Owner, N) ->
+    N.
+
+%% A frame that cannot be decoded, or is not this stream's, is the worker's
+%% fault: it is replaced, and the stream ends with it.
+decode(Payload, #stream{ref = Ref, worker = Worker} = S) ->
+    try binary_to_term(Payload) of
+        Message = {py_stream, Ref, _} -> Message;
+        _ -> nonsense(Worker, S)
+    catch
+        error:badarg -> nonsense(Worker, S)
+    end.
+
+-spec nonsense(#worker{}, #stream{}) -> no_return().
+nonsense(#worker{pid = Pid}, S) ->
+    py_worker:replace(Pid, bad_frame),
+    terminal({error, {worker_exit, bad_frame}}, S).
+
+%%% The end.
+
+-spec terminal(done | {error, term()}, #stream{}) -> no_return().
+terminal(Event, S = #stream{ref = Ref}) ->
+    deliver_end(Event, S),
+    finish(Ref).
+
+%% The owner has its answer before Python is told.
+-spec stop(cancelled | timeout, #stream{}) -> no_return().
+stop(Reason, S = #stream{ref = Ref}) ->
+    deliver_end({error, Reason}, S),
+    abandon(S),
+    finish(Ref).
+
+deliver_end(done, #stream{sink = {collect, Alias, Runs}}) ->
+    Alias ! {Alias, {ok, lists:append(lists:reverse(Runs))}};
+deliver_end(Error, #stream{sink = {collect, Alias, _}}) ->
+    Alias ! {Alias, Error};
+deliver_end(Event, #stream{ref = Ref, owner = Owner}) ->
+    Owner ! {py_stream, Ref, Event}.
+
+abandon(#stream{worker = Worker}) ->
+    py_worker:watch(Worker, self()),
+    py_worker:write(Worker, py_frame:cancel(py_frame:address(self()))).
+
+-spec finish(reference()) -> no_return().
+finish(Ref) ->
+    ets:delete(?TABLE, Ref),
+    exit(normal).
+
+%%% The window.
+
+%% Looks at the owner where Python has used half of its window, and tells
+%% Python what was taken where that is worth a frame.
+look(S = #stream{window = Window}) ->
+    case py_window:hungry(Window) of
+        true -> grant(observe(S));
+        false -> S
+    end.
+
+%% What was collected was taken.
+observe(S = #stream{sink = {collect, _, _}, window = Window}) ->
+    S#stream{window = py_window:observed(0, Window)};
+observe(S = #stream{window = Window, mailbox = Mailbox, looks = Looks}) ->
+    {Length, NewMailbox} = py_mailbox:look(Mailbox, Looks, py_window:out(Window)),
+    S#stream{window = py_window:observed(Length, Window), mailbox = NewMailbox}.
+
+%% An answer to a question that was put to another node.
+mail(Message, S = #stream{mailbox = Mailbox, window = Window}) ->
+    case py_mailbox:answer(Message, Mailbox) of
+        {Length, NewMailbox} ->
+            grant(S#stream{window = py_window:observed(Length, Window), mailbox = NewMailbox});
+        unrelated ->
+            S
+    end.
+
+grant(S = #stream{window = Window}) ->
+    case py_window:grant(Window) of
+        {true, NewWindow} -> credit(S#stream{window = NewWindow, looks = 0});
+        {false, _} -> S
+    end.
+
+credit(S = #stream{worker = Worker, window = Window}) ->
+    {Values, Bytes, Demand} = py_window:credit(Window),
+    _ = py_worker:write(Worker, py_frame:credit(py_frame:address(self()), Values, Bytes, Demand)),
+    awaited(S).
+
+%%% The clock.
+
+%% From now on the next event is waited for.
+awaited(S = #stream{timeout = infinity}) -> S;
+awaited(S = #stream{timeout = Timeout}) -> S#stream{deadline = now_ms() + Timeout}.
+
+pause(S = #stream{window = Window, deadline = Deadline}) ->
+    Look =
+        case py_window:starved(Window) andalso py_window:out(Window) > 0 of
+            true -> pause_ms(S#stream.looks);
+            false -> infinity
+        end,
+    case Deadline =/= infinity andalso py_window:waiting(Window) of
+        true -> min(Look, max(0, Deadline - now_ms()));
+        false -> Look
+    end.
+
+pause_ms(Looks) when Looks < ?SPINS -> 0;
+pause_ms(Looks) ->
+    Longest = ?LONGEST_PAUSE_MS * (1 + ets:info(?TABLE, size) div ?STREAMS_PER_PAUSE),
+    min(Longest, 1 bsl min(Looks - ?SPINS, 20)).
+
+late(S = #stream{deadline = Deadline, window = Window, looks = Looks}) ->
+    case Deadline =/= infinity andalso py_window:waiting(Window) andalso now_ms() >= Deadline of
+        true ->
+            stop(timeout, S);
+        false ->
+            Looks < ?SPINS andalso erlang:yield(),
+            loop(look(S#stream{looks = Looks + 1}))
+    end.
+
+now_ms() ->
+    erlang:monotonic_time(millisecond).

@@ -1,0 +1,17 @@
+%% @doc The top supervisor. It owns the tables, so that they outlive the servers
+%% that use them.
+-module(py_sup).
+-behaviour(supervisor).
+
+-export([start_link/0, init/1]).
+
+-spec start_link() -> supervisor:startlink_ret().
+start_link() ->
+    supervisor:start_link({local, ?MODULE}, ?MODULE, []).
+
+-spec init([]) -> {ok, {supervisor:sup_flags(), [supervisor:child_spec()]}}.
+init([]) ->
+    ok = py_stream:tables(),
+    ok = py_pool:tables(),
+    Pools = #{id => py_pool_sup, start => {py_pool_sup, start_link, []}, type => supervisor},
+    {ok, {#{strategy => one_for_one, intensity => 10, period => 10}, [Pools]}}.

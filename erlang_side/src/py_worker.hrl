@@ -1,0 +1,16 @@
+%% What a request needs to know of the worker that it goes to. Rows of the
+%% table py_pools hold a tuple of these.
+-record(worker, {
+    pid :: pid(),
+    port :: port(),
+    %% Two counters: requests in flight (streams and calls), and streams.
+    %% Whoever sends a request adds; the worker subtracts when Python says
+    %% that the request has ended, so an abandoned request still counts.
+    load :: atomics:atomics_ref(),
+    max_streams :: pos_integer(),
+    kill_after :: timeout()
+}).
+
+-define(LOAD_REQUESTS, 1).
+-define(LOAD_STREAMS, 2).
+-define(DOMAIN, [erlang_python]).
