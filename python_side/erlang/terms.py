@@ -399,11 +399,12 @@ class ImproperList(_Frozen):
 
 
 class MapKey(_Frozen):
-    """A map key that Python holds equal to another key of the same map, such as 1.0 beside 1.
+    """A map key that Python would hold equal to another key of the same map, as 1.0 is to 1.
 
-    Two terms that differ in Erlang may be equal in Python: ``1`` and ``1.0`` and ``true``, ``a``
-    and ``<<"a">>``, ``none`` and ``nil``. Where one map has both, the later one arrives wrapped, so
-    that no entry is lost. It equals only the key of the same bytes and goes back unchanged.
+    Terms that differ in Erlang may be equal in Python: ``1``, ``1.0`` and ``true``, ``a`` and
+    ``<<"a">>``, ``none`` and ``nil``. Where a map has several of them as keys, all of those arrive
+    wrapped, so that no entry is lost. A wrapped key goes back unchanged; it equals only one of the
+    same bytes. `value` is what it would have been alone.
     """
 
     __slots__ = ("raw", "value")

@@ -92,7 +92,7 @@ RULES: Final[tuple[Rule, ...]] = (
         _is_a(tuple),
         lambda v: tuple(tuple.__iter__(v)),
     ),
-    Rule("subclass of `dict`", "map", _is_a(dict), dict.copy),
+    Rule("subclass of `dict`", "map", _is_a(dict), lambda v: dict(dict.items(v))),
     Rule(
         "dataclass instance",
         "map, field names are binaries",

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 import struct
 import zlib
+from collections import Counter
 from collections.abc import Callable
 from itertools import chain
 from typing import Any, Final, TypeAlias
@@ -301,22 +302,24 @@ def _keyed_map(
 ) -> tuple[dict[Any, Any], int]:
     """The map of `count` keys and values that begin at `pos`, and the offset after it.
 
-    Reads it key by key, so that the bytes of each are at hand: a key that is equal to an earlier
-    one becomes a MapKey.
+    Reads it key by key, so that the bytes of each are at hand: all keys that are equal to another
+    become MapKeys, whichever comes first, since the order of a large map is anything.
     """
-    value: dict[Any, Any] = {}
+    entries: list[tuple[Any, bytes, Any]] = []
     for _ in range(count // 2):
         start = pos
         key, pos = _read(data, pos, text, keyed=True, frozen=True, depth=depth)
-        try:
-            if key in value:
-                key = MapKey(bytes(data[start:pos]), key)
-                if key in value:
-                    raise DecodeError("a map has the same key twice", start)
-        except TypeError as error:
-            raise DecodeError(f"a map key cannot be hashed ({error})", start) from None
-        value[key], pos = _read(data, pos, text, keyed=True, frozen=frozen, depth=depth)
-    return FrozenDict(value) if frozen else value, pos
+        raw = bytes(data[start:pos])
+        entry, pos = _read(data, pos, text, keyed=True, frozen=frozen, depth=depth)
+        entries.append((key, raw, entry))
+    try:
+        times = Counter([key for key, _, _ in entries])
+        value = {key if times[key] == 1 else MapKey(raw, key): entry for key, raw, entry in entries}
+        if len(value) != len(entries):
+            raise DecodeError("a map has the same key twice before", pos)
+        return FrozenDict(value) if frozen else value, pos
+    except TypeError as error:
+        raise DecodeError(f"a map key cannot be hashed ({error}) before", pos) from None
 
 
 def _unwrap(data: Buffer, mark: re.Match[bytes]) -> tuple[Any, int]:

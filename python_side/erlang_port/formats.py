@@ -22,7 +22,7 @@ from typing import Any, Final
 
 from erlang.terms import Atom, FrozenDict, FrozenList, MapKey
 from erlang_port.conversions import OPAQUE, convert
-from erlang_port.etf_writer import too_deep
+from erlang_port.etf_writer import MAX_DEPTH, too_deep
 
 __all__ = ("encode_json", "encode_msgpack")
 
@@ -45,20 +45,28 @@ def encode_msgpack(value: Any) -> bytes:
         raise too_deep() from None
 
 
+_MSGPACK_TYPES: Final = frozenset((NoneType, bool, int, float, str, bytes, list, dict))
+
+
 def _for_msgpack(value: Any) -> Any:
-    """One step towards what MessagePack knows: the library asks for each value that it does not."""
-    kind = type(value)
-    if kind is tuple or kind is FrozenList:
-        return list(value)
-    if kind is Atom:
-        return str(value)
-    if kind is FrozenDict:
-        return dict(value)
-    if kind is MapKey:
-        return value.value
-    if kind in OPAQUE:
-        raise TypeError(f"MessagePack has no place for an erlang.{kind.__name__}")
-    return convert(value)
+    """What MessagePack knows: the library asks once for each value that it does not know."""
+    for _ in range(MAX_DEPTH):
+        kind = type(value)
+        if kind in _MSGPACK_TYPES:
+            return value
+        if kind is tuple or kind is FrozenList:
+            return list(value)
+        if kind is FrozenDict:
+            return dict(value)
+        if kind is Atom:
+            return str(value)
+        if kind is MapKey:
+            value = value.value
+        elif kind in OPAQUE:
+            raise TypeError(f"MessagePack has no place for an erlang.{kind.__name__}")
+        else:
+            value = convert(value)
+    raise too_deep()
 
 
 def encode_json(value: Any) -> bytes:
