@@ -185,7 +185,7 @@ init(Name, Opts, IsDedicated, IsRestart) ->
             start_all(#state{name = Name, opts = Opts, dedicated = IsDedicated}, IsRestart);
         {error, Reason} when not IsRestart ->
             forget(Name),
-            {stop, Reason};
+            {stop, {shutdown, Reason}};
         {error, Reason} ->
             {ok, failed(Reason, #state{name = Name, opts = Opts, dedicated = IsDedicated})}
     end.
@@ -213,7 +213,7 @@ await_all(State = #state{workers = Workers, name = Name}) ->
                 {'EXIT', Pid, Reason} when is_map_key(Pid, Workers) ->
                     [exit(Other, shutdown) || Other <- maps:keys(Workers), Other =/= Pid],
                     forget(Name),
-                    {stop, start_failure(Reason)};
+                    {stop, {shutdown, start_failure(Reason)}};
                 {'EXIT', _Parent, Reason} ->
                     forget(Name),
                     {stop, Reason}
@@ -289,11 +289,16 @@ start_one(State = #state{name = Name, opts = Opts, workers = Workers}) ->
     State#state{workers = Workers#{Pid => {starting, Number, undefined}}}.
 
 settings(Opts = #{preload := Preload, allow := Allow}, Journal) ->
-    Kept = maps:with([none, max_threads, memory_limit, interrupt_after], Opts),
-    Kept#{
-        preload => [py_call:code(text(Item)) || Item <- Preload],
-        allow => allow(Allow),
-        journal => Journal
+    %% Keys are binaries, and so is the atom for None: `none' itself would arrive
+    %% as None.
+    #{
+        <<"none">> => atom_to_binary(maps:get(none, Opts)),
+        <<"max_threads">> => maps:get(max_threads, Opts),
+        <<"memory_limit">> => maps:get(memory_limit, Opts),
+        <<"interrupt_after">> => maps:get(interrupt_after, Opts),
+        <<"preload">> => [py_call:code(text(Item)) || Item <- Preload],
+        <<"allow">> => allow(Allow),
+        <<"journal">> => Journal
     }.
 
 allow(all) -> all;

@@ -22,7 +22,7 @@ start_pool(Name, Opts) ->
             {error, {already_started, Pid}};
         {error, already_present} ->
             {error, already_present};
-        {error, {Reason, _Child}} ->
+        {error, {{shutdown, Reason}, _Child}} ->
             {error, Reason};
         {error, Reason} ->
             {error, Reason}

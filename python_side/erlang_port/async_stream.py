@@ -1,0 +1,168 @@
+"""A stream of an async iterator: a task on the worker's event loop.
+
+Values that the generator yields without giving way to the loop share a frame; as soon
+as it awaits something, what it has yielded leaves. So no value waits for a clock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from inspect import isawaitable
+from typing import TYPE_CHECKING, Any
+
+from erlang_port import frames
+from erlang_port.reasons import Cancelled
+from erlang_port.stream import Stream
+
+if TYPE_CHECKING:
+    from erlang_port.program import Program
+
+
+class AsyncStream(Stream):
+    """Runs as a task; all methods but `credit` and `cancel` are called on the loop."""
+
+    def __init__(
+        self, program: Program, address: bytes, options: frames.StreamOptions, flags: int
+    ) -> None:
+        super().__init__(program, address, options, flags)
+        #: What the function returned: an async iterable, or an awaitable of anything.
+        self.source: Any = None
+        self.options = options
+        self._pending: list[Any] = []
+        self._flush_is_due = False
+        self._failure: Exception | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._change: asyncio.Future[None] | None = None
+
+    # From other threads.
+
+    def credit(self, taken: int, taken_bytes: int, demand: int) -> None:
+        self.window.credit(taken, taken_bytes, demand)
+        if self._change is not None:
+            self.program.loop.call(self._resume)
+
+    def cancel(self) -> None:
+        self.is_cancelled = True
+        self.program.loop.call(self._cancel_task)
+
+    def interrupt(self) -> bool:
+        """Breaks off the step that the loop is in, if it is this stream's."""
+        if not self.is_ended:
+            self.program.loop.interrupt(self._task)
+        return not self.is_ended
+
+    # On the loop.
+
+    def start(self) -> None:
+        """Makes the task."""
+        self._task = self.program.loop.create_task(self.run())
+        if self.is_cancelled:
+            self._cancel_task()
+
+    def _cancel_task(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
+    def _resume(self) -> None:
+        change, self._change = self._change, None
+        if change is not None and not change.done():
+            change.set_result(None)
+
+    async def run(self) -> None:
+        """From the first value to the terminal event."""
+        error: BaseException | None = None
+        iterator: Any = None
+        try:
+            source, self.source = self.source, None
+            while isawaitable(source):
+                source = await source
+            if not hasattr(type(source), "__aiter__"):
+                self.program.become_sync(self, source)
+                return
+            iterator = source.__aiter__()
+            await self._iterate(iterator)
+        except BaseException as raised:
+            error = self._failure or raised
+        try:
+            await self._drain()
+        except BaseException as raised:
+            error = error or raised
+        if self.is_cancelled:
+            error = Cancelled()
+        try:
+            # An async generator is closed by aclose() alone: its finally blocks may await.
+            if hasattr(iterator, "aclose"):
+                await iterator.aclose()
+        except BaseException as raised:
+            error = error or raised
+        self.finish(error)
+
+    async def _iterate(self, iterator: AsyncIterator[Any]) -> None:
+        step = iterator.__anext__
+        pending = self._pending
+        loop = self.program.loop
+        while True:
+            room = self.room() - len(pending)
+            if room <= 0 or len(pending) >= self.longest_run:
+                self._flush()
+                if self.left == 0:
+                    return
+                await self._wait_for_room()
+                # One that never awaits anything lets the others have a turn.
+                await asyncio.sleep(0)
+                continue
+            try:
+                value = await step()
+            except StopAsyncIteration:
+                return
+            pending.append(value)
+            if not self._flush_is_due:
+                self._flush_is_due = True
+                loop.call_soon(self._flush_when_idle)
+            if self._failure is not None:
+                raise self._failure
+
+    async def _drain(self) -> None:
+        """What was yielded before the end leaves before it, when there is room."""
+        self._flush()
+        while self._pending:
+            await self._wait_for_room()
+
+    def _flush_when_idle(self) -> None:
+        self._flush_is_due = False
+        if self.is_ended:
+            return
+        try:
+            self._flush()
+        except Exception as failure:
+            self._failure = failure
+            self._cancel_task()
+
+    def _flush(self) -> None:
+        """Sends what fits; what does not stays pending until there is room."""
+        pending = self._pending
+        while pending:
+            buffers, size, count, error = self.frame(pending)
+            if count:
+                if self.is_cancelled:
+                    pending.clear()
+                    return
+                if not self.window.fits(size):
+                    return
+                del pending[:count]
+                self.sent(count, size)
+                self.program.put(buffers, size, False)
+            if error is not None:
+                pending.clear()
+                raise error
+
+    async def _wait_for_room(self) -> None:
+        while self._pending or self.room() <= 0:
+            self._change = asyncio.get_running_loop().create_future()
+            self._flush()
+            # A credit that came before the future was there rang nobody.
+            if self.left == 0 or (not self._pending and self.room() > 0):
+                break
+            await self._change
+        self._change = None

@@ -1,0 +1,129 @@
+"""The frames between a worker and its node, as written down in docs/protocol.md.
+
+A frame is four bytes of length (big-endian, ``{packet, 4}``), a kind, the size of
+an address, the address, and a payload. The address is an External Term Format pid
+or reference; it is the name of a request here, and is handed back unread.
+
+Pure functions: nothing here reads or writes.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import NamedTuple
+
+# From Erlang to Python.
+SETTINGS = 1
+STREAM = 2
+CALL = 3
+EXEC = 4
+CANCEL = 5
+CREDIT = 6
+ANSWER = 7
+PING = 8
+LEVEL = 9
+STATS = 10
+
+# From Python to Erlang.
+READY = 65
+EVENT = 66
+LAST = 67
+REPLY = 68
+SEND = 69
+REQUEST = 70
+OUTPUT = 71
+LOG = 72
+PONG = 73
+FAILED = 74
+
+FLAG_BYTES = 1
+FLAG_TRACEBACK = 2
+
+FUNCTION = 0
+EXPRESSION = 1
+
+FORMATS = ("term", "msgpack", "json")
+
+#: ``{packet, 4}`` can announce this much; the node reads a frame as one binary.
+MAX_FRAME = 0xFFFFFFFF - 1024
+
+_LENGTH = struct.Struct(">I")
+_TARGET = struct.Struct(">BBII")
+_STREAM = struct.Struct(">QQqqqBB")
+_CREDIT = struct.Struct(">QQq")
+
+
+class FrameError(ValueError):
+    """A frame from the node makes no sense."""
+
+
+class FrameTooLargeError(ValueError):
+    """A value is too large to be sent as one frame."""
+
+
+class Target(NamedTuple):
+    """What to run: names or code, and where its arguments begin in the frame."""
+
+    kind: int
+    flags: int
+    first: str
+    second: str
+    arguments: int
+
+
+class StreamOptions(NamedTuple):
+    """How to run a stream; -1 stands for an option that is not set."""
+
+    window: int
+    window_bytes: int
+    batch: int
+    take: int
+    demand: int
+    format: int
+    prefix: bytes
+
+
+def header(kind: int, address: bytes, size: int) -> bytes:
+    """The bytes before a payload of so many bytes, the frame's length included."""
+    length = 2 + len(address) + size
+    if length > MAX_FRAME:
+        raise FrameTooLargeError(f"a value of {size} encoded bytes is too large for one frame")
+    return b"%b%c%c%b" % (_LENGTH.pack(length), kind, len(address), address)
+
+
+def address_of(frame: bytes) -> tuple[bytes, int]:
+    """A frame's address, and where its payload begins."""
+    end = 2 + frame[1]
+    if end > len(frame):
+        raise FrameError("a frame ends within its address")
+    return bytes(frame[2:end]), end
+
+
+def read_target(frame: bytes, offset: int) -> Target:
+    """What a stream or a call runs."""
+    kind, flags, first, second = _TARGET.unpack_from(frame, offset)
+    middle = offset + _TARGET.size + first
+    end = middle + second
+    if end > len(frame):
+        raise FrameError("a frame ends within a name")
+    return Target(
+        kind,
+        flags,
+        str(frame[offset + _TARGET.size : middle], "utf-8"),
+        str(frame[middle:end], "utf-8"),
+        end,
+    )
+
+
+def read_stream(frame: bytes, offset: int) -> tuple[StreamOptions, int]:
+    """A stream's options, and where its target begins."""
+    window, window_bytes, batch, take, demand, kind, size = _STREAM.unpack_from(frame, offset)
+    start = offset + _STREAM.size
+    prefix = bytes(frame[start : start + size])
+    return StreamOptions(window, window_bytes, batch, take, demand, kind, prefix), start + size
+
+
+def read_credit(frame: bytes, offset: int) -> tuple[int, int, int]:
+    """Values and bytes taken so far, and values asked for in all."""
+    values, taken, demand = _CREDIT.unpack_from(frame, offset)
+    return values, taken, demand

@@ -1,0 +1,110 @@
+"""Takes the descriptors over, then runs the program."""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import os
+import signal
+import sys
+import threading
+from typing import TYPE_CHECKING
+
+from erlang_port import frames, reasons
+
+if TYPE_CHECKING:
+    from erlang_port.program import Program
+
+_PR_SET_PDEATHSIG = 1
+
+
+def take_over(read_fd: int, write_fd: int) -> tuple[int, int]:
+    """Moves the protocol away from descriptors 0 to 2 and out of reach of child processes.
+
+    What is on 0 and 1 afterwards has nothing to do with the port: 0 is empty, and 1 goes
+    where 2 goes.
+    """
+    protocol = os.dup(read_fd), os.dup(write_fd)  # Not inheritable (PEP 446).
+    if (read_fd, write_fd) != (0, 1):
+        os.close(read_fd)
+        os.close(write_fd)
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 0)
+    try:
+        os.dup2(2, 1)
+    except OSError:
+        # A closed stderr: what is written there is lost, and harms nobody.
+        os.dup2(null, 1)
+        os.dup2(null, 2)
+    os.close(null)
+    return protocol
+
+
+def die_with_node() -> None:
+    """Asks Linux to kill this process when its parent ends, whatever it does then.
+
+    A thread that waits for the end of the input would do, but for C code that keeps the
+    interpreter lock (prctl(2), PR_SET_PDEATHSIG).
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    parent = os.getppid()
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def main(arguments: list[str]) -> None:
+    """Runs until the node closes the port."""
+    read_fd, write_fd = (int(argument) for argument in arguments or ("0", "1"))
+    read_fd, write_fd = take_over(read_fd, write_fd)
+    die_with_node()
+    # A group of its own, so that Ctrl-C in the node's terminal is the node's alone.
+    if os.getpgrp() != os.getpid():
+        os.setpgid(0, 0)
+    try:
+        # Imported here: what comes before must not fail for want of a module.
+        from erlang_port.program import Program
+
+        program = Program(read_fd, write_fd)
+        _guard_children(program, read_fd, write_fd)
+        program.run()
+    except EOFError:
+        pass
+    except BaseException as error:
+        _fail(write_fd, error)
+        os._exit(1)
+    _exit()
+
+
+def _fail(write_fd: int, error: BaseException) -> None:
+    """Tells the node why there will be no work done."""
+    why = (type(error).__name__ + ": " + reasons.message_of(error)).encode()
+    try:
+        os.write(write_fd, frames.header(frames.FAILED, b"", len(why)) + why)
+    except OSError:
+        pass  # The node did not wait.
+
+
+def _guard_children(program: Program, read_fd: int, write_fd: int) -> None:
+    """A forked child (multiprocessing, os.fork) must not hold the port open."""
+
+    def close() -> None:
+        for fd in (read_fd, write_fd, *program.gate.descriptors()):
+            try:
+                os.close(fd)
+            except OSError:
+                pass
+
+    os.register_at_fork(after_in_child=close)
+
+
+def _exit() -> None:
+    """Runs what user code registered with atexit, for a moment, and leaves.
+
+    Not by the end of the main thread: threads of user code would keep the process alive.
+    """
+    handlers = threading.Thread(target=atexit._run_exitfuncs, daemon=True)
+    handlers.start()
+    handlers.join(0.1)
+    os._exit(0)

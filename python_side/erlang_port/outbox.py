@@ -1,0 +1,91 @@
+"""The way out: whole frames from any thread, one writer at a time.
+
+Whoever has a frame puts it in line and, unless somebody is writing already, writes
+all that is in line. So there is no thread of its own to wake, frames of many threads
+share a system call, and a thread that must not wait (the reader, the event loop)
+never does.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Sequence
+from threading import Lock
+
+Buffer = bytes | bytearray | memoryview
+
+#: Frames are joined for one write up to this size. A larger number copies more, a
+#: smaller one costs more system calls. A pipe holds 64 KiB.
+JOIN_BYTES = 64 * 1024
+
+#: The most buffers that one writev takes everywhere (IOV_MAX is 1024 on Linux and macOS).
+MAX_BUFFERS = 512
+
+
+class Outbox:
+    """The only object that writes to the port."""
+
+    def __init__(self, fd: int, on_broken: Callable[[], None]) -> None:
+        self._fd = fd
+        self._on_broken = on_broken
+        self._line: deque[tuple[int, Sequence[Buffer]]] = deque()
+        self._writing = Lock()
+
+    def put(self, buffers: Sequence[Buffer], size: int) -> None:
+        """Sends one frame of `size` bytes; does not wait for another thread's write."""
+        self._line.append((size, buffers))
+        while self._line and self._writing.acquire(blocking=False):
+            try:
+                self._write_line()
+            finally:
+                self._writing.release()
+
+    def put_and_wait(self, buffers: Sequence[Buffer], size: int) -> None:
+        """The same, from a thread that may wait: it is held back while others write."""
+        self._line.append((size, buffers))
+        with self._writing:
+            self._write_line()
+        # What others put in line since the last look would otherwise stay there.
+        while self._line and self._writing.acquire(blocking=False):
+            try:
+                self._write_line()
+            finally:
+                self._writing.release()
+
+    def _write_line(self) -> None:
+        line = self._line
+        while line:
+            size, buffers = line.popleft()
+            if size > JOIN_BYTES:
+                self._write_large(buffers)
+                continue
+            together = list(buffers)
+            while line and len(together) < MAX_BUFFERS:
+                size += line[0][0]
+                if size > JOIN_BYTES:
+                    break
+                together += line.popleft()[1]
+            self._write(b"".join(together) if len(together) > 1 else together[0])
+
+    def _write(self, data: Buffer) -> None:
+        try:
+            written = os.write(self._fd, data)
+            while written < len(data):
+                data = memoryview(data)[written:]
+                written = os.write(self._fd, data)
+        except OSError:
+            # The node is gone or has closed the port; the reader sees that, too.
+            self._on_broken()
+
+    def _write_large(self, buffers: Sequence[Buffer]) -> None:
+        views = [memoryview(buffer).cast("B") for buffer in buffers if len(buffer)]
+        try:
+            while views:
+                written = os.writev(self._fd, views[:MAX_BUFFERS])
+                while views and written >= len(views[0]):
+                    written -= len(views.pop(0))
+                if written:
+                    views[0] = views[0][written:]
+        except OSError:
+            self._on_broken()

@@ -1,0 +1,357 @@
+"""The port program, and the drawing of what passes through it.
+
+::
+
+    node  -> | port | -> inbox -> Program.dispatch -> threads -> generator or function
+                                        |                |
+                                        |                +-> loop -> async generator
+                                        +-> credit, cancel
+    node  <- | port | <- outbox <- stream or call <- its values
+
+- Threads (threads.py): all alike. One of those that are idle reads what arrives and
+  does it; a sync stream keeps its thread until it ends.
+- The loop (loop.py): one thread for everything async.
+- The ticker (ticker.py): one thread that sends what a fast generator has yielded when
+  it pauses, and keeps the deadlines of interrupts.
+- The main thread: runs the code of `py:exec`, one after another, and signal handlers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import platform
+import queue
+import sys
+import threading
+import types
+from collections import deque
+from collections.abc import Callable
+from inspect import isawaitable
+from typing import Any
+
+from erlang.terms import Atom
+from erlang_port import etf, frames, reasons
+from erlang_port.async_stream import AsyncStream
+from erlang_port.calls import Call, Execution
+from erlang_port.encoder import Encoder, has_erlpack
+from erlang_port.inbox import Inbox, gate
+from erlang_port.loop import Loop
+from erlang_port.outbox import Outbox
+from erlang_port.sync_stream import SyncStream
+from erlang_port.targets import NotAllowed, Targets
+from erlang_port.threads import Threads, Work
+from erlang_port.ticker import Ticker
+
+Request = Call | SyncStream | AsyncStream
+
+#: How long generators may take to close when the node has closed the port, in seconds.
+LEAVE_SECONDS = 0.4
+
+
+class Program:
+    """One worker: the requests that are under way, by address, and what they share."""
+
+    def __init__(self, read_fd: int, write_fd: int) -> None:
+        self.inbox = Inbox(read_fd)
+        self.gate = gate(read_fd)
+        self.outbox = Outbox(write_fd, self.leave)
+        self.loop = Loop()
+        self.ticker = Ticker()
+        self.targets = Targets()
+        self.threads: Threads = Threads(self.gate, self._read, 0)
+        self.requests: dict[bytes, Request] = {}
+        self._none = "none"
+        self._local = threading.local()
+        #: Guards the place of a stream in `requests` while it is found to be async.
+        self._lock = threading.Lock()
+        self._interrupt_after: float | None = None
+        #: Sync streams that have a thread, at most so many, and those that wait for one.
+        self._max_threads = 0
+        self._running = 0
+        self._waiting: deque[SyncStream] = deque()
+        self._main: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
+        self._main_module = types.ModuleType("__main__")
+        self._handlers: dict[int, Callable[[bytes, bytes, int], Work | None]] = {
+            frames.STREAM: self._on_stream,
+            frames.CALL: self._on_call,
+            frames.EXEC: self._on_exec,
+            frames.CANCEL: self._on_cancel,
+            frames.CREDIT: self._on_credit,
+            frames.PING: self._on_ping,
+            frames.STATS: self._on_stats,
+            frames.LEVEL: self._on_level,
+        }
+
+    # The life of the program; on the main thread.
+
+    def run(self) -> None:
+        """From the settings to the end of the input."""
+        pending = self._first_frames()
+        settings = etf.decode(pending[0], 2)
+        self._configure(settings)
+        self.loop.start()
+        self.ticker.start()
+        self._prepare(settings)
+        self.threads = Threads(self.gate, self._read, 2 * self._max_threads)
+        self._send_ready()
+        for frame in pending[1:]:
+            work = self.dispatch(frame)
+            if work is not None:
+                self.threads.submit(work)
+        self.threads.start()
+        while (work := self._main.get()) is not None:
+            work()
+        self._close()
+
+    def _first_frames(self) -> list[bytes]:
+        while True:
+            self.gate.wait(3600)
+            found = self.inbox.frames()
+            if found:
+                if found[0][0] != frames.SETTINGS:
+                    raise frames.FrameError("the first frame does not hold the settings")
+                return found
+
+    def _configure(self, settings: dict[str, Any]) -> None:
+        self._none = settings["none"]
+        self._max_threads = settings["max_threads"]
+        after = settings["interrupt_after"]
+        self._interrupt_after = None if after == "infinity" else after / 1000
+        self.targets = Targets(settings["allow"])
+
+    def _prepare(self, settings: dict[str, Any]) -> None:
+        """Makes `__main__` and runs what the pool wants every worker to have run."""
+        main = self._main_module
+        main.__dict__["__builtins__"] = __builtins__
+        main.__dict__["asyncio"] = asyncio
+        sys.modules["__main__"] = main
+        for item in settings["preload"]:
+            if all(part.isidentifier() for part in item.split(".")):
+                __import__(item)
+            else:
+                self.execute(item, check=False)
+        for code in settings["journal"]:
+            try:
+                self.execute(code, check=False)
+            except BaseException as error:
+                sys.stderr.write(reasons.traceback_of(error))
+
+    def execute(self, code: str, check: bool = True) -> None:
+        """Runs code in `__main__`."""
+        if check and not self.targets.allows_code():
+            raise NotAllowed
+        exec(compile(code, "<exec>", "exec"), self._main_module.__dict__)
+
+    def _send_ready(self) -> None:
+        info = {
+            Atom("python"): platform.python_version(),
+            Atom("executable"): sys.executable,
+            Atom("writer"): Atom("erlpack" if has_erlpack() else "python"),
+            Atom("protocol"): 1,
+        }
+        self._put(frames.READY, b"", [self.encoder().encode(info)])
+
+    def leave(self) -> None:
+        """The node is gone, or wants no more: the main thread closes everything."""
+        self._main.put(None)
+
+    def _close(self) -> None:
+        for request in list(self.requests.values()):
+            request.cancel()
+            request.interrupt()
+        self.loop.close(LEAVE_SECONDS)
+
+    # Frames in; on whichever thread reads.
+
+    def _read(self) -> list[Work]:
+        with self._lock:
+            try:
+                found = self.inbox.frames()
+            except (EOFError, OSError):
+                self.leave()
+                return []
+            work = [self.dispatch(frame) for frame in found]
+        return [piece for piece in work if piece is not None]
+
+    def dispatch(self, frame: bytes) -> Work | None:
+        """Does what a frame asks for, or returns it as work for a thread."""
+        address, offset = frames.address_of(frame)
+        return self._handlers[frame[0]](frame, address, offset)
+
+    def _on_stream(self, frame: bytes, address: bytes, offset: int) -> Work:
+        options, target = frames.read_stream(frame, offset)
+        stream = SyncStream(self, address, options, frame[target + 1])
+        self.requests[address] = stream
+        return lambda: self._open(stream, options, frame, target)
+
+    def _on_call(self, frame: bytes, address: bytes, offset: int) -> Work:
+        call = Call(self, address, frame, offset)
+        self.requests[address] = call
+        return call.run
+
+    def _on_exec(self, frame: bytes, address: bytes, offset: int) -> None:
+        execution = Execution(self, address, frame, offset)
+        self.requests[address] = execution
+        self._main.put(execution.run)
+
+    def _on_cancel(self, _frame: bytes, address: bytes, _offset: int) -> None:
+        request = self.requests.get(address)
+        if request is None:
+            return
+        if isinstance(request, SyncStream) and request in self._waiting:
+            self._waiting.remove(request)
+            self.threads.submit(request.run)
+        request.cancel()
+        if self._interrupt_after is not None:
+            self._interrupt_later(request, self._interrupt_after)
+
+    def _interrupt_later(self, request: Request, seconds: float) -> None:
+        def interrupt() -> None:
+            if request.interrupt():
+                self._interrupt_later(request, max(seconds, 0.05))
+
+        self.ticker.call_later(seconds, interrupt)
+
+    def _on_credit(self, frame: bytes, address: bytes, offset: int) -> None:
+        request = self.requests.get(address)
+        if request is not None:
+            request.credit(*frames.read_credit(frame, offset))
+
+    def _on_ping(self, _frame: bytes, address: bytes, _offset: int) -> None:
+        self._put(frames.PONG, address, [])
+
+    def _on_stats(self, _frame: bytes, address: bytes, _offset: int) -> None:
+        counters = {
+            **self.threads.statistics(),
+            **self.loop.statistics(),
+            "requests": len(self.requests),
+            "sync_streams": self._running,
+            "waiting_streams": len(self._waiting),
+        }
+        atoms = {Atom(name): count for name, count in counters.items()}
+        self._put(frames.REPLY, address, [b"\x83h\x02w\x02ok", *self.encoder().parts(atoms)])
+
+    def _on_level(self, frame: bytes, _address: bytes, offset: int) -> None:
+        pass
+
+    # Streams: from a request to an iterator; on a thread.
+
+    def _open(
+        self, stream: SyncStream, options: frames.StreamOptions, frame: bytes, target: int
+    ) -> None:
+        stream.user_code.enter()
+        try:
+            if stream.is_cancelled:
+                raise reasons.Cancelled
+            value = self.targets.bind(frame, target)()
+        except BaseException as error:
+            stream.user_code.leave()
+            stream.finish(reasons.Cancelled() if stream.is_cancelled else error)
+            return
+        stream.user_code.leave()
+        del frame
+        if isawaitable(value) or hasattr(type(value), "__aiter__"):
+            self._become_async(stream, options, value)
+        else:
+            self.iterate(stream, value)
+
+    def _become_async(
+        self, sync: SyncStream, options: frames.StreamOptions, value: Any
+    ) -> None:
+        stream = AsyncStream(self, sync.address, options, 0)
+        stream.traceback = sync.traceback
+        stream.window = sync.window
+        # No frame is dispatched meanwhile, so no cancel or credit goes to the wrong one.
+        with self._lock:
+            stream.is_cancelled = sync.is_cancelled
+            self.requests[sync.address] = stream
+        stream.source = value
+        self.loop.call(stream.start)
+
+    def become_sync(self, stream: AsyncStream, value: Any) -> None:
+        """A coroutine returned something that is iterated on a thread."""
+        sync = SyncStream(self, stream.address, stream.options, 0)
+        sync.traceback = stream.traceback
+        sync.window = stream.window
+
+        def iterate() -> None:
+            with self._lock:
+                sync.is_cancelled = stream.is_cancelled
+                self.requests[stream.address] = sync
+            self.iterate(sync, value)
+
+        self.threads.submit(iterate)
+
+    def iterate(self, stream: SyncStream, value: Any) -> None:
+        """Iterates here, unless too many do; then when one of them has ended."""
+        stream.user_code.enter()
+        try:
+            stream.iterator = iter(value)
+        except BaseException as error:
+            stream.user_code.leave()
+            stream.finish(error)
+            return
+        stream.user_code.leave()
+        del value
+        with self._lock:
+            if self._running >= self._max_threads:
+                self._waiting.append(stream)
+                return
+            self._running += 1
+        try:
+            stream.run()
+        finally:
+            self._next_stream()
+
+    def _next_stream(self) -> None:
+        with self._lock:
+            if not self._waiting:
+                self._running -= 1
+                return
+            stream = self._waiting.popleft()
+
+        def run() -> None:
+            try:
+                stream.run()
+            finally:
+                self._next_stream()
+
+        self.threads.submit(run)
+
+    # Frames out; from any thread.
+
+    def encoder(self) -> Encoder:
+        """The calling thread's encoder."""
+        try:
+            return self._local.encoder  # type: ignore[no-any-return]
+        except AttributeError:
+            encoder = self._local.encoder = Encoder(self._none)
+            return encoder
+
+    def put(self, buffers: list[Any], size: int, wait: bool) -> None:
+        """Sends a frame whose header is its first buffer."""
+        size += len(buffers[0])
+        if wait:
+            self.outbox.put_and_wait(buffers, size)
+        else:
+            self.outbox.put(buffers, size)
+
+    def _put(self, kind: int, address: bytes, buffers: list[Any]) -> None:
+        size = sum(map(len, buffers))
+        buffers.insert(0, frames.header(kind, address, size))
+        self.put(buffers, size, False)
+
+    def ended(self, request: Request, kind: int, buffers: list[Any]) -> None:
+        """Forgets a request and sends its last frame."""
+        if self.requests.get(request.address) is request:
+            del self.requests[request.address]
+        self._put(kind, request.address, buffers)
+
+    def reason(self, error: BaseException, with_traceback: bool) -> bytes:
+        """An exception as an encoded term."""
+        if isinstance(error, NotAllowed):
+            return b"w\x0bnot_allowed"
+        if isinstance(error, reasons.Cancelled):
+            return b"w\x09cancelled"
+        return self.encoder().encode(reasons.reason(error, with_traceback))[1:]
+

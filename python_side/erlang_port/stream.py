@@ -1,0 +1,135 @@
+"""What sync and async streams share: the way from values to frames, and the end."""
+
+from __future__ import annotations
+
+import struct
+import threading
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from erlang_port import frames, reasons
+from erlang_port.formats import encode_json, encode_msgpack
+from erlang_port.window import Window
+
+if TYPE_CHECKING:
+    from erlang_port.program import Program
+
+#: The most values in one frame. More cost latency and memory at both ends, fewer cost
+#: frames: with 256 integers a frame costs under 10 ns for each.
+RUN_LENGTH = 256
+
+#: The most encoded bytes in one frame, but for the last value. A larger number holds
+#: other streams' frames back for longer, a smaller one costs system calls.
+RUN_BYTES = 64 * 1024
+
+#: A window of fewer values than four runs is filled in four runs, so that one is taken
+#: while the next is made.
+RUNS_PER_WINDOW = 4
+
+_LIST_HEADER = struct.Struct(">I")
+_DATA = b"h\x02w\x04data"
+_BATCH = b"h\x02w\x05batch"
+_DONE = b"w\x04done"
+_ERROR = b"h\x02w\x05error"
+
+_FORMATTERS = {"msgpack": encode_msgpack, "json": encode_json}
+
+
+class Stream:
+    """One stream: its options, its window and how its frames are made.
+
+    `lock` guards the window and who sends: frames of one stream leave in order.
+    """
+
+    def __init__(
+        self, program: Program, address: bytes, options: frames.StreamOptions, flags: int
+    ) -> None:
+        self.program = program
+        self.address = address
+        self.traceback = bool(flags & frames.FLAG_TRACEBACK)
+        self.window = Window(options.window, options.window_bytes, options.demand)
+        self.left = options.take
+        self.is_cancelled = False
+        self.is_ended = False
+        self.lock = threading.Lock()
+        self.prefix = options.prefix
+        self._format = _FORMATTERS.get(frames.FORMATS[options.format])
+        longest = RUN_LENGTH if options.batch < 0 else options.batch
+        self.longest_run = max(1, min(longest, options.window // RUNS_PER_WINDOW))
+        self.run_bytes = min(RUN_BYTES, options.window_bytes)
+        self._data_prefix = options.prefix + _DATA
+        self._batch_prefix = options.prefix + _BATCH
+
+    # What the node asks for.
+
+    def credit(self, taken: int, taken_bytes: int, demand: int) -> None:
+        """The owner has taken and asked for so much."""
+        raise NotImplementedError
+
+    def cancel(self) -> None:
+        """Ends the stream as soon as may be; the owner has its answer already."""
+        raise NotImplementedError
+
+    # Frames.
+
+    def room(self) -> int:
+        """How many values may be yielded now: by the window, the demand and `take`."""
+        room = self.window.room()
+        return min(room, self.left) if self.left >= 0 else room
+
+    def frame(self, values: Sequence[Any]) -> tuple[list[Any], int, int, Exception | None]:
+        """As many values as make one frame: buffers, bytes, values, and what stopped it."""
+        encoder = self.program.encoder()
+        error: Exception | None = None
+        if self._format is not None:
+            values, error = self._formatted(values)
+        buffers: list[Any] = []
+        count = 1
+        try:
+            if len(values) == 1:
+                buffers = [self._data_prefix, *encoder.parts(values[0])]
+            elif values:
+                body, count, failed = encoder.encode_run(values, 0, self.run_bytes)
+                error = failed or (error if count == len(values) else None)
+                if count:
+                    buffers = [self._batch_prefix, body]
+        except Exception as raised:
+            error = raised
+        if not buffers:
+            return [], 0, 0, error
+        size = sum(map(len, buffers))
+        buffers.insert(0, frames.header(frames.EVENT, self.address, size))
+        return buffers, size, count, error
+
+    def _formatted(self, values: Sequence[Any]) -> tuple[list[bytes], Exception | None]:
+        formatted: list[bytes] = []
+        assert self._format is not None
+        for value in values:
+            try:
+                formatted.append(self._format(value))
+            except Exception as raised:
+                return formatted, raised
+        return formatted, None
+
+    def sent(self, count: int, size: int) -> None:
+        """A frame is on its way."""
+        self.window.send(count, size)
+        if self.left >= 0:
+            self.left -= count
+
+    # The end.
+
+    def finish(self, error: BaseException | None) -> None:
+        """Sends the terminal event, once, and forgets the stream."""
+        with self.lock:
+            if self.is_ended:
+                return
+            self.is_ended = True
+        if error is None:
+            buffers = [self.prefix, _DONE]
+        else:
+            buffers = [self.prefix, _ERROR, self._reason(error)]
+        self.program.ended(self, frames.LAST, buffers)
+
+    def _reason(self, error: BaseException) -> bytes:
+        return self.program.reason(error, self.traceback)

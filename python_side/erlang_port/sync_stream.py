@@ -1,0 +1,236 @@
+"""A stream of a sync iterator: one thread from its first value to its last.
+
+A generator that yields slowly has every value sent by itself, before it is resumed. One
+that yields fast has its values sent in runs; a run is sent when it is full, or by the
+ticker when the generator pauses. So what is held back is never older than about two
+ticks, and a switch interval (sys.getswitchinterval) more where the generator computes
+without yielding: the ticker needs the interpreter lock. Only C code that keeps the lock
+can hold a value back for longer, and only one that was yielded within a tick of
+another.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Generator, Iterator
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from erlang_port import frames
+from erlang_port.interrupt import UserCode
+from erlang_port.reasons import Cancelled
+from erlang_port.stream import Stream
+
+if TYPE_CHECKING:
+    from erlang_port.program import Program
+
+#: Values that come faster than this, one after another, are sent in runs, in seconds. A
+#: larger number makes slow generators wait for the ticker; a smaller one sends frames of
+#: one value where a few could share one. Sending one costs about 10 us.
+FAST_SECONDS = 0.0002
+
+#: So many fast values make a generator a fast one. More cost frames at the start of
+#: every burst, fewer make runs of what is no burst.
+FAST_VALUES = 3
+
+#: The first run of a fast generator; each full one doubles the next.
+FIRST_RUN = 8
+
+
+class SyncStream(Stream):
+    """Iterates on the thread that calls `run`."""
+
+    def __init__(
+        self, program: Program, address: bytes, options: frames.StreamOptions, flags: int
+    ) -> None:
+        super().__init__(program, address, options, flags)
+        self.user_code = UserCode()
+        self.iterator: Iterator[Any] | None = None
+        #: Set by other threads: the runner looks at its state when the generator yields.
+        self.attention = False
+        self._pending: deque[Any] = deque()
+        self._run = 1
+        #: How many runs there were: tells the ticker one from the next.
+        self._serial = 0
+        self._ticked = -1
+        self._waiting = False
+        #: What the ticker found to be no term.
+        self._failure: Exception | None = None
+        self._wake = threading.Lock()
+        self._wake.acquire()
+
+    # From other threads.
+
+    def credit(self, taken: int, taken_bytes: int, demand: int) -> None:
+        self.window.credit(taken, taken_bytes, demand)
+        self._resume()
+
+    def cancel(self) -> None:
+        self.is_cancelled = True
+        self.attention = True
+        self._resume()
+
+    def _resume(self) -> None:
+        with self.lock:
+            if not self._waiting:
+                return
+            self._waiting = False
+        self._wake.release()
+
+    def interrupt(self) -> bool:
+        """Breaks the generator off where it is; false when it has ended."""
+        if not self.is_ended:
+            self.user_code.interrupt()
+        return not self.is_ended
+
+    def tick(self) -> None:
+        """Sends what the generator has yielded, if it has not ended its run since the last tick."""
+        if self._serial != self._ticked:
+            self._ticked = self._serial
+            return
+        if not self._pending or not self.lock.acquire(blocking=False):
+            return
+        try:
+            # Near the limit in bytes only the generator's own thread sends: it may wait.
+            window = self.window
+            if (window.sent_bytes - window.taken_bytes) * 2 <= window.max_bytes:
+                self._send(self._steal(), wait=False)
+        except Exception as error:
+            self._failure = error
+        finally:
+            self.attention = True
+            self.lock.release()
+
+    # On the stream's own thread.
+
+    def run(self) -> None:
+        """From the first value to the terminal event."""
+        error: BaseException | None = None
+        assert self.iterator is not None
+        try:
+            self._iterate(self.iterator)
+        except BaseException as raised:
+            error = raised
+        finally:
+            self.user_code.leave()
+            self.program.ticker.discard(self)
+        if self.is_cancelled:
+            error = Cancelled()
+        closing = self._close()
+        self.finish(error or closing)
+
+    def _iterate(self, iterator: Iterator[Any]) -> None:
+        streak, last = 0, time.monotonic()
+        while True:
+            room = self._wait_for_room()
+            if room == 0:
+                return  # As many as were to be taken.
+            if self._run > 1 and room > 1:
+                if not self._collect(iterator, min(room, self._run)):
+                    return
+                streak, last = FAST_VALUES, time.monotonic()
+                continue
+            self.user_code.enter()
+            try:
+                value = next(iterator)
+            except StopIteration:
+                return
+            self.user_code.leave()
+            with self.lock:
+                self._send([value], wait=True)
+            del value
+            now = time.monotonic()
+            streak = streak + 1 if now - last < FAST_SECONDS else 0
+            last = now
+            if streak >= FAST_VALUES and self.longest_run > 1:
+                self._run = min(FIRST_RUN, self.longest_run)
+
+    def _collect(self, iterator: Iterator[Any], length: int) -> bool:
+        """One run; false when the iterator is exhausted."""
+        before = self.window.sent
+        self._serial += 1
+        self.attention = self.is_cancelled
+        self.program.ticker.add(self)
+        append = self._pending.append
+        self.user_code.enter()
+        try:
+            for value in islice(iterator, length):
+                append(value)
+                if self.attention:
+                    break
+        finally:
+            # Values before an exception are the owner's.
+            self.user_code.leave()
+            with self.lock:
+                held = len(self._pending)
+                self._send(self._steal(), wait=True)
+        if self.is_cancelled:
+            raise Cancelled
+        if self._failure is not None:
+            raise self._failure
+        pulled = self.window.sent - before
+        if self.attention:
+            # The ticker was faster: a run should fill in less than a tick.
+            self._run = 1 if pulled < FIRST_RUN else pulled // 2
+            self.program.ticker.discard(self)
+            return True
+        if pulled < length:
+            return False
+        if held == length:
+            self._run = min(self._run * 2, self.longest_run)
+        return True
+
+    def _steal(self) -> list[Any]:
+        pending = self._pending
+        return [pending.popleft() for _ in range(len(pending))]
+
+    def _send(self, values: list[Any], wait: bool) -> None:
+        """Sends values in as many frames as it takes; the lock is held."""
+        while values:
+            buffers, size, count, error = self.frame(values)
+            if count:
+                while wait and not self.window.fits(size) and not self.is_cancelled:
+                    self._wait_locked()
+                if self.is_cancelled:
+                    return
+                self.sent(count, size)
+                self.program.put(buffers, size, wait)
+                values = values[count:] if count < len(values) else []
+            if error is not None:
+                raise error
+
+    def _wait_for_room(self) -> int:
+        while True:
+            if self.is_cancelled:
+                raise Cancelled
+            room = self.room()
+            if room > 0 or self.left == 0:
+                return room
+            self.program.ticker.discard(self)
+            with self.lock:
+                if self.room() <= 0 and not self.is_cancelled:
+                    self._wait_locked()
+
+    def _wait_locked(self) -> None:
+        self._waiting = True
+        self.lock.release()
+        try:
+            self._wake.acquire()
+        finally:
+            self.lock.acquire()
+
+    def _close(self) -> BaseException | None:
+        """Runs the generator's `finally` blocks, on its own thread."""
+        iterator, self.iterator = self.iterator, None
+        if not isinstance(iterator, Generator):
+            return None
+        self.user_code.enter()
+        try:
+            iterator.close()
+        except BaseException as error:
+            return error
+        finally:
+            self.user_code.leave()
+        return None

@@ -1,0 +1,120 @@
+"""The threads that read frames, run calls and iterate sync generators.
+
+Every thread does the same: it waits at the gate, reads what came, and does the first
+piece of work itself. While one works, another waits at the gate, always: before a
+thread takes on work that may last, it sees to that.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+
+from erlang_port.inbox import Gate
+
+Work = Callable[[], None]
+Reader = Callable[[], list[Work]]
+
+#: Threads that stay when there is nothing to do. More cost memory (about 50 KiB each);
+#: fewer cost a thread's start, about 100 us, when that many requests come at once.
+SPARE = 4
+
+#: How long a thread beyond those stays idle, in seconds.
+IDLE_SECONDS = 10.0
+
+
+class Threads:
+    """Runs work on at most `limit` threads, one more than that to read."""
+
+    def __init__(self, gate: Gate, read: Reader, limit: int) -> None:
+        self._gate = gate
+        self._read = read
+        self._limit = limit
+        self._work: deque[Work] = deque()
+        self._lock = threading.Lock()
+        self._idle = 0
+        self._total = 0
+        self._closed = False
+
+    def start(self) -> None:
+        """Starts the first threads."""
+        for _ in range(SPARE):
+            self._spawn()
+
+    def submit(self, work: Work) -> None:
+        """Runs work on some thread, soon."""
+        self._work.append(work)
+        self._ensure_reader()
+        self._gate.wake()
+
+    def close(self) -> None:
+        """Lets idle threads end; those that work end after it."""
+        self._closed = True
+        for _ in range(self._total):
+            self._gate.wake()
+
+    def statistics(self) -> dict[str, int]:
+        """Threads in all, threads that wait, and pieces of work that wait for one."""
+        return {"threads": self._total, "idle_threads": self._idle, "queued": len(self._work)}
+
+    def _spawn(self) -> None:
+        with self._lock:
+            self._total += 1
+            self._idle += 1
+        try:
+            threading.Thread(target=self._serve, name="erlang_port", daemon=True).start()
+        except BaseException:
+            with self._lock:
+                self._total -= 1
+                self._idle -= 1
+            raise
+
+    def _ensure_reader(self) -> None:
+        # One thread more than the limit, so that a full house still hears a cancel.
+        if self._idle < 1 and self._total <= self._limit and not self._closed:
+            self._spawn()
+
+    def _serve(self) -> None:
+        while not self._closed:
+            work = self._next()
+            if work is None:
+                return
+            work()
+            with self._lock:
+                self._idle += 1
+
+    def _next(self) -> Work | None:
+        """Waits for work; None ends the thread. The thread is idle until it returns."""
+        gate, line = self._gate, self._work
+        while True:
+            if line:
+                with self._lock:
+                    # The last idle thread never takes work: it reads.
+                    may_work = self._idle > 1 or self._total <= self._limit
+                    if may_work and line:
+                        work = line.popleft()
+                        self._idle -= 1
+                    else:
+                        work = None
+                if work is not None:
+                    self._ensure_reader()
+                    return work
+            came = gate.wait(IDLE_SECONDS)
+            if self._closed or (not came and self._may_leave()):
+                return None
+            if came:
+                found = self._read()
+                if found:
+                    line.extend(found)
+                    for _ in range(len(found) - 1):
+                        self._ensure_reader()
+                        gate.wake()
+
+    def _may_leave(self) -> bool:
+        with self._lock:
+            if self._idle <= SPARE or self._work:
+                return False
+            self._idle -= 1
+            self._total -= 1
+            return True
