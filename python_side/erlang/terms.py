@@ -145,47 +145,53 @@ def _read_atom(raw: bytes, at: int) -> tuple[str, int]:
 class _Opaque(_Frozen, final=False):
     """A term that only the node can make: kept as the bytes it came in, and goes back as those.
 
-    `raw` is the term in the External Term Format without the version byte. Equal bytes are equal
-    terms; the order of two terms is that of their bytes, which is total but not Erlang's.
+    `raw` is the term in the External Term Format without the version byte. Terms are compared by
+    their parts, as nodes of different releases write the same term differently; the order is total
+    but not Erlang's.
     """
 
-    __slots__ = ("raw",)
+    __slots__ = ("_parts", "raw")
     raw: bytes
+    _parts: tuple[Any, ...]
 
     def __init__(self, raw: bytes) -> None:
         raw = bytes(raw)
         try:
-            self._fields(raw)
+            _set(self, "_parts", self._read(raw))
         except (KeyError, IndexError, ValueError, struct.error) as error:
             raise ValueError(f"not the encoding of an Erlang {type(self).__name__}") from error
         _set(self, "raw", raw)
 
     @classmethod
-    def _fields(cls, raw: bytes) -> tuple[Any, ...]:
+    def _read(cls, raw: bytes) -> tuple[Any, ...]:
         """The parts of the term. Raises when the bytes are not such a term."""
         raise NotImplementedError
 
+    def parts(self) -> tuple[Any, ...]:
+        """What the term is made of: the node or module first, then numbers."""
+        try:
+            return self._parts
+        except AttributeError:
+            _set(self, "_parts", self._read(self.raw))
+            return self._parts
+
     def __eq__(self, other: object) -> bool:
-        return type(other) is type(self) and self.raw == other.raw
+        if not isinstance(other, _Opaque) or type(other) is not type(self):
+            return NotImplemented
+        return self.raw == other.raw or self.parts() == other.parts()
 
     def __hash__(self) -> int:
-        return hash(self.raw)
+        return hash(self.parts())
 
     def __lt__(self, other: object) -> bool:
-        if type(other) is not type(self):
+        if not isinstance(other, _Opaque) or type(other) is not type(self):
             return NotImplemented
-        return self.raw < other.raw
-
-    def __gt__(self, other: object) -> bool:
-        if type(other) is not type(self):
-            return NotImplemented
-        return self.raw > other.raw
+        return self.parts() < other.parts()
 
     def __le__(self, other: object) -> bool:
-        return self == other or self < other
-
-    def __ge__(self, other: object) -> bool:
-        return self == other or self > other
+        if not isinstance(other, _Opaque) or type(other) is not type(self):
+            return NotImplemented
+        return self.parts() <= other.parts()
 
     def __reduce__(self) -> tuple[type[_Opaque], tuple[bytes]]:
         return type(self), (self.raw,)
@@ -209,7 +215,7 @@ class Pid(_Opaque):
     __slots__ = ()
 
     @classmethod
-    def _fields(cls, raw: bytes) -> tuple[str, int, int, int]:
+    def _read(cls, raw: bytes) -> tuple[str, int, int, int]:
         creation_size = {88: 4, 103: 1}[raw[0]]
         node, at = _read_atom(raw, 1)
         _exactly(raw, at + 8 + creation_size)
@@ -219,10 +225,10 @@ class Pid(_Opaque):
     @property
     def node(self) -> str:
         """The name of the node it was made on."""
-        return str(self._fields(self.raw)[0])
+        return str(self.parts()[0])
 
     def __repr__(self) -> str:
-        node, number, serial, _creation = self._fields(self.raw)
+        node, number, serial, _creation = self.parts()
         return f"<erlang.Pid {number}.{serial} of {node}>"
 
 
@@ -232,7 +238,7 @@ class Reference(_Opaque):
     __slots__ = ()
 
     @classmethod
-    def _fields(cls, raw: bytes) -> tuple[str, tuple[int, ...], int]:
+    def _read(cls, raw: bytes) -> tuple[str, tuple[int, ...], int]:
         if raw[0] == 101:
             node, at = _read_atom(raw, 1)
             _exactly(raw, at + 5)
@@ -249,10 +255,10 @@ class Reference(_Opaque):
     @property
     def node(self) -> str:
         """The name of the node it was made on."""
-        return str(self._fields(self.raw)[0])
+        return str(self.parts()[0])
 
     def __repr__(self) -> str:
-        node, words, _creation = self._fields(self.raw)
+        node, words, _creation = self.parts()
         return f"<erlang.Reference {'.'.join(map(str, reversed(words)))} of {node}>"
 
 
@@ -262,7 +268,7 @@ class Port(_Opaque):
     __slots__ = ()
 
     @classmethod
-    def _fields(cls, raw: bytes) -> tuple[str, int, int]:
+    def _read(cls, raw: bytes) -> tuple[str, int, int]:
         id_size, creation_size = {120: (8, 4), 89: (4, 4), 102: (4, 1)}[raw[0]]
         node, at = _read_atom(raw, 1)
         middle = at + id_size
@@ -272,10 +278,10 @@ class Port(_Opaque):
     @property
     def node(self) -> str:
         """The name of the node it was made on."""
-        return str(self._fields(self.raw)[0])
+        return str(self.parts()[0])
 
     def __repr__(self) -> str:
-        node, number, _creation = self._fields(self.raw)
+        node, number, _creation = self.parts()
         return f"<erlang.Port {number} of {node}>"
 
 
@@ -285,33 +291,33 @@ class Fun(_Opaque):
     __slots__ = ()
 
     @classmethod
-    def _fields(cls, raw: bytes) -> tuple[str, str | None, int]:
+    def _read(cls, raw: bytes) -> tuple[str, str, int, bytes]:
         if raw[0] == 113:
             module, at = _read_atom(raw, 1)
             function, at = _read_atom(raw, at)
             _exactly(raw, at + 2)
             if raw[at] != 97:
                 raise ValueError("the arity of an export is a small integer")
-            return module, function, raw[at + 1]
+            return module, function, raw[at + 1], b""
         if raw[0] != 112:
             raise ValueError("not a fun")
         # Size (4, itself included), Arity (1), Uniq (16), Index (4), NumFree (4), Module, ...
         _exactly(raw, 1 + int(_U32.unpack_from(raw, 1)[0]))
         module, _at = _read_atom(raw, 30)
-        return module, None, raw[5]
+        return module, "", raw[5], raw
 
     @property
     def module(self) -> str:
         """The module it belongs to."""
-        return str(self._fields(self.raw)[0])
+        return str(self.parts()[0])
 
     @property
     def arity(self) -> int:
         """How many arguments it takes."""
-        return int(self._fields(self.raw)[2])
+        return int(self.parts()[2])
 
     def __repr__(self) -> str:
-        module, function, arity = self._fields(self.raw)
+        module, function, arity, _local = self.parts()
         return f"<erlang.Fun {module}:{function or 'local'}/{arity}>"
 
 

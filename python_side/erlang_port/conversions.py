@@ -194,6 +194,12 @@ _PLAIN_DEPTH: Final = 100
 """How deep `plain` follows a value by recursion. Larger: more of Python's recursion limit of 1,000
 is used up. Smaller: values that erlpack could write go the slow way."""
 
+_LARGE: Final = 1_000
+_LARGE_DEPTH: Final = 20
+"""A container of so many elements counts as so many levels: a cycle through a large one is then
+soon left to the exact writer, which knows it for what it is. Larger: lists of lists of lists of a
+thousand elements go the slow way. Smaller: finding such a cycle takes longer."""
+
 
 def kinds_of(values: list[Any] | tuple[Any, ...]) -> set[type]:
     """The exact types among `values`."""
@@ -254,7 +260,8 @@ def _plain_items(values: Any, none: Atom, depth: int) -> Any:
         if float in kinds:
             return _plain_floats(values, kinds, none)
         return [none if v is None else v for v in values]
-    return [plain(v, none, depth + 1) for v in values]
+    depth += 1 if len(values) < _LARGE else _LARGE_DEPTH
+    return [plain(v, none, depth) for v in values]
 
 
 def _plain_floats(values: Any, kinds: set[type], none: Atom) -> Any:
@@ -278,6 +285,7 @@ def _plain_dict(value: dict[Any, Any], none: Atom, depth: int) -> dict[Any, Any]
         return value
     # Most entries stay as they are, so a copy with some replaced is made faster than a new dict.
     copy = value.copy()
+    inner = depth + (1 if len(copy) < _LARGE else _LARGE_DEPTH)
     for key, entry in copy.items():
         kind = type(entry)
         if kind in AS_IS:
@@ -285,7 +293,7 @@ def _plain_dict(value: dict[Any, Any], none: Atom, depth: int) -> dict[Any, Any]
         if entry is None:
             copy[key] = none
         elif kind is not float:
-            copy[key] = plain(entry, none, depth + 1)
+            copy[key] = plain(entry, none, inner)
         elif entry - entry != 0.0:
             copy[key] = _finite(entry)
     return copy

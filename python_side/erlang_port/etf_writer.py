@@ -162,16 +162,14 @@ _SCALARS: Final[dict[type, Scalar]] = {
 # Kinds of keys that are different terms whenever they are different keys in Python, if a dict has
 # only kinds of one set. (A str equals the Atom of its name, so a dict cannot have both; but it can
 # have both "a" and b"a", both None and Atom("none"), two NaNs.)
-_DISTINCT: Final = (
-    frozenset((str, Atom, int)),
-    frozenset((str, int, bool, NoneType)),
-    frozenset((bytes, int, bool, NoneType)),
-)
+_DISTINCT_NAMES: Final = frozenset((str, Atom, int))
+_DISTINCT_TEXTS: Final = frozenset((str, int, bool, NoneType))
+_DISTINCT_BYTES: Final = frozenset((bytes, int, bool, NoneType))
 
 
 def safe_keys(kinds: set[type]) -> bool:
     """Whether keys of these exact types can never become the same Erlang term twice."""
-    return any(kinds <= distinct for distinct in _DISTINCT)
+    return kinds <= _DISTINCT_NAMES or kinds <= _DISTINCT_TEXTS or kinds <= _DISTINCT_BYTES
 
 
 def _refuse(value: object) -> Any:

@@ -1,0 +1,580 @@
+"""Values to bytes, with erlpack and without, held up to a real node."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+import math
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from beam import Beam
+from erlang.terms import Atom, Bitstring, FrozenList, Fun, ImproperList, MapKey, Pid, Reference
+from erlang_port import conversions, encoder
+from erlang_port.encoder import Encoder, encode_json, encode_msgpack, has_erlpack
+from erlang_port.etf import MAX_DEPTH, decode
+from strategies import (
+    EXAMPLES,
+    Color,
+    Own,
+    Record,
+    meaning,
+    numbers,
+    opaques,
+    same_key_twice,
+    terms,
+    texts,
+    values,
+)
+
+WAYS = [True, False] if has_erlpack() else [False]
+PID = Pid(b"Xw\x03a@b" + bytes(range(12)))
+
+
+@pytest.fixture(scope="module")
+def beam():
+    node = Beam()
+    yield node
+    node.close()
+
+
+@pytest.fixture(params=WAYS, ids=lambda fast: "erlpack" if fast else "python")
+def made(request):
+    return Encoder(fast=request.param)
+
+
+ENCODERS = [Encoder(fast=fast) for fast in WAYS]
+
+
+def back(encoded):
+    return decode(encoded, binaries="bytes")
+
+
+class TestThroughTheNode:
+    @given(values)
+    def test_python_to_node_to_python(self, beam, value):
+        for made in ENCODERS:
+            if same_key_twice(value):
+                with pytest.raises(ValueError, match="same term"):
+                    made.encode(value)
+                continue
+            encoded = made.encode(value)
+            returned = beam.round_trip(encoded)
+            assert returned is not None, encoded
+            assert meaning(back(returned)) == meaning(value)
+            # The node reads both ways of writing as one term.
+            assert returned == beam.round_trip(ENCODERS[-1].encode(value))
+
+    @given(terms)
+    def test_terms_come_back_from_the_node_as_they_were(self, beam, value):
+        if same_key_twice(value):
+            return
+        for made in ENCODERS:
+            first = back(beam.round_trip(made.encode(value)))
+            second = back(beam.round_trip(made.encode(first)))
+            assert repr(second) == repr(first)
+
+    @pytest.mark.parametrize("way", range(5))
+    def test_node_to_python_to_node(self, beam, way):
+        """Random terms, in each way that a node may encode them."""
+        for seed in range(max(3, EXAMPLES // 50)):
+            for number, (encoded, came_back) in enumerate(beam.terms(seed, 200, way)):
+                made = ENCODERS[number % len(ENCODERS)]
+                assert came_back(made.encode(back(encoded))), (seed, number, encoded)
+
+    @pytest.mark.parametrize("none", ["none", "nil", "undefined"])
+    def test_none_is_the_atom_that_the_option_says(self, beam, made, none):
+        made = Encoder(none, fast=made._pack is not None)
+        value = [None, {"a": None, "b": 1.5}, (None, {1, None}), PID]
+        for one in (value, value[:3], None):
+            encoded = made.encode(one)
+            assert encoded.count(b"\x83" + none.encode()) == 0
+            assert beam.round_trip(encoded) is not None
+        assert made.encode(None)[3:] == none.encode()
+        assert made.encode(value).count(none.encode()) == 4
+        assert made.encode_run([None, None], 0, 999)[0].count(none.encode()) == 2
+
+    @pytest.mark.parametrize(
+        "value",
+        [
+            [7] * 65_535,
+            [7] * 65_536,
+            list(range(100_000)),
+            {i: str(i) for i in range(50_000)},
+            "é" * 1_000_000,
+            bytes(10_000_000),
+            1 << 4_000_000,
+            -(1 << 4_000_000),
+            (1 << (8 * 4_194_296)) - 1,
+            tuple(range(300)),
+            [{"a": None}] * 1000,
+            [1.5] * 1000,
+            Atom("\U0001f600" * 255),
+            Bitstring(b"\xff" * 10_000, 79_999),
+            {i / 2: i for i in range(100)},
+        ],
+        ids=lambda value: f"{type(value).__name__}",
+    )
+    def test_large_values(self, beam, made, value):
+        assert meaning(back(beam.round_trip(made.encode(value)))) == meaning(value)
+
+    def test_the_largest_integer_is_the_largest(self, beam, made):
+        with pytest.raises(ValueError, match="larger than Erlang's largest"):
+            made.encode([1 << (8 * 4_194_296)])
+
+
+@given(terms)
+def test_erlpack_and_the_exact_writer_agree(value):
+    """Where erlpack's bytes are used at all, they are read as the exact writer's are."""
+    written = []
+    for made in ENCODERS:
+        try:
+            written.append(repr(back(made.encode(value))))
+        except ValueError as error:
+            written.append(str(error))
+    assert len(set(written)) == 1
+
+
+EDGES = [sign * ((1 << bits) + d) for bits in range(66) for d in (-1, 0, 1) for sign in (1, -1)]
+
+
+def test_integers_at_each_power_of_two(made, beam):
+    assert back(beam.round_trip(made.encode(EDGES))) == EDGES
+    for edge in EDGES:
+        assert back(made.encode(edge)) == edge
+
+
+HOSTILE = {
+    "lone surrogate": ("\ud800", UnicodeEncodeError, "surrogates"),
+    "lone surrogate as a key": ({"\ud800": 1}, UnicodeEncodeError, "surrogates"),
+    "no such type": (object(), TypeError, "cannot send a value of type 'builtins.object'"),
+    "same keys": ({"a": 1, b"a": 2}, ValueError, "same term in Erlang: 'a' and b'a'"),
+    "same keys with None": ({None: 1, Atom("none"): 2}, ValueError, "same term"),
+    "same keys with NaN": ({math.nan: 1, float("nan"): 2}, ValueError, "same term"),
+    "same keys inside": ({(1, "a"): 1, (1, b"a"): 2}, ValueError, "same term"),
+    "same keys by conversion": ({Color.RED: 1, "red": 2}, ValueError, "same term"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_what_cannot_be_sent_is_one_clear_error(made, name):
+    value, error, words = HOSTILE[name]
+    for whole in (value, [value], {"k": (value, None)}, Record(1, [value]), [PID, value]):
+        with pytest.raises(error, match=words):
+            made.encode(whole)
+    assert made.encode([1]) == b"\x83l\0\0\0\1a\1j"
+
+
+def test_cycles(made):
+    one = [0] * 100_000
+    one.append(one)
+    two = {}
+    two["deep"] = [two]
+    three = Record(1, None)
+    three.value = [three]
+    four = []
+    four += [four, four]
+    for cycle in (one, two, three, four):
+        with pytest.raises(ValueError, match=r"contains itself|more than 1000 deep"):
+            made.encode(cycle)
+        assert made.encode_run([1, cycle], 0, 999)[1] == 1
+
+
+def nested(depth, wrap):
+    value = 1
+    for _ in range(depth):
+        value = wrap(value)
+    return value
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda v: [v],
+        lambda v: (v,),
+        lambda v: {"a": v},
+        lambda v: [None, v],
+        lambda v: ImproperList([v], 1),
+        Own,
+        lambda v: Record(None, v),
+    ],
+)
+def test_depth(made, beam, wrap):
+    for depth in (99, 100, 101, 255, 256, 257, MAX_DEPTH):
+        encoded = made.encode(nested(depth, wrap))
+        assert beam.round_trip(encoded) is not None
+        if wrap is not Own:
+            back(encoded)
+    with pytest.raises(ValueError, match="more than 1000 deep"):
+        made.encode(nested(MAX_DEPTH + 1, wrap))
+    with pytest.raises(ValueError, match="more than 1000 deep"):
+        made.encode(nested(100_000, wrap))
+
+
+def test_keys_nest_too(made):
+    assert back(made.encode({nested(50, lambda v: FrozenList([v])): 1}))
+    with pytest.raises(ValueError, match="deep"):
+        made.encode({nested(5_000, lambda v: FrozenList([v])): 1})
+
+
+def test_encoding_deep_inside_the_callers_own_recursion(made):
+    """With little left of Python's recursion limit, values are still sent."""
+
+    def descend(depth):
+        if depth:
+            return descend(depth - 1)
+        return made.encode([[[{"a": [None]}]]])
+
+    limit = sys.getrecursionlimit()
+    used = len(__import__("inspect").stack())
+    for left in (30, 40, 60, 120):
+        assert descend(limit - used - left)
+
+
+def test_parts_make_up_the_term(made):
+    large = b"x" * 100_000
+    for value in (
+        1,
+        "a",
+        b"a",
+        large,
+        large.decode(),
+        bytearray(large),
+        memoryview(large),
+        [large],
+    ):
+        parts = made.parts(value)
+        assert b"\x83" + b"".join(parts) == made.encode(value)
+    assert any(part is large for part in made.parts(large))
+
+
+def test_what_may_change_is_copied(made):
+    buffer = bytearray(100_000)
+    parts = made.parts(buffer)
+    buffer[:] = b"\xff" * 100_000
+    assert b"".join(parts)[5:] == bytes(100_000)
+
+
+class TestRun:
+    @given(st.lists(values, max_size=12), st.integers(0, 3), st.integers(0, 400))
+    def test_says_how_far_it_came(self, run, start, limit):
+        for made in ENCODERS:
+            encoded, count, error = made.encode_run(run, start, limit)
+            taken = run[start : start + count]
+            assert meaning(back(b"\x83" + encoded)) == meaning(taken)
+            if error is not None:
+                with pytest.raises(type(error)):
+                    made.encode(run[start + count])
+            elif start + count < len(run):
+                assert count >= 1
+                assert len(encoded) > limit
+            # Without its last value it keeps to the limit.
+            if count > 1:
+                assert sum(len(made.encode(value)) - 1 for value in taken[:-1]) <= limit
+
+    @given(numbers | st.lists(texts) | st.lists(st.none() | st.floats() | st.booleans() | texts))
+    def test_runs_of_scalars(self, run):
+        for made in ENCODERS:
+            encoded, count, error = made.encode_run(run, 0, 1 << 20)
+            assert (count, error) == (len(run), None)
+            assert meaning(back(b"\x83" + encoded)) == meaning(run)
+
+    def test_of_all_the_kinds_in_one(self, made, beam):
+        run = [1, 1.5, None, True, "a", b"b", Atom("c"), [1], {"a": None}, PID, math.nan, 1 << 99]
+        encoded, count, error = made.encode_run(run, 0, 1 << 20)
+        assert (count, error) == (len(run), None)
+        assert meaning(back(beam.round_trip(b"\x83" + encoded))) == meaning(run)
+
+    @pytest.mark.parametrize("run", [[], (), [1]])
+    def test_with_nothing_left(self, made, run):
+        assert made.encode_run(run, len(run), 100) == (b"j", 0, None)
+
+    @pytest.mark.parametrize("bad", [object(), "\ud800"])
+    @pytest.mark.parametrize("good", [1, "a", {"a": 1}, None])
+    def test_stops_before_what_cannot_be_encoded(self, made, good, bad):
+        for before in (0, 1, 50):
+            run = [good] * before + [bad] + [good] * 3
+            encoded, count, error = made.encode_run(run, 0, 10_000)
+            assert count == before
+            assert isinstance(error, (TypeError, UnicodeEncodeError))
+            assert back(b"\x83" + encoded) == back(made.encode([good] * before))
+            assert made.encode_run(run, before + 1, 10_000)[1:] == (3, None)
+
+    def test_of_a_large_string_repeated_is_never_built(self, made):
+        huge = "x" * (20 << 20)
+        encoded, count, error = made.encode_run([huge] * 10_000, 0, 1 << 20)
+        assert (count, error) == (1, None)
+        assert len(encoded) < 21 << 20
+
+    def test_of_integers_keeps_to_a_small_limit(self, made):
+        for limit in (0, 1, 100, 1000):
+            encoded, count, error = made.encode_run(list(range(256)), 0, limit)
+            assert error is None
+            assert 1 <= count <= 256
+            assert len(encoded) <= limit + 16
+
+
+class TestPacker:
+    @pytest.fixture(autouse=True)
+    def _erlpack(self):
+        if not has_erlpack():
+            pytest.skip("erlpack is not installed")
+
+    def test_is_used_for_what_it_writes_right(self):
+        made = Encoder()
+        for value in (1, "a", [1.5], {"a": None}, {(1, 2): {3}}, [Record(1, [None])], 1 << 63):
+            data = conversions.plain(value, Atom("none"))
+            assert made._packed(data) == made.encode(value)
+
+    def test_refuses_and_the_exact_writer_takes_over(self):
+        made = Encoder()
+        for value in (1 << 64, -(1 << 63) - 1, Atom("中"), [1 << 99], {"a": 1 << 99}):
+            assert made._packed(value) is None
+            assert back(made.encode([value])) == [back(made.encode(value))]
+
+    def test_is_not_reentered(self):
+        """A finalizer that encodes while the packer works gets its bytes, and spoils none."""
+        made = Encoder()
+        inner = []
+        pack = made._pack
+
+        def interrupted(value):
+            first = pack(value)
+            inner.append(made.encode([None, "inner"]))
+            return first
+
+        made._pack = interrupted
+        assert back(made.encode(["outer"])) == [b"outer"]
+        assert back(inner[0]) == [None, b"inner"]
+        assert made._pack is interrupted
+
+    def test_changes_by_another_thread_do_no_harm(self, beam):
+        """A value that is changed while it is sent: some value or an error, never a bad frame."""
+        shared = {str(i): i for i in range(50)}
+        rows = [shared, list(range(50))]
+        stop = threading.Event()
+
+        def change():
+            at = 0
+            while not stop.is_set():
+                at += 1
+                shared[str(at % 70)] = [at]
+                rows[1].append(at)
+                shared.pop(str((at + 9) % 70), None)
+                del rows[1][20:]
+
+        thread = threading.Thread(target=change)
+        thread.start()
+        try:
+            for _ in range(200):
+                for made in ENCODERS:
+                    with contextlib.suppress(RuntimeError):
+                        assert beam.round_trip(made.encode(rows)) is not None
+        finally:
+            stop.set()
+            thread.join()
+
+
+def test_encoders_of_many_threads(beam):
+    results = {}
+
+    def work(number):
+        made = Encoder()
+        results[number] = [made.encode([number, i, {"a": None}]) for i in range(200)]
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for number, encoded in results.items():
+        assert [back(e)[:2] for e in encoded] == [[number, i] for i in range(200)]
+
+
+def test_none_must_be_an_atom_that_means_none():
+    with pytest.raises(ValueError, match="none must be one of"):
+        Encoder("null")
+
+
+def test_encoding_leaves_nothing_behind(made):
+    value = [{"a": None, "b": [1.5, {2}]}] * 100
+    made.encode(value)
+    gc.collect()
+    before = len(gc.get_objects())
+    for _ in range(50):
+        made.encode(value)
+        made.encode_run(value, 0, 10_000)
+        with pytest.raises(TypeError):
+            made.encode([object()])
+    gc.collect()
+    assert len(gc.get_objects()) < before + 200
+
+
+class TestMsgpack:
+    @pytest.fixture(autouse=True)
+    def _msgpack(self):
+        self.msgpack = pytest.importorskip("msgpack")
+
+    def test_what_becomes_of_each(self):
+        value = {
+            "none": None,
+            "numbers": [1, 1.5, True, -math.inf],
+            "bytes": (b"\xff", bytearray(b"a"), memoryview(b"b")),
+            "text": [Atom("atom"), "é", Color.RED],
+            "sets": [{1}, FrozenList([2])],
+            "own": Own(Record(1, None)),
+            3: {"nan": math.nan},
+        }
+        data = self.msgpack.unpackb(encode_msgpack(value), strict_map_key=False)
+        assert math.isnan(data[3].pop("nan"))
+        assert data == {
+            "none": None,
+            "numbers": [1, 1.5, True, -math.inf],
+            "bytes": [b"\xff", b"a", b"b"],
+            "text": ["atom", "é", "red"],
+            "sets": [[1], [2]],
+            "own": {"name": 1, "value": None},
+            3: {},
+        }
+
+    def test_conversions_win_over_the_base(self):
+        class Named(str):
+            __slots__ = ()
+
+            def __erlang__(self):
+                return ("named", 1)
+
+        assert self.msgpack.unpackb(encode_msgpack([Named("x")])) == [["named", 1]]
+
+    @given(values)
+    def test_packs_or_is_a_clear_error(self, value):
+        try:
+            data = encode_msgpack(value)
+        except (TypeError, OverflowError, ValueError):
+            return
+        assert type(data) is bytes
+
+    @pytest.mark.parametrize(
+        ("value", "error"),
+        [
+            (PID, TypeError),
+            ([Fun(b"qw\x05listsw\x03mapa\x02")], TypeError),
+            (ImproperList([1], 2), TypeError),
+            (object(), TypeError),
+            (1 << 64, OverflowError),
+            ("\ud800", UnicodeEncodeError),
+            (nested(2_000, lambda v: [v]), ValueError),
+            (nested(2_000, Own), ValueError),
+        ],
+        ids=["pid", "fun", "improper", "object", "integer", "surrogate", "deep", "deep own"],
+    )
+    def test_what_has_no_place(self, value, error):
+        with pytest.raises(error):
+            encode_msgpack(value)
+
+    def test_that_is_not_installed_is_named(self, monkeypatch):
+        monkeypatch.setitem(sys.modules, "msgpack", None)
+        with pytest.raises(ImportError, match="'msgpack', which is not installed"):
+            encode_msgpack(1)
+
+
+class TestJson:
+    def test_what_becomes_of_each(self):
+        value = {
+            "none": None,
+            "numbers": [1, 1.5, True, math.nan, math.inf, 1 << 99],
+            "bytes": (b"a", bytearray(b"a"), memoryview("é".encode())),
+            "text": [Atom("atom"), "é\n", Color.RED],
+            "sets": [{1}, FrozenList([2])],
+            "own": Own(Record(1, None)),
+            3: 1,
+            None: 2,
+            True: 3,
+            Atom("key"): 4,
+            b"raw": 5,
+        }
+        text = encode_json(value)
+        assert b" " not in text
+        assert json.loads(text) == {
+            "none": None,
+            "numbers": [1, 1.5, True, None, None, 1 << 99],
+            "bytes": ["a", "a", "é"],
+            "text": ["atom", "é\n", "red"],
+            "sets": [[1], [2]],
+            "own": {"name": 1, "value": None},
+            "3": 1,
+            "null": 2,
+            "true": 3,
+            "key": 4,
+            "raw": 5,
+        }
+
+    def test_map_keys_that_were_wrapped_are_unwrapped(self):
+        assert encode_json({MapKey(b"a\1", 1): MapKey(b"a\2", 2)}) == b'{"1":2}'
+
+    @given(values)
+    def test_is_json_or_a_clear_error(self, value):
+        try:
+            text = encode_json(value)
+        except (TypeError, ValueError):
+            return
+        json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+
+    @pytest.mark.parametrize(
+        ("value", "error"),
+        [
+            (PID, TypeError),
+            ([Reference(b"ew\x03a@b\0\0\0\4\2")], TypeError),
+            (object(), TypeError),
+            ({(1, 2): 3}, TypeError),
+            (b"\xff", UnicodeDecodeError),
+            ("\ud800", UnicodeEncodeError),
+            (nested(300, lambda v: [v]), ValueError),
+            (nested(2_000, Own), ValueError),
+        ],
+        ids=["pid", "reference", "object", "key", "bytes", "surrogate", "deep", "deep own"],
+    )
+    def test_what_has_no_place(self, value, error):
+        with pytest.raises(error):
+            encode_json(value)
+
+
+@given(opaques)
+def test_opaque_terms_go_back_as_they_came(term):
+    for made in ENCODERS:
+        assert made.encode(term) == b"\x83" + term.raw
+
+
+@pytest.mark.skipif(
+    not has_erlpack() or "ERLANG_PYTHON_NO_ERLPACK" in os.environ, reason="runs without already"
+)
+@pytest.mark.timeout(120)
+def test_all_of_it_again_without_erlpack():
+    """The codec's tests, in an interpreter that cannot import erlpack."""
+    here = Path(__file__).parent
+    files = ["test_terms.py", "test_etf.py", "test_conversions.py", "test_encoder.py"]
+    program = (
+        "import sys; sys.modules['erlpack'] = None; import pytest\n"
+        f"sys.exit(pytest.main(['-q', *{[str(here / name) for name in files]}]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "ERLANG_PYTHON_NO_ERLPACK": "1"},
+        cwd=here.parents[1],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
+
+
+def test_the_port_knows_whether_erlpack_is_there():
+    assert encoder.has_erlpack() is (len(WAYS) == 2)
