@@ -94,8 +94,10 @@ end_per_group(_Group, _Config) ->
 -spec shell_fed_from_a_pipe(ct_suite:ct_config()) -> ok.
 shell_fed_from_a_pipe(Config) ->
     {ok, Input} = file:read_file(filename:join(?config(data_dir, Config), "shell_input.erl")),
-    %% rebar3 drops what it finds on its standard input before its shell is there.
-    Options = (options(Config))#{cd => ?config(repository, Config), type => {"1> ", Input}},
+    %% rebar3 drops what it finds on its standard input before its shell is there, and
+    %% starts the application beside the shell.
+    Typed = {["1> ", "Booted erlang_python"], Input},
+    Options = (options(Config))#{cd => ?config(repository, Config), type => Typed},
     {0, Output} = program:run("rebar3", ["shell"], Options),
     ct:log("~ts", [Output]),
     [
@@ -185,16 +187,16 @@ slower_is_said_once(Config) ->
         "application:set_env(erlang_python, pools, #{default => #{workers => 3}}), "
         "{ok, _} = application:ensure_all_started(erlang_python), "
         "[{ok, [0, 1, 2]} = py:stream(builtins, range, [3]) || _ <- lists:seq(1, 9)], "
-        "halt().",
+        "init:stop().",
     Ebin = filename:join(Repository, "_build/default/lib/erlang_python/ebin"),
     {0, Output} = program:run("erl", ["-noinput", "-pa", Ebin, "-eval", Code], options(Config)),
     ct:log("~ts", [Output]),
-    ?assertMatch({match, [_]}, re:run(Output, "erlpack", [global])).
+    ?assertMatch({match, [_]}, re:run(Output, "slower", [global])).
 
 %% What the application in question got, and where it runs from, as a term on a line of its own.
 report() ->
     "io:format(\"~nREPORT ~0p.~n\", [#{words => guest_words:all(), lib => code:lib_dir(erlang_python),"
-    " where => py:call('__main__', where, [])}]), init:stop().".
+    " where => py:call(guest, where, [], #{}, #{pool => guest})}]), init:stop().".
 
 reported(Output) ->
     ct:log("~ts", [Output]),

@@ -7,8 +7,8 @@
 -type options() :: #{
     cd => file:filename(),
     env => [{string(), string() | false}],
-    %% What to type once the program has printed something.
-    type => {AfterPrinted :: string(), iodata()}
+    %% What to type once the program has printed all of these, in any order.
+    type => {AfterPrinted :: [string()], iodata()}
 }.
 
 %% @doc Runs a program to its end and gives its exit status and what it printed, to
@@ -44,10 +44,10 @@ collect(Port, Type, Output) ->
 typed(_Port, none, _Printed) ->
     none;
 typed(Port, {Awaited, Input} = Type, Printed) ->
-    case string:find(Printed, Awaited) of
-        nomatch ->
-            Type;
-        _ ->
+    case [Text || Text <- Awaited, string:find(Printed, Text) =:= nomatch] of
+        [] ->
             true = port_command(Port, Input),
-            none
+            none;
+        _ ->
+            Type
     end.

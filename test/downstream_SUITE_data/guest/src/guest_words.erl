@@ -14,9 +14,7 @@ all() ->
     gen_server:call(?MODULE, all, 30000).
 
 init([]) ->
-    {ok, Source} = file:read_file(filename:join(code:priv_dir(guest), "guest.py")),
-    ok = py:exec(Source),
-    {ok, Ref} = py:stream_start('__main__', words, [<<"one two three">>]),
+    {ok, Ref} = py:stream_start(guest, words, [<<"one two three">>], #{pool => guest}),
     {ok, #{ref => Ref, words => [], result => none, waiting => []}}.
 
 handle_call(all, From, #{result := none, waiting := Waiting} = State) ->

@@ -18,7 +18,7 @@ server_owns_a_stream(_Config) ->
     {ok, [<<"ONE">>, <<"TWO">>, <<"THREE">>]} = guest_words:all().
 
 case_owns_a_stream(_Config) ->
-    {ok, Ref} = py:stream_start('__main__', words, [<<"a b">>]),
+    {ok, Ref} = py:stream_start(guest, words, [<<"a b">>], #{pool => guest}),
     {ok, <<"A">>} = py:stream_next(Ref),
     {ok, <<"B">>} = py:stream_next(Ref),
     done = py:stream_next(Ref).
