@@ -67,16 +67,30 @@ request(Worker = #worker{pid = Pid, load = Load}, Frame, Timeout) ->
     _ = py_worker:write(Worker, Frame(Address)),
     receive
         {Ref, Payload} ->
-            binary_to_term(Payload);
+            result(Worker, Payload);
         {'DOWN', Ref, process, _, Reason} ->
             {error, py_error:worker_exit(Reason)}
     after Timeout ->
         erlang:demonitor(Ref, [flush]),
         receive
-            {Ref, Payload} -> binary_to_term(Payload)
+            {Ref, Payload} -> result(Worker, Payload)
         after 0 ->
             py_worker:watch(Worker, Ref),
             _ = py_worker:write(Worker, py_frame:cancel(Address)),
             {error, timeout}
         end
     end.
+
+%% A reply that is no term is the worker's fault: it is replaced.
+result(#worker{pid = Pid}, Payload) ->
+    try binary_to_term(Payload) of
+        {ok, Value} -> {ok, Value};
+        {error, Reason} -> {error, py_error:reason(Reason)};
+        _ -> nonsense(Pid)
+    catch
+        error:badarg -> nonsense(Pid)
+    end.
+
+nonsense(Pid) ->
+    py_worker:replace(Pid, bad_frame),
+    {error, {worker_exit, bad_frame}}.

@@ -154,8 +154,7 @@ loop(S = #stream{ref = Ref, owner_monitor = OwnerMonitor, worker_monitor = Worke
         {py_event, Payload} ->
             loop(look(event(Payload, S)));
         {py_last, Payload} ->
-            {py_stream, Ref, Event} = decode(Payload, S),
-            terminal(Event, S);
+            last(decode(Payload, S), S);
         {py_cancel, Ref} ->
             stop(cancelled, S);
         {py_demand, Ref, N} ->
@@ -191,7 +190,9 @@ event(Payload, S = #stream{ref = Ref, owner = Owner, sink = Sink, window = Windo
             {{py_stream, Ref, {batch, Run}}, {collect, Alias, Runs}} ->
                 {length(Run), 1, {collect, Alias, [Run | Runs]}};
             {{py_stream, Ref, {data, Value}}, {collect, Alias, Runs}} ->
-                {1, 1, {collect, Alias, [[Value] | Runs]}}
+                {1, 1, {collect, Alias, [[Value] | Runs]}};
+            _ ->
+                nonsense(S)
         end,
     NewWindow = py_window:received(Values, byte_size(Payload), Messages, Window),
     awaited(S#stream{sink = NewSink, window = NewWindow, looks = 0}).
@@ -204,20 +205,27 @@ send_each([], _Ref, _Owner, N) ->
 
 %% A frame that cannot be decoded, or is not this stream's, is the worker's
 %% fault: it is replaced, and the stream ends with it.
-decode(Payload, #stream{ref = Ref, worker = Worker} = S) ->
+decode(Payload, S = #stream{ref = Ref}) ->
     try binary_to_term(Payload) of
+        Message = {py_stream, Ref, {batch, [_ | _] = Run}} when length(Run) > 0 -> Message;
+        {py_stream, Ref, {batch, _}} -> nonsense(S);
         Message = {py_stream, Ref, _} -> Message;
-        _ -> nonsense(Worker, S)
+        _ -> nonsense(S)
     catch
-        error:badarg -> nonsense(Worker, S)
+        error:badarg -> nonsense(S)
     end.
 
--spec nonsense(#worker{}, #stream{}) -> no_return().
-nonsense(#worker{pid = Pid}, S) ->
+-spec nonsense(#stream{}) -> no_return().
+nonsense(S = #stream{worker = #worker{pid = Pid}}) ->
     py_worker:replace(Pid, bad_frame),
     terminal({error, {worker_exit, bad_frame}}, S).
 
 %%% The end.
+
+-spec last(term(), #stream{}) -> no_return().
+last({py_stream, _Ref, done}, S) -> terminal(done, S);
+last({py_stream, _Ref, {error, Reason}}, S) -> terminal({error, py_error:reason(Reason)}, S);
+last(_, S) -> nonsense(S).
 
 -spec terminal(done | {error, term()}, #stream{}) -> no_return().
 terminal(Event, S = #stream{ref = Ref}) ->
