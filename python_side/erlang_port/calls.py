@@ -14,7 +14,9 @@ from erlang_port.reasons import Cancelled
 if TYPE_CHECKING:
     from erlang_port.program import Program
 
-OK = b"h\x02w\x02ok"
+OK = b"\x83h\x02w\x02ok"
+#: Results that need no look at their methods.
+_PLAIN = frozenset((int, str, bool, float, bytes, list, dict, tuple, type(None)))
 _ERROR = b"\x83h\x02w\x05error"
 
 
@@ -61,8 +63,9 @@ class Call:
         try:
             if self.is_cancelled:
                 raise Cancelled
-            value = self.program.targets.bind(self._frame, self._offset)()
-            is_awaitable = type(value).__name__ == "coroutine" or isawaitable(value)
+            function, args, kwargs = self.program.targets.bind(self._frame, self._offset)
+            value = function(*args, **kwargs) if kwargs else function(*args)
+            is_awaitable = type(value) not in _PLAIN and isawaitable(value)
         except BaseException as error:
             user_code.leave()
             self.reply_error(error)
@@ -94,7 +97,7 @@ class Call:
     def reply(self, value: Any) -> None:
         """Sends the result; one that is no term is an error of this call."""
         try:
-            buffers = [b"\x83", OK, *self.program.encoder().parts(value)]
+            buffers = [OK, *self.program.encoder().parts(value)]
         except Exception as error:
             self.reply_error(error)
             return

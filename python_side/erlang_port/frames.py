@@ -62,13 +62,13 @@ class FrameTooLargeError(ValueError):
 
 
 class Target(NamedTuple):
-    """What to run: names or code, and where its arguments begin in the frame."""
+    """What to run, names or code, in so many bytes; its arguments come after them."""
 
     kind: int
     flags: int
     first: str
     second: str
-    arguments: int
+    size: int
 
 
 class StreamOptions(NamedTuple):
@@ -99,6 +99,12 @@ def address_of(frame: bytes) -> tuple[bytes, int]:
     return bytes(frame[2:end]), end
 
 
+def target_size(frame: bytes, offset: int) -> int:
+    """How many bytes say what to run, without the arguments."""
+    _, _, first, second = _TARGET.unpack_from(frame, offset)
+    return _TARGET.size + first + second  # type: ignore[no-any-return]
+
+
 def read_target(frame: bytes, offset: int) -> Target:
     """What a stream or a call runs."""
     kind, flags, first, second = _TARGET.unpack_from(frame, offset)
@@ -111,7 +117,7 @@ def read_target(frame: bytes, offset: int) -> Target:
         flags,
         str(frame[offset + _TARGET.size : middle], "utf-8"),
         str(frame[middle:end], "utf-8"),
-        end,
+        end - offset,
     )
 
 

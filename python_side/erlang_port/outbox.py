@@ -34,7 +34,16 @@ class Outbox:
 
     def put(self, buffers: Sequence[Buffer], size: int) -> None:
         """Sends one frame of `size` bytes; does not wait for another thread's write."""
-        self._line.append((size, buffers))
+        if not self._line and size <= JOIN_BYTES and self._writing.acquire(blocking=False):
+            # Nobody is in line: the common case, without the line.
+            try:
+                if not self._line:
+                    self._write(b"".join(buffers))
+                    size = 0
+            finally:
+                self._writing.release()
+        if size:
+            self._line.append((size, buffers))
         while self._line and self._writing.acquire(blocking=False):
             try:
                 self._write_line()

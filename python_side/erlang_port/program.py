@@ -170,8 +170,7 @@ class Program:
             except (EOFError, OSError):
                 self.leave()
                 return []
-            work = [self.dispatch(frame) for frame in found]
-        return [piece for piece in work if piece is not None]
+            return [work for frame in found if (work := self.dispatch(frame)) is not None]
 
     def dispatch(self, frame: bytes) -> Work | None:
         """Does what a frame asks for, or returns it as work for a thread."""
@@ -243,7 +242,8 @@ class Program:
         try:
             if stream.is_cancelled:
                 raise reasons.Cancelled
-            value = self.targets.bind(frame, target)()
+            function, args, kwargs = self.targets.bind(frame, target)
+            value = function(*args, **kwargs)
         except BaseException as error:
             stream.user_code.leave()
             stream.finish(reasons.Cancelled() if stream.is_cancelled else error)
@@ -338,8 +338,8 @@ class Program:
 
     def _put(self, kind: int, address: bytes, buffers: list[Any]) -> None:
         size = sum(map(len, buffers))
-        buffers.insert(0, frames.header(kind, address, size))
-        self.put(buffers, size, False)
+        header = frames.header(kind, address, size)
+        self.outbox.put([header, *buffers], size + len(header))
 
     def ended(self, request: Request, kind: int, buffers: list[Any]) -> None:
         """Forgets a request and sends its last frame."""
