@@ -81,7 +81,8 @@ class Encoder:
         """
         if self._pack is not None:
             try:
-                encoded = self._packed(plain(value, self._none))
+                kind = type(value)
+                encoded = self._packed(value if kind in AS_IS else plain(value, self._none))
             except (NeedsExactError, OverflowError, RecursionError):
                 encoded = None
             if encoded is not None:
@@ -116,7 +117,9 @@ class Encoder:
             return [*self._writer.parts(value)]
         if kind is bytearray or kind is memoryview:
             return [*self._writer.parts(value)]
-        return [memoryview(self.encode(value))[1:]]
+        encoded = self.encode(value)
+        # A small copy costs less than a view.
+        return [encoded[1:] if len(encoded) < _LARGE else memoryview(encoded)[1:]]
 
     def encode_run(
         self, values: Sequence[Any], start: int, limit: int

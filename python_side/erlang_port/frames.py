@@ -91,14 +91,6 @@ def header(kind: int, address: bytes, size: int) -> bytes:
     return b"%b%c%c%b" % (_LENGTH.pack(length), kind, len(address), address)
 
 
-def address_of(frame: bytes) -> tuple[bytes, int]:
-    """A frame's address, and where its payload begins."""
-    end = 2 + frame[1]
-    if end > len(frame):
-        raise FrameError("a frame ends within its address")
-    return bytes(frame[2:end]), end
-
-
 def target_size(frame: bytes, offset: int) -> int:
     """How many bytes say what to run, without the arguments."""
     _, _, first, second = _TARGET.unpack_from(frame, offset)

@@ -18,6 +18,7 @@ import threading
 CHUNK = 64 * 1024
 
 _LENGTH = struct.Struct(">I")
+_ALL = 0xFFFFFFFF
 
 
 class EpollGate:
@@ -110,7 +111,14 @@ class Inbox:
         frames: list[bytes] = []
         while True:
             try:
-                if self._large is not None:
+                if not self._rest and self._large is None:
+                    chunk = os.read(self._fd, CHUNK)
+                    # One frame, whole: nearly every read of a call.
+                    if len(chunk) < CHUNK and chunk[:4] == _LENGTH.pack(len(chunk) - 4 & _ALL):
+                        frames.append(chunk[4:])
+                        return frames
+                    more = self._split(chunk, frames)
+                elif self._large is not None:
                     more = self._fill(frames)
                 else:
                     more = self._split(os.read(self._fd, CHUNK), frames)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-import threading
+from threading import Lock, get_ident
 
 from erlang_port.reasons import Cancelled
 
@@ -22,29 +22,33 @@ class UserCode:
     the writing of a frame. (`PyThreadState_SetAsyncExc`, Python/C API, "Initialization".)
     """
 
-    __slots__ = ("_lock", "_thread", "_is_set")
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._thread = 0
-        self._is_set = False
+    # Defaults in the class, and no lock of its own: one is made for every request.
+    _thread = 0
+    _is_set = False
 
     def enter(self) -> None:
         """The calling thread is about to run user code."""
-        self._thread = threading.get_ident()
+        self._thread = get_ident()
 
     def leave(self) -> None:
         """It has returned from there."""
-        with self._lock:
-            if self._is_set:
-                _clear_async_exc(self._thread, None)
+        thread, self._thread = self._thread, 0
+        # An interrupt says that it is coming before it looks whether the thread is still
+        # there: either it finds it gone, or it is found here and waited for.
+        if self._is_set:
+            with _interrupting:
+                _clear_async_exc(thread or get_ident(), None)
                 self._is_set = False
-            self._thread = 0
 
     def interrupt(self) -> bool:
         """Raises `Cancelled` in the thread; false if it is not in user code."""
-        with self._lock:
-            if self._thread == 0:
-                return False
+        with _interrupting:
             self._is_set = True
-            return _set_async_exc(self._thread, Cancelled) == 1
+            thread = self._thread
+            if thread == 0:
+                self._is_set = False
+                return False
+            return _set_async_exc(thread, Cancelled) == 1
+
+
+_interrupting = Lock()

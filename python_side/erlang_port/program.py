@@ -27,6 +27,7 @@ import types
 from collections import deque
 from collections.abc import Callable
 from inspect import isawaitable
+from types import GeneratorType
 from typing import Any
 
 from erlang.terms import Atom
@@ -174,8 +175,8 @@ class Program:
 
     def dispatch(self, frame: bytes) -> Work | None:
         """Does what a frame asks for, or returns it as work for a thread."""
-        address, offset = frames.address_of(frame)
-        return self._handlers[frame[0]](frame, address, offset)
+        offset = 2 + frame[1]
+        return self._handlers[frame[0]](frame, bytes(frame[2:offset]), offset)
 
     def _on_stream(self, frame: bytes, address: bytes, offset: int) -> Work:
         options, target = frames.read_stream(frame, offset)
@@ -250,7 +251,8 @@ class Program:
             return
         stream.user_code.leave()
         del frame
-        if isawaitable(value) or hasattr(type(value), "__aiter__"):
+        kind = type(value)
+        if kind is not GeneratorType and (hasattr(kind, "__aiter__") or isawaitable(value)):
             self._become_async(stream, options, value)
         else:
             self.iterate(stream, value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from erlang_port import frames, reasons
@@ -12,6 +12,7 @@ from erlang_port.formats import encode_json, encode_msgpack
 from erlang_port.window import Window
 
 if TYPE_CHECKING:
+    from erlang_port.encoder import Encoder
     from erlang_port.program import Program
 
 #: The most values in one frame. More cost latency and memory at both ends, fewer cost
@@ -32,7 +33,8 @@ _BATCH = b"h\x02w\x05batch"
 _DONE = b"w\x04done"
 _ERROR = b"h\x02w\x05error"
 
-_FORMATTERS = {"msgpack": encode_msgpack, "json": encode_json}
+#: In the order of frames.FORMATS.
+_FORMATTERS: tuple[Callable[[Any], bytes] | None, ...] = (None, encode_msgpack, encode_json)
 
 
 class Stream:
@@ -40,6 +42,9 @@ class Stream:
 
     `lock` guards the window and who sends: frames of one stream leave in order.
     """
+
+    is_cancelled = False
+    is_ended = False
 
     def __init__(
         self, program: Program, address: bytes, options: frames.StreamOptions, flags: int
@@ -49,11 +54,9 @@ class Stream:
         self.traceback = bool(flags & frames.FLAG_TRACEBACK)
         self.window = Window(options.window, options.window_bytes, options.demand)
         self.left = options.take
-        self.is_cancelled = False
-        self.is_ended = False
         self.lock = threading.Lock()
         self.prefix = options.prefix
-        self._format = _FORMATTERS.get(frames.FORMATS[options.format])
+        self._format = _FORMATTERS[options.format]
         longest = RUN_LENGTH if options.batch < 0 else options.batch
         self.longest_run = max(1, min(longest, options.window // RUNS_PER_WINDOW))
         self.run_bytes = min(RUN_BYTES, options.window_bytes)
@@ -81,6 +84,8 @@ class Stream:
         """As many values as make one frame: buffers, bytes, values, and what stopped it."""
         encoder = self.program.encoder()
         error: Exception | None = None
+        if self._format is None and len(values) == 1:
+            return self._lone_frame(encoder, values[0])
         if self._format is not None:
             values, error = self._formatted(values)
         buffers: list[Any] = []
@@ -100,6 +105,15 @@ class Stream:
         size = sum(map(len, buffers))
         buffers.insert(0, frames.header(frames.EVENT, self.address, size))
         return buffers, size, count, error
+
+    def _lone_frame(self, encoder: Encoder, value: Any) -> tuple[list[Any], int, int, Exception | None]:
+        try:
+            parts = encoder.parts(value)
+            size = len(self._data_prefix) + (len(parts[0]) if len(parts) == 1 else sum(map(len, parts)))
+            header = frames.header(frames.EVENT, self.address, size)
+        except Exception as error:
+            return [], 0, 0, error
+        return [header, self._data_prefix, *parts], size, 1, None
 
     def _formatted(self, values: Sequence[Any]) -> tuple[list[bytes], Exception | None]:
         formatted: list[bytes] = []

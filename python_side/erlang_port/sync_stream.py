@@ -16,6 +16,7 @@ import time
 from collections import deque
 from collections.abc import Generator, Iterator
 from itertools import islice
+from types import GeneratorType
 from typing import TYPE_CHECKING, Any
 
 from erlang_port import frames
@@ -42,22 +43,24 @@ FIRST_RUN = 8
 class SyncStream(Stream):
     """Iterates on the thread that calls `run`."""
 
+    iterator: Iterator[Any] | None = None
+    #: Set by other threads: the runner looks at its state when the generator yields.
+    attention = False
+    #: The length of the next run; 1 for a generator that is not known to be fast.
+    _run = 1
+    #: How many runs there were: tells the ticker one from the next.
+    _serial = 0
+    _ticked = -1
+    _waiting = False
+    #: What the ticker found to be no term.
+    _failure: Exception | None = None
+
     def __init__(
         self, program: Program, address: bytes, options: frames.StreamOptions, flags: int
     ) -> None:
         super().__init__(program, address, options, flags)
         self.user_code = UserCode()
-        self.iterator: Iterator[Any] | None = None
-        #: Set by other threads: the runner looks at its state when the generator yields.
-        self.attention = False
         self._pending: deque[Any] = deque()
-        self._run = 1
-        #: How many runs there were: tells the ticker one from the next.
-        self._serial = 0
-        self._ticked = -1
-        self._waiting = False
-        #: What the ticker found to be no term.
-        self._failure: Exception | None = None
         self._wake = threading.Lock()
         self._wake.acquire()
 
@@ -123,21 +126,24 @@ class SyncStream(Stream):
 
     def _iterate(self, iterator: Iterator[Any]) -> None:
         streak, last = 0, time.monotonic()
+        user_code = self.user_code
         while True:
-            room = self._wait_for_room()
-            if room == 0:
-                return  # As many as were to be taken.
+            room = self.room()
+            if room <= 0 or self.is_cancelled:
+                room = self._wait_for_room()
+                if room == 0:
+                    return  # As many as were to be taken.
             if self._run > 1 and room > 1:
                 if not self._collect(iterator, min(room, self._run)):
                     return
                 streak, last = FAST_VALUES, time.monotonic()
                 continue
-            self.user_code.enter()
+            user_code.enter()
             try:
                 value = next(iterator)
             except StopIteration:
                 return
-            self.user_code.leave()
+            user_code.leave()
             with self.lock:
                 self._send([value], wait=True)
             del value
@@ -224,7 +230,7 @@ class SyncStream(Stream):
     def _close(self) -> BaseException | None:
         """Runs the generator's `finally` blocks, on its own thread."""
         iterator, self.iterator = self.iterator, None
-        if not isinstance(iterator, Generator):
+        if type(iterator) is not GeneratorType and not isinstance(iterator, Generator):
             return None
         self.user_code.enter()
         try:

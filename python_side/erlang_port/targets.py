@@ -130,6 +130,10 @@ def _arguments(frame: bytes, offset: int, is_text: bool) -> tuple[list[Any], int
                 except UnicodeDecodeError:
                     break  # The codec says where it sits.
                 pos = end
+            elif tag == 107:  # STRING_EXT, a list of small integers
+                end = pos + 3 + (frame[pos + 1] << 8) + frame[pos + 2]
+                args.append(list(frame[pos + 3 : end]))
+                pos = end
             else:
                 break
         else:

@@ -88,16 +88,13 @@ class Threads:
         """Waits for work; None ends the thread. The thread is idle until it returns."""
         gate, line = self._gate, self._work
         while True:
-            if line:
-                with self._lock:
-                    # The last idle thread never takes work: it reads.
-                    may_work = self._idle > 1 or self._total <= self._limit
-                    if may_work and line:
-                        work = line.popleft()
-                        self._idle -= 1
-                    else:
-                        work = None
-                if work is not None:
+            if line and self._may_work():
+                try:
+                    work = line.popleft()
+                except IndexError:
+                    with self._lock:
+                        self._idle += 1
+                else:
                     self._ensure_reader()
                     return work
             came = gate.wait(IDLE_SECONDS)
@@ -105,11 +102,22 @@ class Threads:
                 return None
             if came:
                 found = self._read()
+                if len(found) == 1 and not line and self._may_work():
+                    self._ensure_reader()
+                    return found[0]
                 if found:
                     line.extend(found)
                     for _ in range(len(found) - 1):
                         self._ensure_reader()
                         gate.wake()
+
+    def _may_work(self) -> bool:
+        # The last idle thread never takes work where no other can be had: it reads.
+        with self._lock:
+            if self._idle > 1 or self._total <= self._limit:
+                self._idle -= 1
+                return True
+            return False
 
     def _may_leave(self) -> bool:
         with self._lock:
