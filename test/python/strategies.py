@@ -212,13 +212,20 @@ def meaning(value: Any) -> Any:
 
 
 def _atom(name: str) -> tuple[str, str]:
-    return ("atom", "none" if name in ("nil", "undefined") else name)
+    return ("atom", "none" if name in ("nil", "undefined") else str(name))
 
 
 def _float(value: float) -> tuple[str, Any]:
     if math.isfinite(value):
         return ("float", struct.pack(">d", value))
     return _atom("nan" if math.isnan(value) else "infinity" if value > 0 else "neg_infinity")
+
+
+def _tuple(*elements: Any) -> Any:
+    """{bytes, B} is how bytes are said, and comes back as them."""
+    if len(elements) == 2 and elements[0] == ("atom", "bytes") and elements[1][0] == "binary":
+        return elements[1]
+    return ("tuple", *elements)
 
 
 def _binary(value: Any) -> tuple[str, bytes]:
@@ -233,7 +240,7 @@ _MEANINGS: list[tuple[Any, Any]] = [
     (int, lambda v: ("integer", int(v))),
     (float, _float),
     ((str, bytes, bytearray, memoryview), _binary),
-    (tuple, lambda v: ("tuple", *map(meaning, v))),
+    (tuple, lambda v: _tuple(*map(meaning, v))),
     ((set, frozenset), lambda v: ("list", *map(meaning, v))),
     ((Pid, Port, Reference, Fun), lambda v: (type(v).__name__, v.parts())),
     (Bitstring, lambda v: ("bits", v.size, v.data)),

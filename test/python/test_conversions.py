@@ -447,7 +447,7 @@ class TestNumPy:
             (np.bytes_(b"\xff"), b"\xff"),
             (np.datetime64("2024-02-29"), b"2024-02-29"),
             (np.datetime64("2024-02-29T01:02:03"), b"2024-02-29T01:02:03"),
-            (np.datetime64("NaT"), None),
+            (np.datetime64("NaT", "s"), None),
         ]
         for value, expected in cases:
             assert same(sent(value), expected), value
