@@ -17,23 +17,30 @@
     module = none :: module(),
     bindings = erl_eval:new_bindings() :: erl_eval:binding_struct(),
     %% Variables of earlier blocks: a match in this block may bind them anew.
-    old = [] :: [atom()]
+    old = [] :: [atom()],
+    dir :: file:filename()
 }).
 
 %% A block that takes longer than this hangs: so the report can name it.
 -define(BLOCK_LIMIT, 60000).
 
 %% @doc Runs a document's blocks, each within a time limit, in a process of their own.
-%% Files that the document defines are written to `Dir' before the first block runs.
+%% Files that the document defines are written to `Dir' before the first block runs, and
+%% `Dir' is the current directory meanwhile.
 -spec run(Name :: string(), Document :: unicode:chardata(), Dir :: file:filename()) ->
     {ok, BlocksRun :: non_neg_integer()} | {error, {string(), pos_integer(), term()}}.
 run(Name, Document, Dir) ->
     Blocks = blocks(Document),
     lists:foreach(fun(Block) -> define(Block, Dir) end, Blocks),
+    {ok, Before} = file:get_cwd(),
+    ok = file:set_cwd(Dir),
+    try run_blocks(Name, runnable(Blocks), Dir) after ok = file:set_cwd(Before) end.
+
+run_blocks(Name, Blocks, Dir) ->
     Parent = self(),
     {Pid, Monitor} = spawn_monitor(fun() ->
         %% A failure is the caller's to report: as an exit it is not logged as well.
-        try session(Parent, runnable(Blocks)) of
+        try session(Parent, Blocks, Dir) of
             #session{} -> ok
         catch
             _:Reason:Stack -> exit({Reason, Stack})
@@ -55,13 +62,13 @@ follow(Name, Pid, Monitor, Count, Line) ->
         {error, {Name, Line, {not_done_after_ms, ?BLOCK_LIMIT}}}
     end.
 
-session(Parent, Blocks) ->
+session(Parent, Blocks, Dir) ->
     lists:foldl(
         fun(#{line := Line} = Block, Session) ->
             Parent ! {self(), begins, Line},
             block(Block, Session)
         end,
-        #session{},
+        #session{dir = Dir},
         Blocks
     ).
 
@@ -125,8 +132,11 @@ block(#{language := "erlang", line := Line, text := Text}, Session) ->
     {ok, Tokens, _} = erl_scan:string(Text, Line, [return_comments]),
     Old = [Name || {Name, _} <- erl_eval:bindings(Session#session.bindings)],
     case forms(Tokens) of
-        [{[{'-', _}, {atom, _, module} | _], _} | _] = Forms ->
-            module([parse_form(Form) || {Form, _} <- Forms]),
+        [{[{'-', _}, {atom, _, module}, {'(', _}, {atom, _, Name} | _], _} | _] ->
+            %% Empty lines above it make its line numbers those of the document.
+            Source = filename:join(Session#session.dir, atom_to_list(Name) ++ ".erl"),
+            write(Source, [lists:duplicate(Line - 1, $\n), Text]),
+            load(compile:file(Source, [binary, report])),
             Session;
         Forms ->
             Parsed = [{parse(Form), Comments} || {Form, Comments} <- Forms],
@@ -171,8 +181,7 @@ parse_form(Tokens) ->
         {error, Reason} -> error({does_not_parse, Reason})
     end.
 
-module(Forms) ->
-    {ok, Module, Binary} = compile:forms(Forms, [report]),
+load({ok, Module, Binary}) ->
     {module, Module} = code:load_binary(Module, "document", Binary),
     Module.
 
@@ -189,8 +198,9 @@ functions(New, Session) ->
     ),
     Name = list_to_atom("doc_functions_" ++ integer_to_list(maps:size(Functions))),
     Attributes = [{attribute, 1, module, Name}, {attribute, 1, compile, [export_all, nowarn_export_all]}],
+    Module = compile:forms(Attributes ++ maps:values(Functions), [report]),
     code:purge(Name),
-    Session#session{functions = Functions, module = module(Attributes ++ maps:values(Functions))}.
+    Session#session{functions = Functions, module = load(Module)}.
 
 expressions({Expressions, Comments}, Session) ->
     {Value, Done} = lists:foldl(fun expression/2, {ok, Session}, Expressions),

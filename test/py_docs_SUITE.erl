@@ -75,18 +75,15 @@ init_per_group(Group, Config) ->
     Name = re:replace(atom_to_list(Group), "\\W", "_", [global, {return, list}]),
     Dir = filename:join(?config(priv_dir, Config), Name),
     ok = filelib:ensure_path(Dir),
-    {ok, Before} = file:get_cwd(),
-    ok = file:set_cwd(Dir),
     Pool = #{workers => 2, python_path => [Dir], cd => Dir},
     ok = application:set_env(erlang_python, pools, #{default => Pool}),
     {ok, _} = application:ensure_all_started(erlang_python),
-    [{document, atom_to_list(Group)}, {dir, Dir}, {before, Before} | Config].
+    [{document, atom_to_list(Group)}, {dir, Dir} | Config].
 
 -spec end_per_group(atom(), ct_suite:ct_config()) -> ok.
 end_per_group(_Group, Config) ->
     ok = application:stop(erlang_python),
-    ok = application:unset_env(erlang_python, pools),
-    ok = file:set_cwd(?config(before, Config)).
+    ok = application:unset_env(erlang_python, pools).
 
 %% A reader who copies a document's blocks into a shell sees what the document says.
 -spec does_what_it_says(ct_suite:ct_config()) -> {comment, string()}.
