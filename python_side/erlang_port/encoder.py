@@ -131,10 +131,9 @@ class Encoder:
         value that cannot be encoded. The count is 0 only for no values or if the first one fails.
         """
         chunk = values if start == 0 and type(values) is list else list(values[start:])
-        if self._pack is not None:
-            encoded = self._encode_scalars(chunk, limit)
-            if encoded is not None:
-                return encoded, len(chunk), None
+        encoded = self._encode_scalars(chunk, limit)
+        if encoded is not None:
+            return encoded, len(chunk), None
         return self._encode_each(chunk, limit)
 
     def _encode_scalars(self, chunk: list[Any], limit: int) -> bytes | None:
@@ -148,8 +147,16 @@ class Encoder:
             room -= 4 * sum(len(value) for value in chunk if type(value) in _TEXT)
         if room < 0:
             return None
-        encoded = self._packed(chunk if kinds <= AS_IS else plain(chunk, self._none))
-        return None if encoded is None else encoded[1:]
+        if self._pack is not None:
+            encoded = self._packed(chunk if kinds <= AS_IS else plain(chunk, self._none))
+            return None if encoded is None else encoded[1:]
+        try:
+            encoded = b"".join(self._writer.parts(chunk))
+        except ValueError:
+            # One of them cannot be sent; which one, is found value by value.
+            return None
+        # Integers past 64 bits, which erlpack refuses, may be longer than was reckoned with.
+        return encoded if len(encoded) <= limit else None
 
     def _encode_each(self, chunk: list[Any], limit: int) -> tuple[bytes, int, Exception | None]:
         """Value by value, so that the size is known after each, and which one fails."""
