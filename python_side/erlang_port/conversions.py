@@ -186,6 +186,9 @@ class NeedsExactError(Exception):
 AS_IS: Final = frozenset((int, str, bytes, bool, Atom))
 _FLOATS: Final = frozenset((float,))
 _STR_KEYS: Final = frozenset((str,))
+_DICTS: Final = frozenset((dict,))
+_TEXT: Final = frozenset((str, bytes, Atom))
+_PLAIN_SCALARS: Final = AS_IS | {float}
 _SCALAR: Final = AS_IS | {float, NoneType}
 
 _NAN, _INFINITY, _NEG_INFINITY = Atom("nan"), Atom("infinity"), Atom("neg_infinity")
@@ -273,6 +276,29 @@ def _plain_floats(values: Any, kinds: set[type], none: Atom) -> Any:
         if total - total == 0.0:
             return values
     return [v if type(v) in AS_IS else none if v is None else _finite(v) for v in values]
+
+
+def plain_rows_size(values: list[Any]) -> int:
+    """A bound for the encoded bytes of a list of dicts that erlpack writes right, else -1.
+
+    The same test that `plain` makes of each dict, made of all at once in a fraction of the time.
+    Only dicts of scalars with text for keys pass it.
+    """
+    if kinds_of(values) != _DICTS:
+        return -1
+    keys = list(chain.from_iterable(values))
+    entries = list(chain.from_iterable(map(dict.values, values)))
+    kinds = set(map(type, entries))
+    if kinds_of(keys) != _STR_KEYS or not kinds <= _PLAIN_SCALARS:
+        return -1
+    if float in kinds:
+        # As in _plain_floats.
+        total = sum([entry for entry in entries if type(entry) is float])
+        if total - total != 0.0:
+            return -1
+    characters = sum(map(len, keys)) + sum([len(e) for e in entries if type(e) in _TEXT])
+    # A character takes at most four bytes, anything else and every header at most 16.
+    return 4 * characters + 16 * (len(keys) + len(entries) + len(values) + 1)
 
 
 def _plain_dict(value: dict[Any, Any], none: Atom, depth: int) -> dict[Any, Any]:

@@ -93,13 +93,14 @@ class SyncStream(Stream):
         if self._serial != self._ticked:
             self._ticked = self._serial
             return
-        if not self._pending or not self.lock.acquire(blocking=False):
+        pending = self._pending
+        if not pending or not self.lock.acquire(blocking=False):
             return
         try:
             # Near the limit in bytes only the generator's own thread sends: it may wait.
             window = self.window
             if (window.sent_bytes - window.taken_bytes) * 2 <= window.max_bytes:
-                self._send(self._steal(), wait=False)
+                self._send([pending.popleft() for _ in range(len(pending))], wait=False)
         except Exception as error:
             self._failure = error
         finally:
@@ -170,8 +171,11 @@ class SyncStream(Stream):
             # Values before an exception are the owner's.
             self.user_code.leave()
             with self.lock:
-                held = len(self._pending)
-                self._send(self._steal(), wait=True)
+                # Nobody appends now, so the whole may be copied at once.
+                values = list(self._pending)
+                self._pending.clear()
+                held = len(values)
+                self._send(values, wait=True)
         if self.is_cancelled:
             raise Cancelled
         if self._failure is not None:
@@ -187,10 +191,6 @@ class SyncStream(Stream):
         if held == length:
             self._run = min(self._run * 2, self.longest_run)
         return True
-
-    def _steal(self) -> list[Any]:
-        pending = self._pending
-        return [pending.popleft() for _ in range(len(pending))]
 
     def _send(self, values: list[Any], wait: bool) -> None:
         """Sends values in as many frames as it takes; the lock is held."""
