@@ -81,7 +81,7 @@ init_per_group(Group, Config) ->
     [{document, atom_to_list(Group)}, {dir, Dir} | Config].
 
 -spec end_per_group(atom(), ct_suite:ct_config()) -> ok.
-end_per_group(_Group, Config) ->
+end_per_group(_Group, _Config) ->
     ok = application:stop(erlang_python),
     ok = application:unset_env(erlang_python, pools).
 
