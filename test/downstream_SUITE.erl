@@ -17,7 +17,8 @@
     common_test_of_the_application/1,
     release_moved_elsewhere/1,
     mix_project/1,
-    slower_is_said_once/1
+    slower_is_said_once/1,
+    demo/1
 ]).
 
 -spec suite() -> [{atom(), term()}].
@@ -26,7 +27,7 @@ suite() ->
 
 -spec all() -> [atom() | {group, atom()}].
 all() ->
-    [shell_fed_from_a_pipe, {group, application}, mix_project, slower_is_said_once].
+    [shell_fed_from_a_pipe, {group, application}, mix_project, slower_is_said_once, demo].
 
 -spec groups() -> [{atom(), [atom()], [atom() | {group, atom()}]}].
 groups() ->
@@ -192,6 +193,19 @@ slower_is_said_once(Config) ->
     {0, Output} = program:run("erl", ["-noinput", "-pa", Ebin, "-eval", Code], options(Config)),
     ct:log("~ts", [Output]),
     ?assertMatch({match, [_]}, re:run(Output, "slower", [global])).
+
+%% The demo comes to its end, with the one Python that it needs.
+-spec demo(ct_suite:ct_config()) -> ok.
+demo(Config) ->
+    Repository = ?config(repository, Config),
+    sh("rebar3", ["compile"], Repository),
+    #{env := Env} = Options = options(Config),
+    Libs = {"ERL_LIBS", filename:join(Repository, "_build/default/lib")},
+    InRepository = Options#{cd => Repository, env => lists:keystore("ERL_LIBS", 1, Env, Libs)},
+    {Status, Output} = program:run("escript", ["examples/demo.escript"], InRepository),
+    ct:log("~ts", [Output]),
+    ?assertEqual(0, Status),
+    ?assertMatch({match, _}, re:run(Output, "2000000 events .* in order")).
 
 %% What the application in question got, and where it runs from, as a term on a line of its own.
 report() ->
