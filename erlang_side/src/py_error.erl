@@ -6,7 +6,9 @@
 
 -type status() :: non_neg_integer() | {signal, pos_integer()} | term().
 %% An exit code, or the signal that ended the Python process. Another term
-%% where the worker ended for a reason of the node's own, such as `stopped'.
+%% where it was the node that ended the worker or found it gone: `stopped',
+%% `kill_after', `bad_frame', `deaf', `lost', `noproc'; `starting' where none
+%% has been ready yet.
 
 -type reason() ::
     {Class :: atom() | binary(), Message :: binary()}
@@ -139,8 +141,6 @@ format_error({worker_exit, {signal, Signal}}) ->
     text("the Python process was ended by signal ~p", [Signal]);
 format_error({worker_exit, Code}) when is_integer(Code) ->
     text("the Python process exited with code ~p", [Code]);
-format_error({worker_exit, Why}) ->
-    text("the worker ended: ~tp", [Why]);
 format_error({no_pool, Name}) ->
     text("there is no pool named ~tp; start it with py:start_pool/2", [Name]);
 format_error({nodedown, Node}) ->
@@ -152,15 +152,40 @@ format_error({python_not_found, Name}) ->
         [Name]
     );
 format_error({cannot_start, Why}) ->
-    text("the Python program cannot start: ~ts", [Why]);
+    text("the Python program cannot start: ~ts", [utf8(Why)]);
 format_error({start_timeout, Ms}) ->
-    text("the Python program was not ready after ~p ms", [Ms]);
+    text(
+        "the Python program was not ready after ~p ms; raise the pool option start_timeout, or see "
+        "what it does before it is ready: preload, code of py:exec, a site hook",
+        [Ms]
+    );
+format_error({worker_exit, starting}) ->
+    "no worker of the pool is ready yet";
+format_error({worker_exit, stopped}) ->
+    "the pool was stopped";
+format_error({worker_exit, lost}) ->
+    "the Python process was gone and nothing had told of it";
+format_error({worker_exit, deaf}) ->
+    "the Python process did not answer and did nothing";
+format_error({worker_exit, bad_frame}) ->
+    "the Python process sent what is no frame";
+format_error({worker_exit, kill_after}) ->
+    "the worker was replaced: what was cancelled in it did not end within the pool option kill_after";
+format_error({worker_exit, Why}) ->
+    text("the worker ended: ~tp", [Why]);
 format_error({Class, Message}) when is_binary(Message) ->
-    text("~ts: ~ts", [Class, Message]);
+    text("~ts: ~ts", [Class, utf8(Message)]);
 format_error({Class, Message, Traceback}) when is_binary(Message), is_binary(Traceback) ->
-    text("~ts: ~ts~n~ts", [Class, Message, Traceback]);
+    text("~ts: ~ts~n~ts", [Class, utf8(Message), utf8(Traceback)]);
 format_error(Reason) ->
     text("~tp", [Reason]).
+
+%% What a hostile program sends need not be UTF-8.
+utf8(Binary) ->
+    case unicode:characters_to_binary(Binary) of
+        Utf8 when is_binary(Utf8) -> Utf8;
+        _ -> unicode:characters_to_binary(Binary, latin1)
+    end.
 
 text(Format, Args) ->
     lists:flatten(io_lib:format(Format, Args)).

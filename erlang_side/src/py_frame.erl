@@ -30,7 +30,7 @@
 %% What Python is to run, with its arguments.
 -type frame() ::
     {ready | event | last | reply | send | request | output | log | failed, term(), binary()}
-    | pong.
+    | {pong, Requests :: non_neg_integer(), Streams :: non_neg_integer()}.
 
 %% From Erlang to Python.
 -define(SETTINGS, 1).
@@ -167,15 +167,15 @@ parse(<<?SEND, N, Name:N/binary, Payload/binary>>) -> {send, Name, Payload};
 parse(<<?REQUEST, N, Id:N/binary, Payload/binary>>) -> {request, Id, Payload};
 parse(<<?OUTPUT, 0, Payload/binary>>) -> {output, none, Payload};
 parse(<<?LOG, 0, Payload/binary>>) -> {log, none, Payload};
-parse(<<?PONG, 0>>) -> pong;
+parse(<<?PONG, 0, Requests:32, Streams:32>>) -> {pong, Requests, Streams};
 parse(<<?READY, 0, Payload/binary>>) -> {ready, none, Payload};
 parse(<<?FAILED, 0, Payload/binary>>) -> {failed, none, Payload};
 parse(_) -> error.
 
 routed(Kind, Address, Payload) ->
     try binary_to_term(Address, [safe]) of
-        To when is_pid(To), Kind =/= reply -> {Kind, To, Payload};
-        To when is_reference(To), Kind =:= reply -> {Kind, To, Payload};
+        To when is_pid(To), Kind =/= reply, node(To) =:= node() -> {Kind, To, Payload};
+        To when is_reference(To), Kind =:= reply, node(To) =:= node() -> {Kind, To, Payload};
         _ -> error
     catch
         error:badarg -> error

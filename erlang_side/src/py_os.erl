@@ -1,7 +1,7 @@
 %% @doc The operating-system process behind a port.
 -module(py_os).
 
--export([is_alive/1, of_port/1, pid/1, reap/1, status/1]).
+-export([activity/1, is_alive/1, kill/1, of_port/1, pid/1, status/1]).
 -export_type([process/0]).
 
 -record(process, {
@@ -12,16 +12,11 @@
 }).
 -opaque process() :: #process{}.
 
-%% A Python process whose port was closed has so long to close its generators
-%% before it is killed. A larger number lets slow clean-up finish, a smaller one
-%% leaves less behind when a node stops in a hurry.
--define(GRACE_MS, 500).
-
 %% @doc The process behind a port that was just opened.
 -spec of_port(port()) -> process() | undefined.
 of_port(Port) ->
     case erlang:port_info(Port, os_pid) of
-        {os_pid, Pid} -> #process{pid = Pid, started = element(2, stat(Pid))};
+        {os_pid, Pid} -> #process{pid = Pid, started = element(3, stat(Pid))};
         undefined -> undefined
     end.
 
@@ -39,42 +34,66 @@ is_alive(#process{pid = Pid, started = unknown}) ->
     os:cmd("kill -0 " ++ integer_to_list(Pid) ++ " 2>&1") =:= [];
 is_alive(#process{pid = Pid, started = Started}) ->
     case stat(Pid) of
-        {State, Started} -> State =/= <<"Z">> andalso State =/= <<"X">>;
+        {State, _, Started} -> State =/= <<"Z">> andalso State =/= <<"X">>;
         _ -> false
     end.
 
+%% @doc What it does: `gone'; `stopped' by a signal or a debugger; or the
+%% processor time that it has used, in units of the kernel's. `unknown' where the
+%% system does not say (outside Linux).
+-spec activity(process() | undefined) -> gone | stopped | unknown | non_neg_integer().
+activity(Process = #process{started = unknown}) ->
+    case is_alive(Process) of
+        true -> unknown;
+        false -> gone
+    end;
+activity(Process = #process{pid = Pid, started = Started}) ->
+    case stat(Pid) of
+        {<<"T">>, _, Started} -> stopped;
+        {<<"t">>, _, Started} -> stopped;
+        {_, Time, Started} ->
+            case is_alive(Process) of
+                true -> Time;
+                false -> gone
+            end;
+        _ -> gone
+    end;
+activity(undefined) ->
+    gone.
+
 %% The fields behind the command's name, which may hold blanks and parentheses:
-%% the state is the first, the start time the twentieth (proc_pid_stat(5)).
+%% the state is the first, user and system time the twelfth and thirteenth, the
+%% start time the twentieth (proc_pid_stat(5)).
 stat(Pid) ->
-    case file:read_file("/proc/" ++ integer_to_list(Pid) ++ "/stat") of
+    case read("/proc/" ++ integer_to_list(Pid) ++ "/stat") of
         {ok, Stat} ->
             [_, Rest] = string:split(Stat, <<") ">>, trailing),
             Fields = binary:split(Rest, <<" ">>, [global]),
-            {hd(Fields), lists:nth(20, Fields)};
-        {error, _} ->
-            {unknown, unknown}
+            Time = [binary_to_integer(lists:nth(N, Fields)) || N <- [12, 13]],
+            {hd(Fields), lists:sum(Time), lists:nth(20, Fields)};
+        _ ->
+            {unknown, unknown, unknown}
     end.
 
-%% @doc Sees to it that the process is gone soon: it has seen the end of its
-%% input; if that does not end it, a signal that nothing can ignore does. Takes
-%% no time of the caller's.
--spec reap(process() | undefined) -> ok.
-reap(undefined) ->
+%% Raw, so that it does not wait for the node's file server.
+read(Name) ->
+    case file:open(Name, [raw, read, binary]) of
+        {ok, File} ->
+            Read = file:read(File, 4096),
+            _ = file:close(File),
+            Read;
+        Error ->
+            Error
+    end.
+
+%% @doc Ends processes by a signal that nothing can ignore.
+-spec kill([process()]) -> ok.
+kill([]) ->
     ok;
-reap(Process) ->
-    _ = spawn(fun() -> wait(Process, ?GRACE_MS) end),
+kill(Processes) ->
+    Pids = [[" ", integer_to_list(Pid)] || #process{pid = Pid} <- Processes],
+    _ = os:cmd(lists:flatten(["kill -9", Pids, " 2>/dev/null"])),
     ok.
-
-wait(Process = #process{pid = Pid}, Ms) ->
-    case is_alive(Process) of
-        true when Ms =< 0 ->
-            os:cmd("kill -9 " ++ integer_to_list(Pid));
-        true ->
-            timer:sleep(50),
-            wait(Process, Ms - 50);
-        false ->
-            ok
-    end.
 
 %% @doc The status of a port program: above 128 it was a signal, as erl_child_setup
 %% and shells have it.

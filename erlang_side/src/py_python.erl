@@ -1,7 +1,7 @@
 %% @doc Which interpreter a pool runs, and the command that starts it.
 -module(py_python).
 
--export([command/1]).
+-export([command/1, exited/2, interpreter/1]).
 
 %% The shell moves the protocol to descriptors 3 and 4 before Python starts, so
 %% that what a site hook prints at start-up cannot touch it. It replaces itself
@@ -22,6 +22,25 @@ command(PoolOpts) ->
             {ok, {"/bin/sh", [{args, Args}, {env, env(PoolOpts)} | directory(PoolOpts)]}}
     end.
 
+%% @doc Why the interpreter did not become a worker, for people.
+-spec exited(py_error:status(), py_options:pool_options()) -> binary().
+exited(Status, PoolOpts) ->
+    unicode:characters_to_binary(
+        io_lib:format(
+            "~ts ended before it was ready (~ts). What it had to say is on the node's standard error. "
+            "It must be CPython 3.10 or newer; the pool options venv, python_path, env and preload "
+            "are what may keep it from starting",
+            [interpreter(PoolOpts), status(Status)]
+        )
+    ).
+
+status(Code) when is_integer(Code) -> io_lib:format("exit code ~p", [Code]);
+status({signal, Signal}) -> io_lib:format("signal ~p", [Signal]);
+status(bad_frame) -> "it sent what is no frame";
+status(Reason) -> io_lib:format("~tp", [Reason]).
+
+%% @doc The interpreter that a pool runs: a name or a path.
+-spec interpreter(py_options:pool_options()) -> string().
 interpreter(#{venv := Venv}) -> filename:join([text(Venv), "bin", "python"]);
 interpreter(#{python := Python}) -> text(Python);
 interpreter(_) -> application_python(application:get_env(erlang_python, python)).

@@ -9,9 +9,13 @@
 start_link() ->
     supervisor:start_link({local, ?MODULE}, ?MODULE, []).
 
+%% The reaper first: children are stopped in the reverse order, and it waits for
+%% the Python processes of the pools.
 -spec init([]) -> {ok, {supervisor:sup_flags(), [supervisor:child_spec()]}}.
 init([]) ->
     ok = py_stream:tables(),
     ok = py_pool:tables(),
+    ok = py_reaper:tables(),
+    Reaper = #{id => py_reaper, start => {py_reaper, start_link, []}},
     Pools = #{id => py_pool_sup, start => {py_pool_sup, start_link, []}, type => supervisor},
-    {ok, {#{strategy => one_for_one, intensity => 10, period => 10}, [Pools]}}.
+    {ok, {#{strategy => one_for_one, intensity => 10, period => 10}, [Reaper, Pools]}}.

@@ -13,10 +13,10 @@
 -export([start_link/2, replace/2, watch/2, write/2]).
 -export([init/1, handle_continue/2, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
 
-%% A worker that sent nothing for so long, while it had requests to answer, is
-%% looked at: exit_status messages can be lost. A smaller number costs a look
-%% more often, a larger one leaves callers of a lost worker waiting for longer.
--define(LIVENESS_MS, 10000).
+%% How often a worker's signs of life are looked at, unless the application's
+%% `liveness_ms' says otherwise. A smaller number costs a look more often, a
+%% larger one leaves callers of a lost worker waiting for longer.
+-define(LIVENESS_MS, 5000).
 
 %% A large frame waits while the port holds more than this. A larger number
 %% costs memory in the node while Python is busy; a smaller one leaves the pipe
@@ -34,8 +34,7 @@
     %% Cancelled requests, by address, that the worker is replaced for if they
     %% do not end in time. Empty where kill_after is infinity.
     watched = #{} :: #{pid() | reference() => reference()},
-    heard = true :: boolean(),
-    sender :: pid() | undefined
+    pulse = py_pulse:new(undefined) :: py_pulse:pulse()
 }).
 
 %% @doc Starts a worker for the process that calls, which gets
@@ -93,12 +92,18 @@ handle_continue(open, State = #state{opts = Opts, settings = Settings}) ->
             try open_port({spawn_executable, Program}, PortOpts ++ port_options()) of
                 Port ->
                     Worker = worker(Port, Opts),
-                    true = write(Worker, py_frame:settings(Settings)),
+                    %% False where it has ended already, which a message tells.
+                    _ = write(Worker, py_frame:settings(Settings)),
                     start_deadline(Opts),
-                    {noreply, State#state{worker = Worker, os_process = py_os:of_port(Port)}}
+                    Process = py_os:of_port(Port),
+                    py_reaper:adopt(Process),
+                    {noreply, State#state{
+                        worker = Worker, os_process = Process, pulse = py_pulse:new(Process)
+                    }}
             catch
                 error:Posix ->
-                    stop({cannot_start, iolist_to_binary(io_lib:format("~tp", [Posix]))}, State)
+                    Why = unicode:characters_to_binary(io_lib:format("~ts: ~tp", [Program, Posix])),
+                    stop({cannot_start, Why}, State)
             end;
         {error, Reason} ->
             stop(Reason, State)
@@ -116,30 +121,34 @@ start_deadline(#{start_timeout := Ms}) -> erlang:send_after(Ms, self(), {start_t
 
 -spec handle_call(term(), gen_server:from(), #state{}) -> {reply, term(), #state{}}.
 handle_call(os_pid, _From, State = #state{os_process = Process}) ->
-    {reply, py_os:pid(Process), State}.
+    {reply, py_os:pid(Process), State};
+handle_call(_Other, _From, State) ->
+    {reply, {error, unknown}, State}.
 
 -spec handle_cast(term(), #state{}) -> {noreply, #state{}} | {stop, term(), #state{}}.
 handle_cast({watch, Address, Ms}, State = #state{watched = Watched}) ->
     Timer = erlang:start_timer(Ms, self(), {stuck, Address}),
     {noreply, State#state{watched = Watched#{Address => Timer}}};
+handle_cast({replace, Reason}, State = #state{ready = false}) ->
+    stop({cannot_start, py_python:exited(Reason, State#state.opts)}, State);
 handle_cast({replace, Reason}, State) ->
     ?LOG_ERROR(#{text => "a Python worker is replaced", reason => Reason}, #{domain => ?DOMAIN}),
     stop({worker_exit, Reason}, State).
 
 -spec handle_info(term(), #state{}) -> {noreply, #state{}} | {stop, term(), #state{}}.
 handle_info({Port, {data, Data}}, State = #state{worker = #worker{port = Port}}) ->
-    frame(py_frame:parse(Data), State#state{heard = true});
+    frame(py_frame:parse(Data), State);
 handle_info({Port, {exit_status, Code}}, State = #state{worker = #worker{port = Port}}) ->
-    stop({worker_exit, py_os:status(Code)}, State);
+    exited(py_os:status(Code), State);
 handle_info({'EXIT', Port, Reason}, State = #state{worker = #worker{port = Port}}) ->
-    stop({worker_exit, Reason}, State);
+    exited(Reason, State);
 handle_info({'EXIT', Manager, Reason}, State = #state{manager = Manager}) ->
     stop(Reason, State);
 handle_info({start_timeout, Ms}, State = #state{ready = false}) ->
     stop({start_timeout, Ms}, State);
 handle_info({timeout, Timer, {stuck, Address}}, State = #state{watched = Watched}) ->
     case Watched of
-        #{Address := Timer} -> handle_cast({replace, kill_after}, State);
+        #{Address := Timer} -> ends(kill_after, State);
         #{} -> {noreply, State}
     end;
 handle_info(liveness, State) ->
@@ -150,61 +159,114 @@ handle_info(_Other, State) ->
 -spec terminate(term(), #state{}) -> ok.
 terminate(_Reason, #state{worker = undefined}) ->
     ok;
-terminate(_Reason, #state{worker = #worker{port = Port}, os_process = Process}) ->
-    catch port_close(Port),
-    py_os:reap(Process).
+terminate(_Reason, #state{worker = #worker{port = Port}}) ->
+    try
+        port_close(Port),
+        ok
+    catch
+        error:badarg -> ok
+    end.
 
 stop(Reason, State) ->
     {stop, {shutdown, Reason}, State}.
 
+exited(Status, State = #state{ready = true}) ->
+    stop({worker_exit, Status}, State);
+exited(Status, State = #state{opts = Opts}) ->
+    stop({cannot_start, py_python:exited(Status, Opts)}, State).
+
+%% Ends a worker that makes no sense or is stuck; the manager starts another.
+ends(Reason, State) ->
+    handle_cast({replace, Reason}, State).
+
 %%% Frames.
 
-frame({event, Pid, Payload}, State) ->
+frame(Frame, State = #state{pulse = Pulse}) when element(1, Frame) =/= pong ->
+    heard(Frame, State#state{pulse = py_pulse:heard(Pulse)});
+frame({pong, Requests, Streams}, State = #state{worker = Worker, pulse = Pulse}) ->
+    {Surplus, NewPulse} = py_pulse:answered({Requests, Streams}, load(Worker), Pulse),
+    correct(Surplus, State#state{pulse = NewPulse});
+frame(error, State) ->
+    ends(bad_frame, State).
+
+heard({event, Pid, Payload}, State = #state{ready = true}) ->
     Pid ! {py_event, Payload},
     {noreply, State};
-frame({last, Pid, Payload}, State = #state{worker = #worker{load = Load}}) ->
+heard({last, Pid, Payload}, State = #state{ready = true, worker = #worker{load = Load}}) ->
     Pid ! {py_last, Payload},
-    atomics:sub(Load, ?LOAD_STREAMS, 1),
-    ended(Pid, State);
-frame({reply, Ref, Payload}, State) ->
+    case atomics:sub_get(Load, ?LOAD_STREAMS, 1) of
+        N when N >= 0 -> ended(Pid, State);
+        _ -> ends(bad_frame, State)
+    end;
+heard({reply, Ref, Payload}, State = #state{ready = true}) ->
     Ref ! {Ref, Payload},
     ended(Ref, State);
-frame({ready, none, Payload}, State = #state{ready = false, manager = Manager}) ->
-    Info = binary_to_term(Payload),
-    Manager ! {py_worker, self(), {ready, Info, State#state.worker}},
-    erlang:send_after(?LIVENESS_MS, self(), liveness),
-    {noreply, State#state{ready = true}};
-frame({failed, none, Why}, State) ->
+heard({ready, none, Payload}, State = #state{ready = false, manager = Manager}) ->
+    try binary_to_term(Payload) of
+        Info = #{} ->
+            Manager ! {py_worker, self(), {ready, Info, State#state.worker}},
+            look_later(),
+            {noreply, State#state{ready = true}};
+        _ ->
+            ends(bad_frame, State)
+    catch
+        error:badarg -> ends(bad_frame, State)
+    end;
+heard({failed, none, Why}, State = #state{ready = false}) ->
     stop({cannot_start, Why}, State);
-frame(pong, State) ->
-    {noreply, State};
-frame({Kind, Id, Payload}, State = #state{ready = true}) ->
+heard({failed, none, Why}, State) ->
+    ends({failed, Why}, State);
+heard({Kind, Id, Payload}, State = #state{ready = true}) when Kind =/= ready ->
     {noreply, py_outgoing(Kind, Id, Payload, State)};
-frame(_, State) ->
-    handle_cast({replace, bad_frame}, State).
+heard(_, State) ->
+    ends(bad_frame, State).
 
 py_outgoing(_Kind, _Id, _Payload, State) ->
     State.
 
+%% A count below zero is of an answer that nobody asked for.
 ended(Address, State = #state{worker = #worker{load = Load}, watched = Watched}) ->
-    atomics:sub(Load, ?LOAD_REQUESTS, 1),
-    case maps:take(Address, Watched) of
-        {Timer, Rest} ->
-            _ = erlang:cancel_timer(Timer),
-            {noreply, State#state{watched = Rest}};
-        error ->
-            {noreply, State}
+    case atomics:sub_get(Load, ?LOAD_REQUESTS, 1) of
+        N when N < 0 ->
+            ends(bad_frame, State);
+        _ ->
+            case maps:take(Address, Watched) of
+                {Timer, Rest} ->
+                    _ = erlang:cancel_timer(Timer),
+                    {noreply, State#state{watched = Rest}};
+                error ->
+                    {noreply, State}
+            end
     end.
 
-%% A worker with nothing to do is quiet by right. One that has requests to
-%% answer and was quiet is pinged, for a frame or for the port's own notice of
-%% its death; and its process is looked for.
-liveness(State = #state{heard = Heard, worker = Worker, os_process = Process}) ->
-    Quiet = not Heard andalso atomics:get(Worker#worker.load, ?LOAD_REQUESTS) > 0,
-    case Quiet andalso not py_os:is_alive(Process) of
-        true ->
-            stop({worker_exit, lost}, State);
-        false ->
-            erlang:send_after(?LIVENESS_MS, self(), liveness),
-            {noreply, State#state{heard = false}}
+%%% Signs of life.
+
+look_later() ->
+    Ms = application:get_env(erlang_python, liveness_ms, ?LIVENESS_MS),
+    _ = erlang:send_after(Ms, self(), liveness),
+    ok.
+
+liveness(State = #state{worker = Worker, pulse = Pulse}) ->
+    {Finding, NewPulse} = py_pulse:tick(load(Worker), Pulse),
+    NewState = State#state{pulse = NewPulse},
+    case Finding of
+        lost ->
+            stop({worker_exit, lost}, NewState);
+        deaf ->
+            ends(deaf, NewState);
+        ping ->
+            _ = write(Worker, py_frame:ping()),
+            look_later(),
+            {noreply, NewState};
+        quiet ->
+            look_later(),
+            {noreply, NewState}
     end.
+
+load(#worker{load = Load}) ->
+    {atomics:get(Load, ?LOAD_REQUESTS), atomics:get(Load, ?LOAD_STREAMS)}.
+
+correct({Requests, Streams}, State = #state{worker = #worker{load = Load}}) ->
+    Requests > 0 andalso atomics:sub(Load, ?LOAD_REQUESTS, Requests),
+    Streams > 0 andalso atomics:sub(Load, ?LOAD_STREAMS, Streams),
+    {noreply, State}.

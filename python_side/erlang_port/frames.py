@@ -51,6 +51,7 @@ _LENGTH = struct.Struct(">I")
 _TARGET = struct.Struct(">BBII")
 _STREAM = struct.Struct(">QQqqqBB")
 _CREDIT = struct.Struct(">QQq")
+_PONG = struct.Struct(">II")
 
 
 class FrameError(ValueError):
@@ -89,6 +90,11 @@ def header(kind: int, address: bytes, size: int) -> bytes:
     if length > MAX_FRAME:
         raise FrameTooLargeError(f"a value of {size} encoded bytes is too large for one frame")
     return b"%b%c%c%b" % (_LENGTH.pack(length), kind, len(address), address)
+
+
+def pong(requests: int, streams: int) -> bytes:
+    """The answer to a ping: how many requests are under way, and how many of them are streams."""
+    return _PONG.pack(requests, streams)
 
 
 def target_size(frame: bytes, offset: int) -> int:

@@ -38,6 +38,7 @@ from erlang_port.encoder import Encoder, has_erlpack
 from erlang_port.inbox import Inbox, gate
 from erlang_port.loop import Loop
 from erlang_port.outbox import Outbox
+from erlang_port.stream import Stream
 from erlang_port.sync_stream import SyncStream
 from erlang_port.targets import NotAllowed, Targets
 from erlang_port.threads import Threads, Work
@@ -218,7 +219,9 @@ class Program:
             request.credit(*frames.read_credit(frame, offset))
 
     def _on_ping(self, _frame: bytes, address: bytes, _offset: int) -> None:
-        self._put(frames.PONG, address, [])
+        requests = list(self.requests.values())
+        streams = sum(isinstance(request, Stream) for request in requests)
+        self._put(frames.PONG, address, [frames.pong(len(requests), streams)])
 
     def _on_stats(self, _frame: bytes, address: bytes, _offset: int) -> None:
         counters = {
