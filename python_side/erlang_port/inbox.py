@@ -31,6 +31,9 @@ class EpollGate:
         # one reads. The bell is never read: each write is an edge of its own.
         self._epoll.register(fd, select.EPOLLIN | select.EPOLLET)
         self._epoll.register(self._bell, select.EPOLLIN | select.EPOLLET)
+        self._fd = fd
+        self._poll = select.poll()
+        self._poll.register(fd, select.POLLIN)
 
     def wait(self, timeout: float) -> bool:
         """Waits for so many seconds; false when nothing came."""
@@ -39,6 +42,18 @@ class EpollGate:
     def wake(self) -> None:
         """Lets one thread through."""
         os.eventfd_write(self._bell, 1)
+
+    def disarm(self) -> None:
+        """From now on arrivals let nobody through: somebody polls."""
+        self._epoll.modify(self._fd, 0)
+
+    def arm(self) -> None:
+        """Arrivals let threads through again, and one that was not read does so now."""
+        self._epoll.modify(self._fd, select.EPOLLIN | select.EPOLLET)
+
+    def poll(self, seconds: float) -> bool:
+        """Waits for an arrival outside the gate."""
+        return bool(self._poll.poll(seconds * 1000))
 
     def descriptors(self) -> tuple[int, ...]:
         """What a forked child must close."""
@@ -49,6 +64,7 @@ class PollGate:
     """The same where there is no epoll (macOS): one thread polls, the others wait for it."""
 
     def __init__(self, fd: int) -> None:
+        self._fd = fd
         self._bell, self._rope = os.pipe()
         os.set_blocking(self._bell, False)
         self._poll = select.poll()
@@ -74,6 +90,16 @@ class PollGate:
     def wake(self) -> None:
         """Lets one thread through."""
         os.write(self._rope, b"!")
+
+    def disarm(self) -> None:
+        """Arrivals let one through all the same; it finds nothing to read, or reads."""
+
+    def arm(self) -> None:
+        """As it is always."""
+
+    def poll(self, seconds: float) -> bool:
+        """Waits for an arrival outside the gate."""
+        return bool(select.select([self._fd], [], [], seconds)[0])
 
     def descriptors(self) -> tuple[int, ...]:
         """What a forked child must close."""

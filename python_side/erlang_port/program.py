@@ -38,6 +38,7 @@ from erlang_port.encoder import Encoder, has_erlpack
 from erlang_port.inbox import Inbox, gate
 from erlang_port.loop import Loop
 from erlang_port.outbox import Outbox
+from erlang_port.reader import Reader
 from erlang_port.stream import Stream
 from erlang_port.sync_stream import SyncStream
 from erlang_port.targets import NotAllowed, Targets
@@ -60,11 +61,12 @@ class Program:
         self.loop = Loop()
         self.ticker = Ticker()
         self.targets = Targets()
-        self.threads: Threads = Threads(self.gate, self._read, 0)
+        self.reader = Reader(self.inbox, self.gate, self.dispatch, self.leave)
+        self.threads: Threads = Threads(self.gate, self.reader.read, 0)
         self.requests: dict[bytes, Request] = {}
         self._none = "none"
         self._local = threading.local()
-        #: Guards the place of a stream in `requests` while it is found to be async.
+        #: Guards the counts of sync streams.
         self._lock = threading.Lock()
         self._interrupt_after: float | None = None
         #: Sync streams that have a thread, at most so many, and those that wait for one.
@@ -94,7 +96,8 @@ class Program:
         self.loop.start()
         self.ticker.start()
         self._prepare(settings)
-        self.threads = Threads(self.gate, self._read, 2 * self._max_threads)
+        self.threads = Threads(self.gate, self.reader.read, 2 * self._max_threads)
+        self.reader.hand_over_to(self.threads.submit)
         self._send_ready()
         for frame in pending[1:]:
             work = self.dispatch(frame)
@@ -164,15 +167,6 @@ class Program:
         self.loop.close(LEAVE_SECONDS)
 
     # Frames in; on whichever thread reads.
-
-    def _read(self) -> list[Work]:
-        with self._lock:
-            try:
-                found = self.inbox.frames()
-            except (EOFError, OSError):
-                self.leave()
-                return []
-            return [work for frame in found if (work := self.dispatch(frame)) is not None]
 
     def dispatch(self, frame: bytes) -> Work | None:
         """Does what a frame asks for, or returns it as work for a thread."""
@@ -267,7 +261,7 @@ class Program:
         stream.traceback = sync.traceback
         stream.window = sync.window
         # No frame is dispatched meanwhile, so no cancel or credit goes to the wrong one.
-        with self._lock:
+        with self.reader.lock:
             stream.is_cancelled = sync.is_cancelled
             self.requests[sync.address] = stream
         stream.source = value
@@ -280,7 +274,7 @@ class Program:
         sync.window = stream.window
 
         def iterate() -> None:
-            with self._lock:
+            with self.reader.lock:
                 sync.is_cancelled = stream.is_cancelled
                 self.requests[stream.address] = sync
             self.iterate(sync, value)

@@ -1,0 +1,81 @@
+"""Who reads: any idle thread, or for a while the thread of a stream at full speed.
+
+A stream that yields fast waits for credit many times a second. Were another thread to
+read the credit, each of these would cost two hand-overs of the interpreter lock. So such
+a stream reads for itself, between its frames and while it waits; what it reads that
+others are to do is handed to them. It gives that up when it waits for long, when it
+slows down or ends, and the ticker takes it away when the generator does not yield.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from erlang_port.inbox import Gate, Inbox
+
+Work = Callable[[], None]
+Dispatch = Callable[[bytes], Work | None]
+
+
+class Reader:
+    """Reads and dispatches, one thread at a time."""
+
+    def __init__(
+        self, inbox: Inbox, gate: Gate, dispatch: Dispatch, on_end: Callable[[], None]
+    ) -> None:
+        self._inbox = inbox
+        self._gate = gate
+        self._dispatch = dispatch
+        self._on_end = on_end
+        self._submit: Callable[[Work], None] | None = None
+        #: Held while frames are dispatched: they are, in the order of their arrival.
+        self.lock = threading.Lock()
+        #: The stream that reads, if it is not for any idle thread to do.
+        self.holder: object = None
+
+    def hand_over_to(self, submit: Callable[[Work], None]) -> None:
+        """What a stream reads and others are to do goes to `submit`."""
+        self._submit = submit
+
+    def read(self) -> list[Work]:
+        """Dispatches what has come; returns what is left to be done."""
+        with self.lock:
+            try:
+                found = self._inbox.frames()
+            except (EOFError, OSError):
+                self._end()
+                return []
+            return [work for frame in found if (work := self._dispatch(frame)) is not None]
+
+    def _end(self) -> None:
+        if self.holder is not None:
+            self.holder = None
+            self._gate.arm()
+        self._on_end()
+
+    def take(self, stream: object) -> None:
+        """From now on `stream` reads, unless another one does."""
+        if self.holder is None and self._submit is not None and self.lock.acquire(blocking=False):
+            if self.holder is None:
+                self.holder = stream
+                self._gate.disarm()
+            self.lock.release()
+
+    def give_back(self, stream: object) -> None:
+        """Any idle thread may read again."""
+        if self.holder is stream:
+            with self.lock:
+                if self.holder is stream:
+                    self.holder = None
+                    # What has come meanwhile opens the gate at once (epoll_ctl(2)).
+                    self._gate.arm()
+
+    def read_here(self, seconds: float) -> bool:
+        """Reads on a stream's own thread; false when nothing came within so many seconds."""
+        if seconds and not self._gate.poll(seconds):
+            return False
+        assert self._submit is not None
+        for work in self.read():
+            self._submit(work)
+        return True
