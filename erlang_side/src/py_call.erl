@@ -8,7 +8,7 @@
 -export([code/1, function/5, expression/3, run/3, exec/4, stats/2]).
 -export_type([target/0]).
 
--opaque target() :: py_frame:target().
+-type target() :: py_frame:target().
 
 %% @doc What to run: `Module:Function' with its arguments.
 -spec function(py_options:name(), py_options:name(), [term()], map(), map()) -> target().

@@ -89,6 +89,9 @@ patience(_Length, _Count) -> ?LOOKS_BEFORE_COUNT.
 too_early(#mailbox{not_before = undefined}, _Now) -> false;
 too_early(#mailbox{not_before = NotBefore}, Now) -> Now < NotBefore.
 
+%% The process that counts ends by exit/1 alone.
+-dialyzer({no_return, count_events/3}).
+
 %% The copy of the mailbox is made in a process of its own, whose memory goes
 %% with it.
 count_events(Owner, Ref, Length) ->

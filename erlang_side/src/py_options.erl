@@ -3,7 +3,7 @@
 -module(py_options).
 
 -export([call/2, exec/2, name/1, pool/1, stream/2]).
--export_type([call_options/0, flags/0, pool_options/0, stream_options/0]).
+-export_type([call_options/0, flags/0, name/0, pool_options/0, stream_options/0]).
 
 -type name() :: atom() | binary() | string().
 -type flags() :: #{binaries := str | bytes, traceback := boolean(), _ => _}.

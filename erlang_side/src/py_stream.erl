@@ -49,7 +49,7 @@ tables() ->
     ok.
 
 %% @doc Starts a stream on a worker. `Opts' are checked options.
--spec start(#worker{}, py_call:target(), reference(), map()) -> ok.
+-spec start(#worker{}, py_call:target(), reference(), map()) -> pid().
 start(Worker, Target, Ref, Opts = #{owner := Owner}) ->
     Sink =
         case Opts of
@@ -240,11 +240,14 @@ stop(Reason, S = #stream{ref = Ref}) ->
     finish(Ref).
 
 deliver_end(done, #stream{sink = {collect, Alias, Runs}}) ->
-    Alias ! {Alias, {ok, lists:append(lists:reverse(Runs))}};
+    Alias ! {Alias, {ok, lists:append(lists:reverse(Runs))}},
+    ok;
 deliver_end(Error, #stream{sink = {collect, Alias, _}}) ->
-    Alias ! {Alias, Error};
+    Alias ! {Alias, Error},
+    ok;
 deliver_end(Event, #stream{ref = Ref, owner = Owner}) ->
-    Owner ! {py_stream, Ref, Event}.
+    Owner ! {py_stream, Ref, Event},
+    ok.
 
 abandon(#stream{worker = Worker}) ->
     py_worker:watch(Worker, self()),

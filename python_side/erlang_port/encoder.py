@@ -15,7 +15,14 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeAlias
 
 from erlang.terms import Atom
-from erlang_port.conversions import AS_IS, NeedsExactError, convert, kinds_of, plain, plain_rows_size
+from erlang_port.conversions import (
+    AS_IS,
+    NeedsExactError,
+    convert,
+    kinds_of,
+    plain,
+    plain_rows_size,
+)
 from erlang_port.etf_writer import VERSION, Writer
 from erlang_port.formats import encode_json, encode_msgpack
 

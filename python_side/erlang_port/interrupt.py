@@ -48,7 +48,7 @@ class UserCode:
             if thread == 0:
                 self._is_set = False
                 return False
-            return _set_async_exc(thread, Cancelled) == 1
+            return bool(_set_async_exc(thread, Cancelled) == 1)
 
 
 _interrupting = Lock()

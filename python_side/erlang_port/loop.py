@@ -17,7 +17,7 @@ class Loop:
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
-        self._line: deque[Callable[[], None]] = deque()
+        self._line: deque[Callable[[], object]] = deque()
         self._is_called = False
         self._user_code = UserCode()
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -38,7 +38,7 @@ class Loop:
                 # SystemExit in a task that user code made, or an interrupt that came late.
                 logging.getLogger(__name__).exception("the event loop goes on after an exception")
 
-    def call(self, function: Callable[[], None]) -> None:
+    def call(self, function: Callable[[], object]) -> None:
         """Runs a function on the loop, in the order of the calls.
 
         asyncio's own objects are not thread-safe: from outside, everything goes through

@@ -254,9 +254,7 @@ class Program:
         else:
             self.iterate(stream, value)
 
-    def _become_async(
-        self, sync: SyncStream, options: frames.StreamOptions, value: Any
-    ) -> None:
+    def _become_async(self, sync: SyncStream, options: frames.StreamOptions, value: Any) -> None:
         stream = AsyncStream(self, sync.address, options, 0)
         stream.traceback = sync.traceback
         stream.window = sync.window
@@ -340,7 +338,7 @@ class Program:
         header = frames.header(kind, address, size)
         self.outbox.put([header, *buffers], size + len(header))
 
-    def ended(self, request: Request, kind: int, buffers: list[Any]) -> None:
+    def ended(self, request: Call | Stream, kind: int, buffers: list[Any]) -> None:
         """Forgets a request and sends its last frame."""
         if self.requests.get(request.address) is request:
             del self.requests[request.address]
@@ -353,4 +351,3 @@ class Program:
         if isinstance(error, reasons.Cancelled):
             return b"w\x09cancelled"
         return self.encoder().encode(reasons.reason(error, with_traceback))[1:]
-

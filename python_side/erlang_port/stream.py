@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from erlang_port import frames, reasons
+from erlang_port import frames
 from erlang_port.formats import encode_json, encode_msgpack
 from erlang_port.window import Window
 
@@ -106,10 +106,14 @@ class Stream:
         buffers.insert(0, frames.header(frames.EVENT, self.address, size))
         return buffers, size, count, error
 
-    def _lone_frame(self, encoder: Encoder, value: Any) -> tuple[list[Any], int, int, Exception | None]:
+    def _lone_frame(
+        self, encoder: Encoder, value: Any
+    ) -> tuple[list[Any], int, int, Exception | None]:
         try:
             parts = encoder.parts(value)
-            size = len(self._data_prefix) + (len(parts[0]) if len(parts) == 1 else sum(map(len, parts)))
+            size = len(self._data_prefix) + (
+                len(parts[0]) if len(parts) == 1 else sum(map(len, parts))
+            )
             header = frames.header(frames.EVENT, self.address, size)
         except Exception as error:
             return [], 0, 0, error

@@ -67,7 +67,9 @@ class Targets:
             namespace = {**namespace, **local}
         return eval(_compiled(code), namespace)
 
-    def bind(self, frame: bytes, offset: int) -> tuple[Callable[..., Any], list[Any], dict[str, Any]]:
+    def bind(
+        self, frame: bytes, offset: int
+    ) -> tuple[Callable[..., Any], list[Any], dict[str, Any]]:
         """What a request asks for: a function, its arguments, its keyword arguments."""
         target = self._target(frame, offset)
         is_text = not target.flags & frames.FLAG_BYTES
