@@ -278,14 +278,18 @@ def _plain_floats(values: Any, kinds: set[type], none: Atom) -> Any:
     return [v if type(v) in AS_IS else none if v is None else _finite(v) for v in values]
 
 
-def plain_rows_size(values: list[Any]) -> int:
+def plain_rows_size(values: list[Any], limit: int) -> int:
     """A bound for the encoded bytes of a list of dicts that erlpack writes right, else -1.
 
     The same test that `plain` makes of each dict, made of all at once in a fraction of the time.
-    Only dicts of scalars with text for keys pass it.
+    Only dicts of scalars with text for keys pass it. A bound past `limit` may be of untested ones.
     """
     if kinds_of(values) != _DICTS:
         return -1
+    # Before anything is listed: many rows may be one large dict over and over.
+    headers = 16 * (2 * sum(map(len, values)) + len(values) + 1)
+    if headers > limit:
+        return headers
     keys = list(chain.from_iterable(values))
     entries = list(chain.from_iterable(map(dict.values, values)))
     kinds = set(map(type, entries))
@@ -298,7 +302,7 @@ def plain_rows_size(values: list[Any]) -> int:
             return -1
     characters = sum(map(len, keys)) + sum([len(e) for e in entries if type(e) in _TEXT])
     # A character takes at most four bytes, anything else and every header at most 16.
-    return 4 * characters + 16 * (len(keys) + len(entries) + len(values) + 1)
+    return 4 * characters + headers
 
 
 def _plain_dict(value: dict[Any, Any], none: Atom, depth: int) -> dict[Any, Any]:

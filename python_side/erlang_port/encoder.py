@@ -138,15 +138,16 @@ class Encoder:
         """One list of values[start:start + count], as bytes without version byte.
 
         Returns (bytes, count, error). Takes values until the bytes exceed `limit`, so they are
-        more than that by less than the last value. With an error, values[start + count] is the
-        value that cannot be encoded. The count is 0 only for no values or if the first one fails.
+        more than that by less than the last value; it may stop sooner. With an error,
+        values[start + count] is the value that cannot be encoded. The count is 0 only for no values
+        or if the first one fails.
         """
         chunk = values if start == 0 and type(values) is list else list(values[start:])
         encoded = self._encode_scalars(chunk, limit)
         if encoded is not None:
             return encoded, len(chunk), None
         rows = chunk if self._pack is not None else []
-        while len(rows) >= _FEW_ROWS and (size := plain_rows_size(rows)) >= 0:
+        while len(rows) >= _FEW_ROWS and (size := plain_rows_size(rows, limit)) >= 0:
             if size <= limit:
                 encoded = self._packed(rows)
                 if encoded is None:

@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import threading
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,7 @@ from strategies import (
     Color,
     Own,
     Record,
+    atoms,
     meaning,
     numbers,
     opaques,
@@ -275,7 +277,6 @@ class TestRun:
                     made.encode(run[start + count])
             elif start + count < len(run):
                 assert count >= 1
-                assert len(encoded) > limit
             # Without its last value it keeps to the limit.
             if count > 1:
                 assert sum(len(made.encode(value)) - 1 for value in taken[:-1]) <= limit
@@ -313,6 +314,34 @@ class TestRun:
         encoded, count, error = made.encode_run([huge] * 10_000, 0, 1 << 20)
         assert (count, error) == (1, None)
         assert len(encoded) < 21 << 20
+
+    rows = st.lists(
+        st.dictionaries(texts, st.none() | st.floats() | st.integers() | texts | atoms, max_size=4),
+        max_size=12,
+    )
+
+    @given(rows, st.integers(0, 3000))
+    def test_of_rows(self, run, limit):
+        for made in ENCODERS:
+            start = 0
+            while start < len(run):
+                encoded, count, error = made.encode_run(run, start, limit)
+                taken = run[start : start + count]
+                assert error is None
+                assert count >= 1
+                assert meaning(back(b"\x83" + encoded)) == meaning(taken)
+                if count > 1:
+                    assert sum(len(made.encode(value)) - 1 for value in taken[:-1]) <= limit
+                start += count
+
+    def test_of_one_large_row_over_and_over(self, made):
+        row = dict.fromkeys(map(str, range(100_000)), 1)
+        tracemalloc.start()
+        try:
+            assert made.encode_run([row] * 1000, 0, 1 << 20)[1:] == (1, None)
+            assert tracemalloc.get_traced_memory()[1] < 100 << 20
+        finally:
+            tracemalloc.stop()
 
     def test_of_integers_keeps_to_a_small_limit(self, made):
         for limit in (0, 1, 100, 1000):
