@@ -2,7 +2,14 @@
 -module(py_app).
 -behaviour(application).
 
+-include("py_worker.hrl").
+
 -export([start/2, stop/1]).
+
+%% OTP's default handler drops every event of a domain that is not OTP's own.
+%% What this library logs, Python's log among it, is for the node's operator, so
+%% the handler is told to let it through while the application runs.
+-define(FILTER, {fun logger_filters:domain/2, {log, sub, ?DOMAIN}}).
 
 %% @doc Starts the pools that the environment's `pools' names, or one, `default'.
 %% A pool that cannot start fails the application, with a reason that says what
@@ -10,6 +17,8 @@
 -spec start(application:start_type(), term()) -> {ok, pid()} | {error, term()}.
 start(_Type, _Args) ->
     Pools = application:get_env(erlang_python, pools, #{default => #{}}),
+    %% A node without that handler has its own ideas, and keeps them.
+    _ = logger:add_handler_filter(default, ?MODULE, ?FILTER),
     {ok, Sup} = py_sup:start_link(),
     start_pools(maps:to_list(Pools), Sup).
 
@@ -38,4 +47,5 @@ give_up(Sup) ->
 
 -spec stop(term()) -> ok.
 stop(_State) ->
+    _ = logger:remove_handler_filter(default, ?MODULE),
     ok.

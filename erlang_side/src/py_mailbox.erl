@@ -89,21 +89,22 @@ patience(_Length, _Count) -> ?LOOKS_BEFORE_COUNT.
 too_early(#mailbox{not_before = undefined}, _Now) -> false;
 too_early(#mailbox{not_before = NotBefore}, Now) -> Now < NotBefore.
 
-%% The process that counts ends by exit/1 alone.
--dialyzer({no_return, count_events/3}).
-
 %% The copy of the mailbox is made in a process of its own, whose memory goes
 %% with it.
 count_events(Owner, Ref, Length) ->
+    Caller = self(),
     Count = fun() ->
         {messages, Messages} = process_info(Owner, messages),
-        exit({events, length([x || {py_stream, R, _} <- Messages, R =:= Ref])})
+        Caller ! {self(), length([x || {py_stream, R, _} <- Messages, R =:= Ref])}
     end,
     Limit = #{size => ?MAX_WORDS, kill => true, error_logger => false},
     {Pid, Monitor} = spawn_opt(Count, [monitor, {max_heap_size, Limit}]),
     receive
-        {'DOWN', Monitor, process, Pid, {events, N}} -> N;
-        {'DOWN', Monitor, process, Pid, _} -> Length
+        {Pid, N} ->
+            erlang:demonitor(Monitor, [flush]),
+            N;
+        {'DOWN', Monitor, process, Pid, _} ->
+            Length
     end.
 
 %% On another node the count runs there, as an expression: nothing of this
