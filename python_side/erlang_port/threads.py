@@ -96,6 +96,10 @@ class Threads:
                         self._idle += 1
                 else:
                     self._ensure_reader()
+                    # Whoever takes work wakes the next one while there is more: two rings
+                    # of the bell may let only one thread through (epoll(7)).
+                    if line:
+                        gate.wake()
                     return work
             came = gate.wait(IDLE_SECONDS)
             if self._closed or (not came and self._may_leave()):
@@ -105,11 +109,7 @@ class Threads:
                 if len(found) == 1 and not line and self._may_work():
                     self._ensure_reader()
                     return found[0]
-                if found:
-                    line.extend(found)
-                    for _ in range(len(found) - 1):
-                        self._ensure_reader()
-                        gate.wake()
+                line.extend(found)
 
     def _may_work(self) -> bool:
         # The last idle thread never takes work where no other can be had: it reads.
