@@ -51,6 +51,7 @@ _VERSION: Final = bytes((VERSION,))
 _HEAD32 = struct.Struct(">BI")
 _FORMAT_LIMIT: Final = 1 << 32
 
+_NO_CODE: Final = frozenset((int, bool, str))
 _TEXT: Final = frozenset((str, bytes, Atom))
 _RUN_SCALARS: Final = _TEXT | {int, bool, float, type(None)}
 _SCALAR_BYTES: Final = 16
@@ -90,11 +91,14 @@ class Encoder:
         Raises TypeError, ValueError or UnicodeEncodeError for what has no place in Erlang, and
         what the value's own encoder raises.
         """
-        if self._pack is not None:
+        pack = self._pack
+        if pack is not None:
             try:
-                kind = type(value)
-                encoded = self._packed(value if kind in AS_IS else plain(value, self._none))
-            except (NeedsExactError, OverflowError, RecursionError):
+                if type(value) in _NO_CODE:
+                    # No code of anybody's runs while these are packed.
+                    return pack(value)
+                encoded = self._packed(plain(value, self._none))
+            except (NeedsExactError, OverflowError, UnicodeError, RecursionError):
                 encoded = None
             if encoded is not None:
                 return encoded

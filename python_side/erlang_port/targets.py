@@ -71,9 +71,13 @@ class Targets:
         self, frame: bytes, offset: int
     ) -> tuple[Callable[..., Any], list[Any], dict[str, Any]]:
         """What a request asks for: a function, its arguments, its keyword arguments."""
-        target = self._target(frame, offset)
+        size = frames.target_size(frame, offset)
+        # Most requests are for what was asked for before: their names need no decoding.
+        target = self._targets.get(bytes(frame[offset : offset + size]))
+        if target is None:
+            target = self._remember(frame, offset, size)
         is_text = not target.flags & frames.FLAG_BYTES
-        args, end = _arguments(frame, offset + target.size, is_text)
+        args, end = _arguments(frame, offset + size, is_text)
         kwargs: dict[str, Any] = {}
         if frame[end:] != _NO_KWARGS:
             kwargs = _names(etf.decode(frame, end, "str" if is_text else "bytes"))
@@ -81,15 +85,10 @@ class Targets:
             return self.expression, [target.first, kwargs], {}
         return self.function(target.first, target.second), args, kwargs
 
-    def _target(self, frame: bytes, offset: int) -> frames.Target:
-        # Most requests are for what was asked for before: their names need no decoding.
-        size = frames.target_size(frame, offset)
-        key = bytes(frame[offset : offset + size])
-        target = self._targets.get(key)
-        if target is None:
-            target = frames.read_target(frame, offset)
-            if size <= _LONG_TARGET and len(self._targets) < _MAX_TARGETS:
-                self._targets[key] = target
+    def _remember(self, frame: bytes, offset: int, size: int) -> frames.Target:
+        target = frames.read_target(frame, offset)
+        if size <= _LONG_TARGET and len(self._targets) < _MAX_TARGETS:
+            self._targets[bytes(frame[offset : offset + size])] = target
         return target
 
 
