@@ -20,11 +20,17 @@
     exec/1, exec/2,
     eval/1, eval/2, eval/3,
     call/3, call/4, call/5,
+    cast/3, cast/4, cast/5,
+    spawn_call/3, spawn_call/4, spawn_call/5,
+    await/1, await/2,
     version/0,
     format_error/1
 ]).
-%% Pools.
--export([start_pool/2, stop_pool/1, info/0, info/1]).
+%% What Python code may call.
+-export([register_function/2, register_function/3, unregister_function/1, functions/0]).
+%% Pools and workers of one's own.
+-export([start_pool/2, stop_pool/1, info/0, info/1, i/0]).
+-export([start_worker/1, start_worker/2, stop_worker/1, child_spec/1, child_spec/2]).
 
 -export_type([event/0]).
 
@@ -248,6 +254,70 @@ call(M, F, Args, Kwargs, Opts) when is_map(Opts) ->
 call(M, F, Args, Kwargs, Timeout) ->
     call(M, F, Args, Kwargs, #{timeout => Timeout}).
 
+%% @equiv cast(M, F, Args, #{}, #{})
+-spec cast(name(), name(), [term()]) -> ok.
+cast(M, F, Args) ->
+    cast(M, F, Args, #{}, #{}).
+
+%% @equiv cast(M, F, Args, Kwargs, #{})
+-spec cast(name(), name(), [term()], map()) -> ok.
+cast(M, F, Args, Kwargs) ->
+    cast(M, F, Args, Kwargs, #{}).
+
+%% @doc Calls a function and returns at once. Nobody learns its result, and a
+%% failure is logged. It has no time limit unless one is given.
+-spec cast(name(), name(), [term()], map(), py_options:call_options()) -> ok.
+cast(M, F, Args, Kwargs, Opts) ->
+    Cast = fun(Worker, Checked = #{timeout := Timeout}) ->
+        py_later:cast(Worker, py_call:function(M, F, Args, Kwargs, Checked), Timeout)
+    end,
+    case with_worker(maps:merge(#{timeout => infinity}, Opts), call, Cast) of
+        ok -> ok;
+        {error, Reason} -> py_log:cast_failed(Reason)
+    end.
+
+%% @equiv spawn_call(M, F, Args, #{}, #{})
+-spec spawn_call(name(), name(), [term()]) -> reference().
+spawn_call(M, F, Args) ->
+    spawn_call(M, F, Args, #{}, #{}).
+
+%% @equiv spawn_call(M, F, Args, Kwargs, #{})
+-spec spawn_call(name(), name(), [term()], map()) -> reference().
+spawn_call(M, F, Args, Kwargs) ->
+    spawn_call(M, F, Args, Kwargs, #{}).
+
+%% @doc Calls a function and returns at once; its result is for {@link await/2}, in
+%% the same process. It comes as the message `{Ref, Result}', so a process that
+%% takes all its mail, such as a gen_server, can take it from there instead. When
+%% the process ends first, the Python code is interrupted.
+-spec spawn_call(name(), name(), [term()], map(), timeout() | py_options:call_options()) ->
+    reference().
+spawn_call(M, F, Args, Kwargs, Opts) when is_map(Opts) ->
+    Spawn = fun(Worker, Checked = #{timeout := Timeout}) ->
+        py_later:spawn_call(Worker, py_call:function(M, F, Args, Kwargs, Checked), Timeout)
+    end,
+    case with_worker(Opts, call, Spawn) of
+        {error, Reason} ->
+            Ref = make_ref(),
+            self() ! {Ref, {error, Reason}},
+            Ref;
+        Ref ->
+            Ref
+    end;
+spawn_call(M, F, Args, Kwargs, Timeout) ->
+    spawn_call(M, F, Args, Kwargs, #{timeout => Timeout}).
+
+%% @equiv await(Ref, infinity)
+-spec await(reference()) -> {ok, term()} | {error, py_error:reason()}.
+await(Ref) ->
+    await(Ref, infinity).
+
+%% @doc Waits for the result of {@link spawn_call/5}. After so many milliseconds it
+%% is `{error, timeout}', the Python code is interrupted, and no result comes later.
+-spec await(reference(), timeout()) -> {ok, term()} | {error, py_error:reason()}.
+await(Ref, Timeout) when is_reference(Ref) ->
+    py_later:await(Ref, Timeout).
+
 %% @doc The version of the pool's Python, as `<<"3.11.2">>'.
 -spec version() -> {ok, binary()} | {error, py_error:reason()}.
 version() ->
@@ -258,7 +328,31 @@ version() ->
 format_error(Reason) ->
     py_error:format_error(Reason).
 
-%%% Pools.
+%%% What Python code may call.
+
+%% @doc Lets Python code call `Fun' as `erlang.call("Name", ...)', with the list of
+%% arguments as its one argument. Each call has a process of its own. The function
+%% stays registered when the process that registered it ends.
+-spec register_function(name(), fun(([term()]) -> term())) -> ok.
+register_function(Name, Fun) ->
+    py_registry:register(Name, Fun).
+
+%% @doc The same for `M:F/1'.
+-spec register_function(name(), module(), atom()) -> ok.
+register_function(Name, M, F) ->
+    py_registry:register(Name, {M, F}).
+
+%% @doc Python code can no longer call it. Calls that are under way go on.
+-spec unregister_function(name()) -> ok.
+unregister_function(Name) ->
+    py_registry:unregister(Name).
+
+%% @doc The names of the functions that Python code may call.
+-spec functions() -> [binary()].
+functions() ->
+    py_registry:names().
+
+%%% Pools and workers of one's own.
 
 %% @doc Starts a pool and waits until its workers take work.
 -spec start_pool(atom(), py_options:pool_options()) -> {ok, pid()} | {error, term()}.
@@ -270,6 +364,40 @@ start_pool(Name, PoolOpts) when is_atom(Name) ->
 stop_pool(Name) when is_atom(Name) ->
     py_pool_sup:stop_pool(Name).
 
+%% @doc Starts a Python process of the caller's own, linked to it. Its pid is
+%% accepted wherever the name of a pool is. It ends with its Python process, for
+%% the reason `{shutdown, {worker_exit, Status}}', and with the caller. `Opts' are
+%% those of a pool, without `workers'.
+-spec start_worker(py_options:pool_options()) ->
+    {ok, pid()} | {ok, {pid(), reference()}} | {error, term()}.
+start_worker(Opts) ->
+    py_manager:start_worker(py_options:worker(Opts), link).
+
+%% @doc With `monitor', the caller is not linked to it: it gets a `DOWN' message. The
+%% worker still ends with the caller.
+-spec start_worker(py_options:pool_options(), link | monitor) ->
+    {ok, pid()} | {ok, {pid(), reference()}} | {error, term()}.
+start_worker(Opts, How) when How =:= link; How =:= monitor ->
+    py_manager:start_worker(py_options:worker(Opts), How);
+start_worker(_Opts, How) ->
+    error({badopt, {start, How}}).
+
+%% @doc Stops a worker of one's own. What runs there ends with
+%% `{error, {worker_exit, stopped}}'.
+-spec stop_worker(pid()) -> ok.
+stop_worker(Pid) when is_pid(Pid) ->
+    py_manager:stop_worker(Pid).
+
+%% @equiv child_spec(py_worker, Opts)
+-spec child_spec(py_options:pool_options()) -> supervisor:child_spec().
+child_spec(Opts) ->
+    child_spec(py_worker, Opts).
+
+%% @doc The specification of a worker of one's own, for a supervisor.
+-spec child_spec(Id :: term(), py_options:pool_options()) -> supervisor:child_spec().
+child_spec(Id, Opts) ->
+    #{id => Id, start => {py, start_worker, [Opts]}, shutdown => 5000, type => worker}.
+
 %% @doc The state of every pool, by name.
 -spec info() -> #{atom() => map()}.
 info() ->
@@ -279,6 +407,11 @@ info() ->
 -spec info(atom() | pid()) -> map() | {error, py_error:reason()}.
 info(Pool) ->
     py_pool:info(Pool).
+
+%% @doc Prints the state of every pool, a line for each worker.
+-spec i() -> ok.
+i() ->
+    io:put_chars(py_table:format(info())).
 
 %%% What all of them share.
 

@@ -6,6 +6,7 @@
 -include("py_worker.hrl").
 
 -export([code/1, function/5, expression/3, run/3, exec/4, stats/2]).
+-export([start/2, abandon/2, result/2]).
 -export_type([target/0]).
 
 -type target() :: py_frame:target().
@@ -75,13 +76,30 @@ request(Worker = #worker{pid = Pid, load = Load}, Frame, Timeout) ->
         receive
             {Ref, Payload} -> result(Worker, Payload)
         after 0 ->
-            py_worker:watch(Worker, Ref),
-            _ = py_worker:write(Worker, py_frame:cancel(Address)),
+            abandon(Worker, Ref),
             {error, timeout}
         end
     end.
 
-%% A reply that is no term is the worker's fault: it is replaced.
+%% @doc Makes a call whose reply `{Ref, Payload}', for `result/2', or `DOWN' message
+%% comes to the calling process later.
+-spec start(#worker{}, target()) -> Ref :: reference().
+start(Worker = #worker{pid = Pid, load = Load}, Target) ->
+    Ref = erlang:monitor(process, Pid, [{alias, reply_demonitor}]),
+    atomics:add(Load, ?LOAD_REQUESTS, 1),
+    _ = py_worker:write(Worker, py_frame:call(py_frame:address(Ref), Target)),
+    Ref.
+
+%% @doc Nobody waits for this call any more: its code is interrupted.
+-spec abandon(#worker{}, Ref :: reference()) -> ok.
+abandon(Worker, Ref) ->
+    py_worker:watch(Worker, Ref),
+    _ = py_worker:write(Worker, py_frame:cancel(py_frame:address(Ref))),
+    ok.
+
+%% @doc What a reply says. One that is no term is the worker's fault: it is
+%% replaced.
+-spec result(#worker{}, binary()) -> {ok, term()} | {error, py_error:reason()}.
 result(#worker{pid = Pid}, Payload) ->
     try binary_to_term(Payload) of
         {ok, Value} -> {ok, Value};

@@ -12,14 +12,14 @@
     call/2,
     cancel/1,
     credit/4,
-    data_prefix/1,
     exec/3,
     parse/1,
     ping/0,
     reply/2,
     settings/1,
     stats/1,
-    stream/4,
+    stream/5,
+    taken/2,
     target/5,
     level/1
 ]).
@@ -30,7 +30,11 @@
 -type target() :: iodata().
 %% What Python is to run, with its arguments.
 -type frame() ::
-    {ready | event | last | reply | send | request | output | log | failed, term(), binary()}
+    {
+        ready | event | last | reply | ordered | send | request | output | log | failed,
+        term(),
+        binary()
+    }
     | {pong, Requests :: non_neg_integer(), Streams :: non_neg_integer()}.
 
 %% From Erlang to Python.
@@ -44,6 +48,7 @@
 -define(PING, 8).
 -define(LEVEL, 9).
 -define(STATS, 10).
+-define(TAKEN, 11).
 %% From Python to Erlang.
 -define(READY, 65).
 -define(EVENT, 66).
@@ -55,6 +60,7 @@
 -define(LOG, 72).
 -define(PONG, 73).
 -define(FAILED, 74).
+-define(ORDERED, 75).
 
 %% Numbers that stand for "no limit" in 64 bits, signed.
 -define(UNLIMITED, -1).
@@ -92,14 +98,15 @@ flag(true, Bit) -> Bit;
 flag(false, _Bit) -> 0.
 
 %% @doc Starts a stream. `Opts' are checked options with every default filled in.
--spec stream(address(), reference(), map(), target()) -> iodata().
-stream(Address, Ref, Opts, Target) ->
+-spec stream(address(), reference(), pid(), map(), target()) -> iodata().
+stream(Address, Ref, Owner, Opts, Target) ->
     #{window := Window, window_bytes := Bytes, format := Format} = Opts,
     Prefix = prefix(Ref),
+    OwnerTerm = term_to_binary(Owner),
     [
         <<?STREAM, Address/binary, Window:64, Bytes:64, (number(batch, Opts)):64,
             (number(take, Opts)):64, (number(demand, Opts)):64, (format(Format)),
-            (byte_size(Prefix)), Prefix/binary>>
+            (byte_size(Prefix)), (byte_size(OwnerTerm)):16, Prefix/binary, OwnerTerm/binary>>
         | Target
     ].
 
@@ -108,11 +115,6 @@ stream(Address, Ref, Opts, Target) ->
 prefix(Ref) ->
     <<131, Ext/binary>> = term_to_binary(Ref),
     <<131, $h, 3, $w, 9, "py_stream", Ext/binary>>.
-
-%% @doc What the payload of a frame with one value begins with.
--spec data_prefix(reference()) -> binary().
-data_prefix(Ref) ->
-    <<(prefix(Ref))/binary, $h, 2, $w, 4, "data">>.
 
 number(Key, Opts) ->
     maps:get(Key, Opts, ?UNLIMITED).
@@ -148,6 +150,16 @@ credit(Address, Values, Bytes, Demand) ->
 reply(Id, Payload) ->
     [<<?ANSWER, (byte_size(Id)), Id/binary>> | Payload].
 
+%% @doc Says how many bytes in all have been taken of what Python sends by itself.
+-spec taken(send | request | output | log, non_neg_integer()) -> iodata().
+taken(Kind, Bytes) ->
+    <<?TAKEN, 1, (kind(Kind)), Bytes:64>>.
+
+kind(send) -> ?SEND;
+kind(request) -> ?REQUEST;
+kind(output) -> ?OUTPUT;
+kind(log) -> ?LOG.
+
 %% @doc Asks for a sign of life.
 -spec ping() -> iodata().
 ping() ->
@@ -169,7 +181,8 @@ stats(Address) ->
 parse(<<?EVENT, N, Address:N/binary, Payload/binary>>) -> routed(event, Address, Payload);
 parse(<<?LAST, N, Address:N/binary, Payload/binary>>) -> routed(last, Address, Payload);
 parse(<<?REPLY, N, Address:N/binary, Payload/binary>>) -> routed(reply, Address, Payload);
-parse(<<?SEND, N, Name:N/binary, Payload/binary>>) -> {send, Name, Payload};
+parse(<<?ORDERED, N, Address:N/binary, Payload/binary>>) -> routed(ordered, Address, Payload);
+parse(<<?SEND, 0, Payload/binary>>) -> {send, none, Payload};
 parse(<<?REQUEST, N, Id:N/binary, Payload/binary>>) -> {request, Id, Payload};
 parse(<<?OUTPUT, 0, Payload/binary>>) -> {output, none, Payload};
 parse(<<?LOG, 0, Payload/binary>>) -> {log, none, Payload};
@@ -180,8 +193,10 @@ parse(_) -> error.
 
 routed(Kind, Address, Payload) ->
     try binary_to_term(Address, [safe]) of
-        To when is_pid(To), Kind =/= reply, node(To) =:= node() -> {Kind, To, Payload};
-        To when is_reference(To), Kind =:= reply, node(To) =:= node() -> {Kind, To, Payload};
+        To when node(To) =/= node() -> error;
+        To when is_pid(To), Kind =:= event; is_pid(To), Kind =:= last -> {Kind, To, Payload};
+        To when is_reference(To), Kind =:= reply; is_reference(To), Kind =:= ordered ->
+            {Kind, To, Payload};
         _ -> error
     catch
         error:badarg -> error

@@ -4,7 +4,7 @@
 -include("py_worker.hrl").
 -include_lib("kernel/include/logger.hrl").
 
--export([ready/2, replay_failed/2]).
+-export([cast_failed/1, ready/2, replay_failed/2]).
 
 %% @doc A worker is ready. Says once in a node's life that terms are written
 %% slowly, where they are.
@@ -32,6 +32,14 @@ once(Key, Pool) ->
                 #{domain => ?DOMAIN}
             )
     end.
+
+%% @doc A call that nobody waits for failed.
+-spec cast_failed(term()) -> ok.
+cast_failed(Reason) ->
+    ?LOG_ERROR(
+        #{text => "a py:cast failed", reason => py_error:format_error(Reason)},
+        #{domain => ?DOMAIN}
+    ).
 
 %% @doc Code that the other workers ran failed in one that was restarted.
 -spec replay_failed(term(), term()) -> ok.

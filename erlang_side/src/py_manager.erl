@@ -10,7 +10,7 @@
 -include("py_worker.hrl").
 -include_lib("kernel/include/logger.hrl").
 
--export([start_link/2, start_worker/1]).
+-export([start_link/2, start_worker/2, stop_worker/1]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
 
 %% A worker that never became ready is started again after so long, doubled up
@@ -39,6 +39,8 @@
     name :: py_pool:name(),
     opts :: py_options:pool_options(),
     dedicated :: boolean(),
+    %% Who started a dedicated worker without a link.
+    starter = none :: pid() | none,
     workers = #{} :: #{pid() => #slot{}},
     %% Why there would be no worker, if there is none.
     reason = {worker_exit, starting} :: py_error:reason(),
@@ -56,10 +58,33 @@
 start_link(Name, Opts) ->
     gen_server:start_link(?MODULE, {pool, Name, Opts}, [{timeout, infinity}]).
 
-%% @doc Starts a worker of the caller's own, which ends with its Python process.
--spec start_worker(py_options:pool_options()) -> {ok, pid()} | {error, term()}.
-start_worker(Opts) ->
-    gen_server:start_link(?MODULE, {dedicated, Opts#{workers => 1}}, [{timeout, infinity}]).
+%% @doc Starts a worker of the caller's own, which ends with its Python process and
+%% with the caller.
+-spec start_worker(py_options:pool_options(), link | monitor) ->
+    {ok, pid()} | {ok, {pid(), reference()}} | {error, term()}.
+start_worker(Opts, How) ->
+    case py_pool:is_running() of
+        true -> start_worker(How, Opts#{workers => 1}, [{timeout, infinity}]);
+        false -> {error, {not_started, erlang_python}}
+    end.
+
+start_worker(link, Opts, StartOpts) ->
+    started(gen_server:start_link(?MODULE, {dedicated, Opts, none}, StartOpts));
+start_worker(monitor, Opts, StartOpts) ->
+    started(gen_server:start_monitor(?MODULE, {dedicated, Opts, self()}, StartOpts)).
+
+started({error, Reason}) -> {error, start_failure(Reason)};
+started(Started) -> Started.
+
+%% @doc Stops a worker of one's own.
+-spec stop_worker(pid()) -> ok.
+stop_worker(Pid) ->
+    try
+        gen_server:stop(Pid)
+    catch
+        %% It has ended.
+        exit:_ -> ok
+    end.
 
 %%% gen_server callbacks.
 
@@ -68,8 +93,10 @@ init({pool, Name, Opts}) ->
     %% A row that is there is of a manager that was killed: whoever uses the
     %% pool must find it again, even if Python is missing for the moment.
     init(#state{name = Name, opts = Opts, dedicated = false}, py_pool:is_known(Name));
-init({dedicated, Opts}) ->
-    init(#state{name = self(), opts = Opts, dedicated = true}, false).
+init({dedicated, Opts, Starter}) ->
+    %% A link would end it with the starter; a monitor must be of its own making.
+    is_pid(Starter) andalso monitor(process, Starter),
+    init(#state{name = self(), opts = Opts, dedicated = true, starter = Starter}, false).
 
 init(State = #state{opts = Opts}, IsRestart) ->
     process_flag(trap_exit, true),
@@ -143,6 +170,8 @@ handle_info({'EXIT', Pid, Reason}, State = #state{workers = Workers}) when is_ma
     exited(Pid, Reason, State);
 handle_info({'DOWN', Monitor, process, Pid, Result}, State = #state{job = {Pid, Monitor, Job}}) ->
     {noreply, next_job(job_done(Job, Result, State#state{job = none}))};
+handle_info({'DOWN', _, process, Starter, _}, State = #state{starter = Starter}) ->
+    {stop, normal, State};
 handle_info({start_worker, Attempt}, State = #state{opts = Opts}) ->
     case py_venv:prepare(Opts) of
         ok -> {noreply, start_one(Attempt, State)};

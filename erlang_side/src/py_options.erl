@@ -2,7 +2,7 @@
 %% or a value out of range, raises `error({badopt, {Key, Value}})'.
 -module(py_options).
 
--export([call/2, exec/2, name/1, pool/1, stream/2]).
+-export([call/2, exec/2, name/1, pool/1, stream/2, worker/1]).
 -export_type([call_options/0, flags/0, name/0, pool_options/0, stream_options/0]).
 
 -type name() :: atom() | binary() | string().
@@ -133,6 +133,11 @@ common_option(_, _) -> false.
 pool(Opts) ->
     checked(fun pool_option/2, Opts),
     maps:merge(pool_defaults(), Opts).
+
+%% @doc The same for a worker of one's own.
+-spec worker(map()) -> map().
+worker(#{workers := Workers}) -> error({badopt, {workers, Workers}});
+worker(Opts) -> pool(Opts).
 
 pool_defaults() ->
     #{

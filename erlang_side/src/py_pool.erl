@@ -5,7 +5,7 @@
 
 -include("py_worker.hrl").
 
--export([choose/1, reserve/1, exec/3, info/1, names/0]).
+-export([is_running/0, choose/1, reserve/1, exec/3, info/1, names/0]).
 -export([tables/0, publish/5, vacate/2, is_known/1, known/0, forget/1]).
 -export_type([name/0]).
 
@@ -28,6 +28,11 @@
 tables() ->
     ?TABLE = ets:new(?TABLE, [named_table, public, {keypos, #row.name}, {read_concurrency, true}]),
     py_journal:tables().
+
+%% @doc Whether there is a table: the application runs.
+-spec is_running() -> boolean().
+is_running() ->
+    ets:whereis(?TABLE) =/= undefined.
 
 %% @doc Writes a pool's row: its defaults, the workers that take work, and why
 %% there is none where there is none.

@@ -34,7 +34,9 @@
     %% Cancelled requests, by address, that the worker is replaced for if they
     %% do not end in time. Empty where kill_after is infinity.
     watched = #{} :: #{pid() | reference() => reference()},
-    pulse = py_pulse:new(undefined) :: py_pulse:pulse()
+    pulse = py_pulse:new(undefined) :: py_pulse:pulse(),
+    %% Handles what Python code sends by itself, see py_sender.
+    sender :: {pid(), reference()} | undefined
 }).
 
 %% @doc Starts a worker for the process that calls, which gets
@@ -98,7 +100,10 @@ handle_continue(open, State = #state{opts = Opts, settings = Settings}) ->
                     Process = py_os:of_port(Port),
                     py_reaper:adopt(Process),
                     {noreply, State#state{
-                        worker = Worker, os_process = Process, pulse = py_pulse:new(Process)
+                        worker = Worker,
+                        os_process = Process,
+                        pulse = py_pulse:new(Process),
+                        sender = py_sender:start(Worker)
                     }}
             catch
                 error:Posix ->
@@ -144,6 +149,8 @@ handle_info({'EXIT', Port, Reason}, State = #state{worker = #worker{port = Port}
     exited(Reason, State);
 handle_info({'EXIT', Manager, Reason}, State = #state{manager = Manager}) ->
     stop(Reason, State);
+handle_info({'DOWN', Monitor, process, Pid, Reason}, State = #state{sender = {Pid, Monitor}}) ->
+    ends(Reason, State);
 handle_info({start_timeout, Ms}, State = #state{ready = false}) ->
     stop({start_timeout, Ms}, State);
 handle_info({timeout, Timer, {stuck, Address}}, State = #state{watched = Watched}) ->
@@ -201,6 +208,16 @@ heard({last, Pid, Payload}, State = #state{ready = true, worker = #worker{load =
 heard({reply, Ref, Payload}, State = #state{ready = true}) ->
     Ref ! {Ref, Payload},
     ended(Ref, State);
+heard({ordered, Ref, Payload}, State = #state{ready = true, sender = {Sender, _}}) ->
+    Sender ! {reply, Ref, Payload},
+    ended(Ref, State);
+%% Code that runs before the worker is ready may send and ask, too.
+heard({send, none, Payload}, State = #state{sender = {Sender, _}}) ->
+    Sender ! {send, Payload},
+    {noreply, State};
+heard({request, Id, Payload}, State = #state{sender = {Sender, _}}) ->
+    Sender ! {request, Id, Payload},
+    {noreply, State};
 heard({ready, none, Payload}, State = #state{ready = false, manager = Manager}) ->
     try binary_to_term(Payload) of
         Info = #{} ->
@@ -216,13 +233,8 @@ heard({failed, none, Why}, State = #state{ready = false}) ->
     stop({cannot_start, Why}, State);
 heard({failed, none, Why}, State) ->
     ends({failed, Why}, State);
-heard({Kind, Id, Payload}, State = #state{ready = true}) when Kind =/= ready ->
-    {noreply, py_outgoing(Kind, Id, Payload, State)};
 heard(_, State) ->
     ends(bad_frame, State).
-
-py_outgoing(_Kind, _Id, _Payload, State) ->
-    State.
 
 %% A count below zero is of an answer that nobody asked for.
 ended(Address, State = #state{worker = #worker{load = Load}, watched = Watched}) ->

@@ -12,6 +12,7 @@ from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
 
 from erlang_port import frames
+from erlang_port.current import current
 from erlang_port.reasons import Cancelled
 from erlang_port.stream import Stream
 
@@ -29,6 +30,7 @@ class AsyncStream(Stream):
         #: What the function returned: an async iterable, or an awaitable of anything.
         self.source: Any = None
         self.options = options
+        self.user_code = program.loop.user_code
         self._pending: list[Any] = []
         self._flush_is_due = False
         self._failure: Exception | None = None
@@ -71,6 +73,7 @@ class AsyncStream(Stream):
 
     async def run(self) -> None:
         """From the first value to the terminal event."""
+        current.set(self)
         error: BaseException | None = None
         iterator: Any = None
         try:

@@ -8,6 +8,7 @@ from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
 
 from erlang_port import frames
+from erlang_port.current import current
 from erlang_port.interrupt import UserCode
 from erlang_port.reasons import Cancelled
 
@@ -33,6 +34,8 @@ class Call:
         self._frame = frame
         self._offset = offset
         self._task: asyncio.Task[None] | None = None
+        #: Whether it has sent messages that must arrive before its reply.
+        self.has_sent = False
 
     # From other threads.
 
@@ -59,6 +62,7 @@ class Call:
     def run(self) -> None:
         """Calls the function; a coroutine is awaited on the event loop."""
         user_code = self.user_code
+        current.set(self)
         user_code.enter()
         try:
             if self.is_cancelled:
@@ -85,6 +89,7 @@ class Call:
             self._task.cancel()
 
     async def _await(self, awaitable: Awaitable[Any]) -> None:
+        current.set(self)
         try:
             value = await awaitable
         except BaseException as error:
@@ -111,7 +116,12 @@ class Call:
 
     def _send(self, buffers: list[Any]) -> None:
         self.is_ended = True
-        self.program.ended(self, frames.REPLY, buffers)
+        if not self.has_sent:
+            self.program.ended(self, frames.REPLY, buffers)
+            return
+        # Behind the messages that it has sent.
+        self.program.node.messages.flush()
+        self.program.ended(self, frames.ORDERED, buffers)
 
 
 class Execution(Call):
@@ -123,6 +133,7 @@ class Execution(Call):
         self.traceback = bool(frame[offset] & frames.FLAG_TRACEBACK)
 
     def run(self) -> None:
+        current.set(self)
         self.user_code.enter()
         try:
             if self.is_cancelled:

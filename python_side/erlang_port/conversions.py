@@ -34,6 +34,7 @@ from erlang.terms import (
     Pid,
     Port,
     Reference,
+    received_atom,
 )
 from erlang_port.etf_writer import safe_keys
 
@@ -191,7 +192,8 @@ _TEXT: Final = frozenset((str, bytes, Atom))
 _PLAIN_SCALARS: Final = AS_IS | {float}
 _SCALAR: Final = AS_IS | {float, NoneType}
 
-_NAN, _INFINITY, _NEG_INFINITY = Atom("nan"), Atom("infinity"), Atom("neg_infinity")
+# The node knows these, so they do not count as made here.
+_NAN, _INFINITY, _NEG_INFINITY = map(received_atom, ("nan", "infinity", "neg_infinity"))
 
 _PLAIN_DEPTH: Final = 100
 """How deep `plain` follows a value by recursion. Larger: more of Python's recursion limit of 1,000

@@ -23,6 +23,7 @@ ANSWER = 7
 PING = 8
 LEVEL = 9
 STATS = 10
+TAKEN = 11
 
 # From Python to Erlang.
 READY = 65
@@ -35,6 +36,7 @@ OUTPUT = 71
 LOG = 72
 PONG = 73
 FAILED = 74
+ORDERED = 75
 
 FLAG_BYTES = 1
 FLAG_TRACEBACK = 2
@@ -49,9 +51,10 @@ MAX_FRAME = 0xFFFFFFFF - 1024
 
 _LENGTH = struct.Struct(">I")
 _TARGET = struct.Struct(">BBII")
-_STREAM = struct.Struct(">QQqqqBB")
+_STREAM = struct.Struct(">QQqqqBBH")
 _CREDIT = struct.Struct(">QQq")
 _PONG = struct.Struct(">II")
+_TAKEN = struct.Struct(">Q")
 
 
 class FrameError(ValueError):
@@ -82,6 +85,7 @@ class StreamOptions(NamedTuple):
     demand: int
     format: int
     prefix: bytes
+    owner: bytes
 
 
 def header(kind: int, address: bytes, size: int) -> bytes:
@@ -121,13 +125,23 @@ def read_target(frame: bytes, offset: int) -> Target:
 
 def read_stream(frame: bytes, offset: int) -> tuple[StreamOptions, int]:
     """A stream's options, and where its target begins."""
-    window, window_bytes, batch, take, demand, kind, size = _STREAM.unpack_from(frame, offset)
+    window, window_bytes, batch, take, demand, kind, size, owner_size = _STREAM.unpack_from(
+        frame, offset
+    )
     start = offset + _STREAM.size
-    prefix = bytes(frame[start : start + size])
-    return StreamOptions(window, window_bytes, batch, take, demand, kind, prefix), start + size
+    middle = start + size
+    end = middle + owner_size
+    prefix, owner = bytes(frame[start:middle]), bytes(frame[middle:end])
+    return StreamOptions(window, window_bytes, batch, take, demand, kind, prefix, owner), end
 
 
 def read_credit(frame: bytes, offset: int) -> tuple[int, int, int]:
     """Values and bytes taken so far, and values asked for in all."""
     values, taken, demand = _CREDIT.unpack_from(frame, offset)
     return values, taken, demand
+
+
+def read_taken(frame: bytes, offset: int) -> int:
+    """Bytes of what a worker sends by itself that the node has taken so far."""
+    (taken,) = _TAKEN.unpack_from(frame, offset)
+    return taken  # type: ignore[no-any-return]

@@ -25,6 +25,7 @@ class UserCode:
     # Defaults in the class, and no lock of its own: one is made for every request.
     _thread = 0
     _is_set = False
+    _bell: Bell | None = None
 
     def enter(self) -> None:
         """The calling thread is about to run user code."""
@@ -47,8 +48,55 @@ class UserCode:
             thread = self._thread
             if thread == 0:
                 self._is_set = False
-                return False
+                bell = self._bell
+                if bell is not None:
+                    bell.is_interrupt = True
+                    bell.ring()
+                return bell is not None
             return bool(_set_async_exc(thread, Cancelled) == 1)
+
+    def is_here(self) -> bool:
+        """Whether the calling thread is the one that runs it."""
+        return self._thread == get_ident()
+
+    def wait(self, bell: Bell, timeout: float = -1) -> bool:
+        """Leaves the span until the bell rings; false if it did not within so many seconds.
+
+        Raises `Cancelled` when an interrupt rings it: waiting for a lock is not broken off by
+        an exception that another thread sets.
+        """
+        self.leave()
+        self._bell = bell
+        try:
+            rang = bell.wait(timeout)
+        finally:
+            self._bell = None
+            self.enter()
+        if bell.is_interrupt:
+            raise Cancelled
+        return rang
+
+
+class Bell:
+    """Wakes the one thread that waits for it; ringing it twice does no harm."""
+
+    __slots__ = ("_lock", "is_interrupt")
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._lock.acquire()
+        self.is_interrupt = False
+
+    def wait(self, timeout: float = -1) -> bool:
+        """Waits for so many seconds, -1 for as long as it takes; false if it did not ring."""
+        return self._lock.acquire(timeout=timeout)
+
+    def ring(self) -> None:
+        """From any thread, any number of times."""
+        try:
+            self._lock.release()
+        except RuntimeError:
+            pass  # It has rung.
 
 
 _interrupting = Lock()

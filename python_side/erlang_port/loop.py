@@ -19,7 +19,7 @@ class Loop:
         self._loop = asyncio.new_event_loop()
         self._line: deque[Callable[[], object]] = deque()
         self._is_called = False
-        self._user_code = UserCode()
+        self.user_code = UserCode()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._thread = threading.Thread(target=self._run, name="erlang_port loop", daemon=True)
 
@@ -29,7 +29,7 @@ class Loop:
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
-        self._user_code.enter()
+        self.user_code.enter()
         while True:
             try:
                 self._loop.run_forever()
@@ -72,7 +72,11 @@ class Loop:
     def interrupt(self, task: asyncio.Task[Any] | None) -> None:
         """Breaks off what the loop runs at the moment, if it is a step of this task."""
         if task is not None and asyncio.current_task(self._loop) is task:
-            self._user_code.interrupt()
+            self.user_code.interrupt()
+
+    def runs_in(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Whether `loop` is this one."""
+        return loop is self._loop
 
     def statistics(self) -> dict[str, int]:
         """How many tasks there are."""

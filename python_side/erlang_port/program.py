@@ -34,9 +34,12 @@ from erlang.terms import Atom
 from erlang_port import etf, frames, reasons
 from erlang_port.async_stream import AsyncStream
 from erlang_port.calls import Call, Execution
+from erlang_port.connection import connect
+from erlang_port.current import current
 from erlang_port.encoder import Encoder, has_erlpack
 from erlang_port.inbox import Inbox, gate
 from erlang_port.loop import Loop
+from erlang_port.node import Node
 from erlang_port.outbox import Outbox
 from erlang_port.reader import Reader
 from erlang_port.stream import Stream
@@ -61,6 +64,7 @@ class Program:
         self.loop = Loop()
         self.ticker = Ticker()
         self.targets = Targets()
+        self.node = Node(self)
         self.reader = Reader(self.inbox, self.gate, self.dispatch, self.leave)
         self.threads: Threads = Threads(self.gate, self.reader.read, 0)
         self.requests: dict[bytes, Request] = {}
@@ -84,6 +88,8 @@ class Program:
             frames.PING: self._on_ping,
             frames.STATS: self._on_stats,
             frames.LEVEL: self._on_level,
+            frames.ANSWER: self._on_answer,
+            frames.TAKEN: self._on_taken,
         }
 
     # The life of the program; on the main thread.
@@ -95,15 +101,17 @@ class Program:
         self._configure(settings)
         self.loop.start()
         self.ticker.start()
-        self._prepare(settings)
         self.threads = Threads(self.gate, self.reader.read, 2 * self._max_threads)
         self.reader.hand_over_to(self.threads.submit)
-        self._send_ready()
         for frame in pending[1:]:
             work = self.dispatch(frame)
             if work is not None:
                 self.threads.submit(work)
+        # Before any user code runs: it may call Erlang functions.
         self.threads.start()
+        connect(self.node)
+        self._prepare(settings)
+        self._send_ready()
         while (work := self._main.get()) is not None:
             work()
         self._close()
@@ -228,6 +236,12 @@ class Program:
         atoms = {Atom(name): count for name, count in counters.items()}
         self._put(frames.REPLY, address, [b"\x83h\x02w\x02ok", *self.encoder().parts(atoms)])
 
+    def _on_answer(self, frame: bytes, address: bytes, offset: int) -> None:
+        self.node.answer(frame, address, offset)
+
+    def _on_taken(self, frame: bytes, address: bytes, offset: int) -> None:
+        self.node.taken(frame, address, offset)
+
     def _on_level(self, frame: bytes, _address: bytes, offset: int) -> None:
         pass
 
@@ -236,6 +250,7 @@ class Program:
     def _open(
         self, stream: SyncStream, options: frames.StreamOptions, frame: bytes, target: int
     ) -> None:
+        current.set(stream)
         stream.user_code.enter()
         try:
             if stream.is_cancelled:
@@ -295,6 +310,7 @@ class Program:
                 self._waiting.append(stream)
                 return
             self._running += 1
+        stream.has_place = True
         try:
             stream.run()
         finally:
@@ -302,10 +318,12 @@ class Program:
 
     def _next_stream(self) -> None:
         with self._lock:
-            if not self._waiting:
+            # There are more than the limit when one has had its place back.
+            if not self._waiting or self._running > self._max_threads:
                 self._running -= 1
                 return
             stream = self._waiting.popleft()
+        stream.has_place = True
 
         def run() -> None:
             try:
@@ -314,6 +332,28 @@ class Program:
                 self._next_stream()
 
         self.threads.submit(run)
+
+    def lend(self, request: Request) -> Callable[[], None]:
+        """The calling thread waits for the node: others may have its place meanwhile.
+
+        Otherwise calls that go to and fro between Python and Erlang would wait for a thread
+        that waits for them. Returns what ends the wait.
+        """
+        if isinstance(request, Execution):
+            return _nothing
+        self.threads.lend()
+        has_place = isinstance(request, SyncStream) and request.has_place
+        if has_place:
+            self.reader.give_back(request)
+            self._next_stream()
+
+        def give_back() -> None:
+            self.threads.take_back()
+            if has_place:
+                with self._lock:
+                    self._running += 1
+
+        return give_back
 
     # Frames out; from any thread.
 
@@ -351,3 +391,7 @@ class Program:
         if isinstance(error, reasons.Cancelled):
             return b"w\x09cancelled"
         return self.encoder().encode(reasons.reason(error, with_traceback))[1:]
+
+
+def _nothing() -> None:
+    """The main thread has no place to lend."""

@@ -45,6 +45,7 @@ class Stream:
 
     is_cancelled = False
     is_ended = False
+    has_sent = False
 
     def __init__(
         self, program: Program, address: bytes, options: frames.StreamOptions, flags: int
@@ -56,6 +57,7 @@ class Stream:
         self.left = options.take
         self.lock = threading.Lock()
         self.prefix = options.prefix
+        self.owner = options.owner
         self._format = _FORMATTERS[options.format]
         longest = RUN_LENGTH if options.batch < 0 else options.batch
         self.longest_run = max(1, min(longest, options.window // RUNS_PER_WINDOW))

@@ -20,6 +20,7 @@ from types import GeneratorType
 from typing import TYPE_CHECKING, Any
 
 from erlang_port import frames
+from erlang_port.current import current
 from erlang_port.interrupt import UserCode
 from erlang_port.reasons import Cancelled
 from erlang_port.stream import Stream
@@ -53,6 +54,8 @@ class SyncStream(Stream):
     """Iterates on the thread that calls `run`."""
 
     iterator: Iterator[Any] | None = None
+    #: Whether it is one of those that `max_threads` bounds.
+    has_place = False
     #: Set by other threads: the runner looks at its state when the generator yields.
     attention = False
     #: The length of the next run; 1 for a generator that is not known to be fast.
@@ -121,6 +124,7 @@ class SyncStream(Stream):
 
     def run(self) -> None:
         """From the first value to the terminal event."""
+        current.set(self)
         error: BaseException | None = None
         assert self.iterator is not None
         try:

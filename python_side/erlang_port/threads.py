@@ -35,6 +35,7 @@ class Threads:
         self._lock = threading.Lock()
         self._idle = 0
         self._total = 0
+        self._lent = 0
         self._closed = False
 
     def start(self) -> None:
@@ -48,6 +49,21 @@ class Threads:
         self._ensure_reader()
         self._gate.wake()
 
+    def lend(self) -> None:
+        """The calling thread waits for something that other threads may have to do."""
+        with self._lock:
+            self._total -= 1
+            self._lent += 1
+        self._ensure_reader()
+        if self._work:
+            self._gate.wake()
+
+    def take_back(self) -> None:
+        """It works again; there may be more threads than the limit for a while."""
+        with self._lock:
+            self._total += 1
+            self._lent -= 1
+
     def close(self) -> None:
         """Lets idle threads end; those that work end after it."""
         self._closed = True
@@ -56,7 +72,11 @@ class Threads:
 
     def statistics(self) -> dict[str, int]:
         """Threads in all, threads that wait, and pieces of work that wait for one."""
-        return {"threads": self._total, "idle_threads": self._idle, "queued": len(self._work)}
+        return {
+            "threads": self._total + self._lent,
+            "idle_threads": self._idle,
+            "queued": len(self._work),
+        }
 
     def _spawn(self) -> None:
         with self._lock:

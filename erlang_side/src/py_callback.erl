@@ -1,0 +1,69 @@
+%% @doc A request that Python code makes of the node: a call of a registered
+%% function, or a question. Each runs in a process of its own and writes its
+%% answer to the port itself.
+-module(py_callback).
+
+-include("py_worker.hrl").
+
+-export([start/3, failed/3]).
+
+%% @doc Starts the process that answers a request.
+-spec start(#worker{}, Id :: binary(), Payload :: binary()) -> {pid(), reference()}.
+start(Worker, Id, Payload) ->
+    spawn_monitor(fun() -> run(Worker, Id, Payload) end).
+
+run(Worker, Id, Payload) ->
+    Answer =
+        try
+            {ok, answer(binary_to_term(Payload))}
+        catch
+            Class:Reason:Stack -> error_answer(Class, Reason, Stack)
+        end,
+    py_worker:write(Worker, py_frame:reply(Id, term_to_iovec(Answer))) orelse
+        failed(Worker, Id, answer_not_written).
+
+%% @doc Answers a request whose process was killed, or whose answer is too large
+%% for a frame.
+-spec failed(#worker{}, Id :: binary(), Reason :: term()) -> boolean().
+failed(Worker, Id, Reason) ->
+    py_worker:write(Worker, py_frame:reply(Id, term_to_iovec(error_answer(exit, Reason, [])))).
+
+answer({call, Name, Args}) ->
+    case py_registry:lookup(Name) of
+        {ok, Fun} when is_function(Fun) -> Fun(Args);
+        {ok, {M, F}} -> M:F(Args);
+        error -> error({not_registered, Name})
+    end;
+answer({whereis, Name, []}) ->
+    whereis(existing_atom(Name)).
+
+%% A name that the node has never heard of is nobody's, so no atom is made of it.
+existing_atom(Name) when is_atom(Name) -> Name;
+existing_atom(Name) ->
+    try
+        binary_to_existing_atom(Name)
+    catch
+        error:badarg -> undefined
+    end.
+
+error_answer(Class, Reason, Stack) ->
+    Own = fun(Module, _, _) -> Module =:= ?MODULE end,
+    Text = erl_error:format_exception(Class, Reason, Stack, #{stack_trim_fun => Own}),
+    Shown = [Entry || Entry = {Module, _, _, _} <- Stack, Module =/= ?MODULE],
+    {error, Class, Reason, [without_args(Entry) || Entry <- Shown], text(Text)}.
+
+%% Arguments may be large, and are the caller's own.
+without_args({M, F, Args, Location}) when is_list(Args) ->
+    {M, F, length(Args), location(Location)};
+without_args({M, F, Arity, Location}) ->
+    {M, F, Arity, location(Location)}.
+
+location(Location) ->
+    File = proplists:get_value(file, Location, ""),
+    {text(File), proplists:get_value(line, Location, 0)}.
+
+text(Text) ->
+    case unicode:characters_to_binary(Text) of
+        Binary when is_binary(Binary) -> Binary;
+        _ -> <<>>
+    end.

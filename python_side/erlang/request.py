@@ -1,0 +1,54 @@
+"""What running code may know of the stream or the call that it runs for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from erlang.terms import Pid, Reference
+from erlang_port import etf
+from erlang_port.connection import node
+from erlang_port.current import current
+
+
+class Stream:
+    """The stream that the running code belongs to."""
+
+    __slots__ = ("_request",)
+
+    def __init__(self, request: Any) -> None:
+        self._request = request
+
+    @property
+    def reference(self) -> Reference:
+        """The reference that its events carry."""
+        # The start of every event: {py_stream, Reference, ...
+        _, found, _ = etf.decode(self._request.prefix + b"j")
+        return found  # type: ignore[no-any-return]
+
+    @property
+    def owner(self) -> Pid:
+        """The process that gets its events."""
+        return etf.decode(self._request.owner)  # type: ignore[no-any-return]
+
+    def cancelled(self) -> bool:
+        """Whether nobody wants more of it: it was cancelled, its owner is gone, or it has ended."""
+        return node().is_cancelled(self._request)
+
+    def __repr__(self) -> str:
+        return f"<Erlang stream {self.reference} of {self.owner}>"
+
+
+def stream() -> Stream | None:
+    """The stream that the calling code runs for; None in a call, and in threads of your own."""
+    request = current.get()
+    return Stream(request) if getattr(request, "prefix", None) else None
+
+
+def cancelled() -> bool:
+    """Whether the stream or call that the calling code runs for is not wanted any more.
+
+    For code that wants to stop politely, before it is interrupted: it was cancelled or timed out.
+    False in threads of your own.
+    """
+    request = current.get()
+    return request is not None and node().is_cancelled(request)

@@ -1,0 +1,268 @@
+"""What Python code asks of the node: messages to processes, calls of Erlang functions.
+
+The functions of the module `erlang` come here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from erlang.errors import ErlangError
+from erlang.terms import Atom, Pid, Port, Reference
+from erlang_port import etf, frames
+from erlang_port.channel import Channel
+from erlang_port.current import current
+from erlang_port.interrupt import Bell, UserCode
+from erlang_port.room import Room
+
+if TYPE_CHECKING:
+    from erlang_port.program import Program
+
+#: Encoded bytes that may be under way in messages, and as many in arguments of calls.
+#: A larger number costs memory in the node when it is busy, a smaller one makes Python
+#: code wait sooner.
+LIMIT = 8 * 1024 * 1024
+
+_PAIR = b"h\x02"
+_TRIPLE = b"\x83h\x03"
+_CALL = b"w\x04call"
+_WHEREIS = b"w\x07whereis"
+
+_FULL = (
+    "more than 8 MiB of messages are on their way to the node; in async code, await "
+    "erlang.drain() before the next one"
+)
+
+
+class Waiter:
+    """One call of an Erlang function: where its answer goes, and who is woken."""
+
+    __slots__ = ("answer", "ring")
+
+    def __init__(self, ring: Callable[[], object]) -> None:
+        self.ring = ring
+        self.answer: tuple[bytes, int] | None = None
+
+
+class Node:
+    """The node as this worker sees it."""
+
+    def __init__(self, program: Program) -> None:
+        self._program = program
+        self.messages = Channel(frames.SEND, program.outbox.put, program.ticker, LIMIT)
+        self.calls = Room(LIMIT)
+        self._waiters: dict[bytes, Waiter] = {}
+        self._numbers = itertools.count()
+        self._rooms = {
+            frames.SEND: self.messages.room,
+            frames.REQUEST: self.calls,
+        }
+
+    # Frames from the node; on the thread that reads.
+
+    def taken(self, frame: bytes, address: bytes, offset: int) -> None:
+        """The node has taken so much of what is sent in frames of one kind."""
+        self._rooms[address[0]].credit(frames.read_taken(frame, offset))
+
+    def answer(self, frame: bytes, address: bytes, offset: int) -> None:
+        """The answer to a call; it is decoded by the thread that waits for it."""
+        waiter = self._waiters.pop(address, None)
+        if waiter is not None:
+            waiter.answer = frame, offset
+            waiter.ring()
+
+    # Of the request that the calling code runs for.
+
+    def is_cancelled(self, request: Any) -> bool:
+        """Whether nobody wants more of it."""
+        # A stream that was found to be async goes on as another object.
+        latest = self._program.requests.get(request.address)
+        return latest is None or latest.is_cancelled or request.is_cancelled
+
+    # Messages.
+
+    def send(self, to: Any, term: Any) -> None:
+        """See `erlang.send`."""
+        program = self._program
+        parts = [_PAIR, self._destination(to), *program.encoder().parts(term)]
+        size = sum(map(len, parts))
+        channel = self.messages
+        request = current.get()
+        if request is not None:
+            request.has_sent = True
+        span = self.span(request)
+        if channel.room.is_full():
+            self._wait_for_room(channel.room, span)
+        if span is None:
+            channel.put(parts, size)
+            return
+        # An interrupt must not break off the writing of a frame.
+        try:
+            span.leave()
+            channel.put(parts, size)
+        finally:
+            span.enter()
+
+    def _destination(self, to: Any) -> bytes:
+        kind = type(to)
+        if kind is Pid or kind is Reference:
+            return to.raw  # type: ignore[no-any-return]
+        if isinstance(to, str):
+            return self._program.encoder().encode(to)[1:]
+        if kind is tuple and len(to) == 2 and all(isinstance(part, str) for part in to):
+            return self._program.encoder().encode((Atom(to[0]), Atom(to[1])))[1:]
+        raise TypeError(
+            "a message goes to a Pid, a Reference, a name or (name, node), "
+            f"not to a {type(to).__name__!r}"
+        )
+
+    def span(self, request: Any) -> UserCode | None:
+        """The span of user code that the calling thread is in, if interrupts may find it there."""
+        if request is not None and request.user_code.is_here():
+            return request.user_code  # type: ignore[no-any-return]
+        loop = self._program.loop.user_code
+        return loop if loop.is_here() else None
+
+    def _wait_for_room(self, room: Room, span: UserCode | None) -> None:
+        if span is self._program.loop.user_code:
+            raise BlockingIOError(_FULL)
+        if span is None and threading.current_thread().name.startswith("erlang_port"):
+            # A finalizer in a thread that everything waits for.
+            raise BlockingIOError(_FULL)
+        while room.is_full():
+            bell = Bell()
+            if room.when_changed(bell.ring):
+                self._wait(bell, span, -1)
+
+    def _wait(self, bell: Bell, span: UserCode | None, timeout: float) -> bool:
+        """Waits on the calling thread, whose place others may have for so long."""
+        if span is None:
+            return bell.wait(timeout)
+        give_back = self._program.lend(current.get())
+        try:
+            return span.wait(bell, timeout)
+        finally:
+            give_back()
+
+    async def drain(self) -> None:
+        """See `erlang.drain`."""
+        await self._drain(self.messages.room)
+
+    async def _drain(self, room: Room) -> None:
+        while room.is_full():
+            loop = asyncio.get_running_loop()
+            change = loop.create_future()
+            if room.when_changed(self._waker(loop, change)):
+                await change
+
+    def _waker(
+        self, loop: asyncio.AbstractEventLoop, change: asyncio.Future[None]
+    ) -> Callable[[], None]:
+        def wake() -> None:
+            if not change.done():
+                change.set_result(None)
+
+        def ring() -> None:
+            if self._program.loop.runs_in(loop):
+                self._program.loop.call(wake)
+                return
+            try:
+                loop.call_soon_threadsafe(wake)
+            except RuntimeError:
+                pass  # A loop of the user's own, closed meanwhile.
+
+        return ring
+
+    # Calls.
+
+    def call(self, name: str, args: tuple[Any, ...], timeout: float | None) -> Any:
+        """See `erlang.call`."""
+        return self._ask(_CALL, name, args, timeout)
+
+    def whereis(self, name: str) -> Pid | Port | None:
+        """See `erlang.whereis`."""
+        found = self._ask(_WHEREIS, name, (), None)
+        return found if isinstance(found, Pid | Port) else None
+
+    async def acall(self, name: str, args: tuple[Any, ...]) -> Any:
+        """See `erlang.acall`."""
+        parts = self._request(_CALL, name, args)
+        await self._drain(self.calls)
+        loop = asyncio.get_running_loop()
+        change = loop.create_future()
+        waiter = Waiter(self._waker(loop, change))
+        address = self._put(parts, waiter, self.span(current.get()))
+        try:
+            await change
+        finally:
+            self._waiters.pop(address, None)
+        return _result(waiter)
+
+    def _ask(self, kind: bytes, name: str, args: tuple[Any, ...], timeout: float | None) -> Any:
+        span = self.span(current.get())
+        if span is self._program.loop.user_code:
+            raise RuntimeError(
+                "erlang.call would hold up the event loop; await erlang.acall instead"
+            )
+        parts = self._request(kind, name, args)
+        deadline = -1.0 if timeout is None else time.monotonic() + timeout
+        if self.calls.is_full():
+            self._wait_for_room(self.calls, span)
+        bell = Bell()
+        waiter = Waiter(bell.ring)
+        address = self._put(parts, waiter, span)
+        try:
+            left = -1.0 if timeout is None else max(0.0, deadline - time.monotonic())
+            self._wait(bell, span, left)
+        finally:
+            self._waiters.pop(address, None)
+        if waiter.answer is None:
+            raise TimeoutError(f"{name} has not answered within {timeout} s")
+        return _result(waiter)
+
+    def _request(self, kind: bytes, name: str, args: tuple[Any, ...]) -> list[Any]:
+        if not isinstance(name, str):
+            raise TypeError(f"a name is a str, not a {type(name).__name__!r}")
+        encoder = self._program.encoder()
+        # A str, so that no atom is made of a name.
+        return [_TRIPLE, kind, encoder.encode(str(name))[1:], *encoder.parts(list(args))]
+
+    def _put(self, parts: list[Any], waiter: Waiter, span: UserCode | None) -> bytes:
+        address = b"%x" % next(self._numbers)
+        self._waiters[address] = waiter
+        try:
+            if span is not None:
+                span.leave()
+            # What was sent before arrives before.
+            self.messages.flush()
+            size = sum(map(len, parts))
+            header = frames.header(frames.REQUEST, address, size)
+            self.calls.sent += size
+            self._program.outbox.put([header, *parts], len(header) + size)
+        except BaseException:
+            del self._waiters[address]
+            raise
+        finally:
+            if span is not None:
+                span.enter()
+        return address
+
+
+def _result(waiter: Waiter) -> Any:
+    """Decodes an answer; raises ErlangError, and UnicodeDecodeError as `etf.decode` does."""
+    assert waiter.answer is not None
+    frame, offset = waiter.answer
+    waiter.answer = None
+    # {ok, Result} or {error, Class, Reason, Stacktrace, Text}.
+    if frame[offset + 2] == 2:
+        return etf.decode(frame, offset)[1]
+    try:
+        failure = etf.decode(frame, offset)
+    except UnicodeDecodeError:
+        failure = etf.decode(frame, offset, "bytes")
+    raise ErlangError(*failure[1:])
