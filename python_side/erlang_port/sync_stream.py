@@ -105,6 +105,9 @@ class SyncStream(Stream):
         if self._serial != self._ticked:
             self._ticked = self._serial
             return
+        # The generator computes or waits: what has come for others must not wait for it.
+        self.attention = True
+        self.program.reader.give_back(self)
         pending = self._pending
         if not pending or not self.lock.acquire(blocking=False):
             return
@@ -116,9 +119,7 @@ class SyncStream(Stream):
         except Exception as error:
             self._failure = error
         finally:
-            self.attention = True
             self.lock.release()
-        self.program.reader.give_back(self)
 
     # On the stream's own thread.
 
@@ -154,6 +155,7 @@ class SyncStream(Stream):
                     return
                 streak, last = FAST_VALUES, time.monotonic()
                 continue
+            self.program.reader.give_back(self)
             user_code.enter()
             try:
                 value = next(iterator)
