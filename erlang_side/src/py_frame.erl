@@ -12,6 +12,7 @@
     call/2,
     cancel/1,
     credit/4,
+    data_prefix/1,
     exec/3,
     parse/1,
     ping/0,
@@ -115,6 +116,11 @@ stream(Address, Ref, Owner, Opts, Target) ->
 prefix(Ref) ->
     <<131, Ext/binary>> = term_to_binary(Ref),
     <<131, $h, 3, $w, 9, "py_stream", Ext/binary>>.
+
+%% @doc What the payload of a frame with one value begins with.
+-spec data_prefix(reference()) -> binary().
+data_prefix(Ref) ->
+    <<(prefix(Ref))/binary, $h, 2, $w, 4, "data">>.
 
 number(Key, Opts) ->
     maps:get(Key, Opts, ?UNLIMITED).

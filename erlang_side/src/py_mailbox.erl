@@ -9,7 +9,7 @@
 %% yields. An owner on another node is asked through erpc, without waiting.
 -module(py_mailbox).
 
--export([new/2, look/3, answer/2]).
+-export([new/2, look/3, answer/2, is_asking/1]).
 -export_type([mailbox/0]).
 
 %% A count that found nothing taken is not repeated before so many times the
@@ -124,6 +124,11 @@ count_expression() ->
     ),
     {ok, Expressions} = erl_parse:parse_exprs(Tokens),
     Expressions.
+
+%% @doc Whether another node has yet to answer; a look would bring nothing.
+-spec is_asking(mailbox()) -> boolean().
+is_asking(#mailbox{asked = Asked}) ->
+    Asked =/= undefined.
 
 %% @doc Whether a message is the answer to a question that was put to another
 %% node, and what it says.

@@ -25,8 +25,14 @@
 %% thousand stalled ones cost no more than a hundred.
 -define(STREAMS_PER_PAUSE, 100).
 
+%% A value of so many bytes is worth a look whether it is a bare binary. Smaller
+%% ones cost less to copy than the larger frames that they would keep alive.
+-define(LARGE_FRAME, 16384).
+
 -record(stream, {
     ref :: reference(),
+    %% What a frame with one value begins with.
+    data_prefix :: binary(),
     owner :: pid(),
     %% Where values go: to the owner one by one or as batches, or into a list
     %% that the caller gets when all are there.
@@ -138,6 +144,7 @@ init(Caller, Worker, Ref, Owner, Sink, Opts) ->
     #{window := Size, window_bytes := Bytes, timeout := Timeout} = Opts,
     S = #stream{
         ref = Ref,
+        data_prefix = py_frame:data_prefix(Ref),
         owner = Owner,
         sink = Sink,
         worker = Worker,
@@ -172,7 +179,25 @@ loop(S = #stream{ref = Ref, owner_monitor = OwnerMonitor, worker_monitor = Worke
 
 %%% Events.
 
-event(Payload, S = #stream{ref = Ref, owner = Owner, sink = Sink, window = Window}) ->
+%% One large binary is not decoded, which would copy it: the value is that part
+%% of the frame.
+event(Payload, S = #stream{sink = each, data_prefix = Prefix}) when
+    byte_size(Payload) >= ?LARGE_FRAME
+->
+    Size = byte_size(Prefix),
+    case Payload of
+        <<Prefix:Size/binary, $m, Length:32, Value:Length/binary>> ->
+            #stream{ref = Ref, owner = Owner, window = Window} = S,
+            Owner ! {py_stream, Ref, {data, Value}},
+            NewWindow = py_window:received(1, byte_size(Payload), 1, Window),
+            awaited(S#stream{window = NewWindow, looks = 0});
+        _ ->
+            decoded_event(Payload, S)
+    end;
+event(Payload, S) ->
+    decoded_event(Payload, S).
+
+decoded_event(Payload, S = #stream{ref = Ref, owner = Owner, sink = Sink, window = Window}) ->
     {Values, Messages, NewSink} =
         case {decode(Payload, S), Sink} of
             {{py_stream, Ref, {batch, Run}}, each} ->
@@ -279,7 +304,11 @@ observe(S = #stream{window = Window, mailbox = Mailbox, looks = Looks}) ->
 mail(Message, S = #stream{mailbox = Mailbox, window = Window}) ->
     case py_mailbox:answer(Message, Mailbox) of
         {Length, NewMailbox} ->
-            grant(S#stream{window = py_window:observed(Length, Window), mailbox = NewMailbox});
+            grant(S#stream{
+                window = py_window:observed(Length, Window),
+                mailbox = NewMailbox,
+                looks = S#stream.looks + 1
+            });
         unrelated ->
             S
     end.
@@ -303,7 +332,10 @@ awaited(S = #stream{timeout = Timeout}) -> S#stream{deadline = now_ms() + Timeou
 
 pause(S = #stream{window = Window, deadline = Deadline}) ->
     Look =
-        case py_window:starved(Window) andalso py_window:out(Window) > 0 of
+        case
+            py_window:starved(Window) andalso py_window:out(Window) > 0 andalso
+                not py_mailbox:is_asking(S#stream.mailbox)
+        of
             true -> pause_ms(S#stream.looks);
             false -> infinity
         end,

@@ -16,6 +16,11 @@ if TYPE_CHECKING:
     from erlang_port.program import Program
 
 _PR_SET_PDEATHSIG = 1
+_F_SETPIPE_SZ = 1031
+
+#: What the pipe to the node may hold. More needs a privilege on most systems; less costs
+#: switches between the two processes. The kernel takes the memory as it is used.
+PIPE_BYTES = 1 << 20
 
 
 def take_over(read_fd: int, write_fd: int) -> tuple[int, int]:
@@ -40,6 +45,20 @@ def take_over(read_fd: int, write_fd: int) -> tuple[int, int]:
     return protocol
 
 
+def widen(fd: int) -> None:
+    """Lets the pipe to the node hold as much as a user may ask for, where one may ask.
+
+    With the usual 64 KiB a large value is written in that many pieces, each of which
+    waits for the node to read the last one (pipe(7), F_SETPIPE_SZ, on Linux).
+    """
+    try:
+        import fcntl
+
+        fcntl.fcntl(fd, _F_SETPIPE_SZ, PIPE_BYTES)
+    except (ImportError, OSError):
+        pass  # It is the usual size, then.
+
+
 def die_with_node() -> None:
     """Asks Linux to kill this process when its parent ends, whatever it does then.
 
@@ -58,6 +77,7 @@ def main(arguments: list[str]) -> None:
     """Runs until the node closes the port."""
     read_fd, write_fd = (int(argument) for argument in arguments or ("0", "1"))
     read_fd, write_fd = take_over(read_fd, write_fd)
+    widen(write_fd)
     die_with_node()
     # A group of its own, so that Ctrl-C in the node's terminal is the node's alone.
     if os.getpgrp() != os.getpid():
