@@ -1,0 +1,19 @@
+%% @doc What streams and calls must leave behind: nothing.
+-module(leftovers).
+
+-export([none/0]).
+
+%% @doc Returns when no stream and no request is left, on either side.
+-spec none() -> ok.
+none() ->
+    eventually:equal(0, fun() -> ets:info(py_streams, size) end),
+    eventually:equal([], fun() -> lists:append([busy(Pool) || Pool <- py_pool:names()]) end).
+
+busy(Pool) ->
+    #{workers := Workers} = py:info(Pool),
+    %% The question itself is a request on both sides.
+    [
+        Worker
+     || Worker = #{streams := Streams, calls := Calls, requests := Requests} <- Workers,
+        {Streams, Calls, Requests} =/= {0, 0, 0}
+    ].
