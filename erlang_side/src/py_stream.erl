@@ -192,14 +192,16 @@ event(Payload, S = #stream{sink = each, data_prefix = Prefix}) when
             NewWindow = py_window:received(1, byte_size(Payload), 1, Window),
             awaited(S#stream{window = NewWindow, looks = 0});
         _ ->
-            decoded_event(Payload, S)
+            decoded(decode(Payload, S), byte_size(Payload), S)
     end;
 event(Payload, S) ->
-    decoded_event(Payload, S).
+    decoded(decode(Payload, S), byte_size(Payload), S).
 
-decoded_event(Payload, S = #stream{ref = Ref, owner = Owner, sink = Sink, window = Window}) ->
+decoded({py_stream, _, waiting}, _Size, S = #stream{window = Window}) ->
+    S#stream{window = py_window:blocked(Window)};
+decoded(Event, Size, S = #stream{ref = Ref, owner = Owner, sink = Sink, window = Window}) ->
     {Values, Messages, NewSink} =
-        case {decode(Payload, S), Sink} of
+        case {Event, Sink} of
             {{py_stream, Ref, {batch, Run}}, each} ->
                 N = send_each(Run, Ref, Owner, 0),
                 {N, N, Sink};
@@ -219,7 +221,7 @@ decoded_event(Payload, S = #stream{ref = Ref, owner = Owner, sink = Sink, window
             _ ->
                 nonsense(S)
         end,
-    NewWindow = py_window:received(Values, byte_size(Payload), Messages, Window),
+    NewWindow = py_window:received(Values, Size, Messages, Window),
     awaited(S#stream{sink = NewSink, window = NewWindow, looks = 0}).
 
 send_each([Value | Rest], Ref, Owner, N) ->

@@ -14,6 +14,7 @@
     new/3,
     demand/2,
     received/4,
+    blocked/1,
     observed/2,
     out/1,
     hungry/1,
@@ -40,6 +41,8 @@
     frames = queue:new() :: queue:queue({non_neg_integer(), non_neg_integer(), non_neg_integer()}),
     %% What is known to be taken, and what Python was last told of it.
     taken = {0, 0} :: {non_neg_integer(), non_neg_integer()},
+    %% Whether Python has said that what is left is too small for its next frame.
+    blocked = false :: boolean(),
     told = {0, 0} :: {non_neg_integer(), non_neg_integer()}
 }).
 -opaque window() :: #window{}.
@@ -50,10 +53,13 @@
 new(Size, Bytes, Demand) ->
     #window{size = Size, bytes = Bytes, demand = Demand}.
 
+%% More than a stream can ever yield, and what fits a frame's field.
+-define(MOST, 16#7fffffffffffffff).
+
 %% @doc `N' more values are asked for.
 -spec demand(pos_integer(), window()) -> window().
 demand(_N, W = #window{demand = -1}) -> W;
-demand(N, W = #window{demand = Demand}) -> W#window{demand = Demand + N}.
+demand(N, W = #window{demand = Demand}) -> W#window{demand = min(Demand + N, ?MOST)}.
 
 %% @doc A frame came and was sent on as `Messages' messages.
 -spec received(non_neg_integer(), non_neg_integer(), non_neg_integer(), window()) -> window().
@@ -64,8 +70,13 @@ received(Values, Bytes, Messages, W) ->
         total_bytes = B + Bytes,
         messages = M + Messages,
         out = Out + Messages,
+        blocked = false,
         frames = queue:in({M + Messages, V + Values, B + Bytes}, Frames)
     }.
+
+%% @doc Python has a frame that is larger than what is left of its window.
+-spec blocked(window()) -> window().
+blocked(W) -> W#window{blocked = true}.
 
 %% @doc The owner's mailbox was seen to hold at most `Length' of our messages.
 -spec observed(non_neg_integer(), window()) -> window().
@@ -91,13 +102,13 @@ out(#window{out = Out}) -> Out.
 -spec hungry(window()) -> boolean().
 hungry(W = #window{size = Size, bytes = Bytes}) ->
     {Values, Room} = room(W),
-    Values * 2 =< Size orelse Room * 2 =< Bytes.
+    W#window.blocked orelse Values * 2 =< Size orelse Room * 2 =< Bytes.
 
 %% @doc Whether Python has used, or may have used, all of it: it may be waiting.
 -spec starved(window()) -> boolean().
 starved(W = #window{bytes = Bytes}) ->
     {Values, Room} = room(W),
-    Values =< 0 orelse Room * 2 =< Bytes.
+    W#window.blocked orelse Values =< 0 orelse Room * 2 =< Bytes.
 
 room(#window{size = Size, bytes = Bytes, values = V, total_bytes = B, told = {TV, TB}}) ->
     {TV + Size - V, TB + Bytes - B}.
@@ -109,7 +120,10 @@ room(#window{size = Size, bytes = Bytes, values = V, total_bytes = B, told = {TV
 grant(W = #window{told = Told, taken = Told}) ->
     {false, W};
 grant(W = #window{size = Size, bytes = Bytes, told = {TV, TB}, taken = {V, B}}) ->
-    case (V - TV) * 4 >= Size orelse (B - TB) * 4 >= Bytes orelse W#window.out =:= 0 of
+    case
+        W#window.blocked orelse (V - TV) * 4 >= Size orelse (B - TB) * 4 >= Bytes orelse
+            W#window.out =:= 0
+    of
         true -> {true, W#window{told = {V, B}}};
         false -> {false, W}
     end.
@@ -122,6 +136,8 @@ credit(#window{told = {V, B}, demand = Demand}) ->
 %% @doc Whether Python may send: a stream whose window is used up, or whose
 %% owner has not asked, is not late.
 -spec waiting(window()) -> boolean().
-waiting(W = #window{demand = Demand, values = V}) ->
-    {Values, _} = room(W),
-    Values > 0 andalso (Demand =:= -1 orelse Demand > V).
+waiting(W = #window{demand = Demand, values = V, told = {Told, _}}) ->
+    {Values, Room} = room(W),
+    %% One value may pass when nothing is out, whatever its size.
+    HasRoom = V =:= Told orelse (Values > 0 andalso Room > 0 andalso not W#window.blocked),
+    HasRoom andalso (Demand =:= -1 orelse Demand > V).

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from inspect import isawaitable
+from inspect import isawaitable, iscoroutine
 from typing import TYPE_CHECKING, Any
 
 from erlang_port import frames
@@ -33,6 +33,7 @@ class AsyncStream(Stream):
         self.user_code = program.loop.user_code
         self._pending: list[Any] = []
         self._flush_is_due = False
+        self._has_begun = False
         self._failure: Exception | None = None
         self._task: asyncio.Task[None] | None = None
         self._change: asyncio.Future[None] | None = None
@@ -41,7 +42,7 @@ class AsyncStream(Stream):
 
     def credit(self, taken: int, taken_bytes: int, demand: int) -> None:
         self.window.credit(taken, taken_bytes, demand)
-        if self._change is not None:
+        if self._change is not None or self._pending:
             self.program.loop.call(self._resume)
 
     def cancel(self) -> None:
@@ -59,16 +60,19 @@ class AsyncStream(Stream):
     def start(self) -> None:
         """Makes the task."""
         self._task = self.program.loop.create_task(self.run())
-        if self.is_cancelled:
-            self._cancel_task()
 
     def _cancel_task(self) -> None:
-        if self._task is not None:
+        # A task that is cancelled before its first step never takes one (asyncio).
+        if self._has_begun and self._task is not None:
             self._task.cancel()
 
     def _resume(self) -> None:
         change, self._change = self._change, None
-        if change is not None and not change.done():
+        if change is None:
+            # The generator is at work, or waits for something else: what it had yielded
+            # and did not fit goes now.
+            self._flush_when_idle()
+        elif not change.done():
             change.set_result(None)
 
     async def run(self) -> None:
@@ -76,8 +80,13 @@ class AsyncStream(Stream):
         current.set(self)
         error: BaseException | None = None
         iterator: Any = None
+        source, self.source = self.source, None
+        self._has_begun = True
         try:
-            source, self.source = self.source, None
+            if self.is_cancelled:
+                if iscoroutine(source):
+                    source.close()
+                raise Cancelled
             while isawaitable(source):
                 source = await source
             if not hasattr(type(source), "__aiter__"):
@@ -119,12 +128,15 @@ class AsyncStream(Stream):
                 value = await step()
             except StopAsyncIteration:
                 return
+            if self._failure is not None:
+                raise self._failure
+            if self.is_cancelled:
+                # It took no notice.
+                raise Cancelled
             pending.append(value)
             if not self._flush_is_due:
                 self._flush_is_due = True
                 loop.call_soon(self._flush_when_idle)
-            if self._failure is not None:
-                raise self._failure
 
     async def _drain(self) -> None:
         """What was yielded before the end leaves before it, when there is room."""
@@ -151,7 +163,7 @@ class AsyncStream(Stream):
                 if self.is_cancelled:
                     pending.clear()
                     return
-                if not self.window.fits(size):
+                if not self.fits(size):
                     return
                 del pending[:count]
                 self.sent(count, size)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -27,10 +26,12 @@ RUN_BYTES = 64 * 1024
 #: while the next is made.
 RUNS_PER_WINDOW = 4
 
-_LIST_HEADER = struct.Struct(">I")
+#: What a list takes beside its elements.
+_LIST_BYTES = 6
 _DATA = b"h\x02w\x04data"
 _BATCH = b"h\x02w\x05batch"
 _DONE = b"w\x04done"
+_WAITING = b"w\x07waiting"
 _ERROR = b"h\x02w\x05error"
 
 #: In the order of frames.FORMATS.
@@ -46,6 +47,8 @@ class Stream:
     is_cancelled = False
     is_ended = False
     has_sent = False
+    #: Whether the node knows that a frame waits for room.
+    _has_said_so = False
 
     def __init__(
         self, program: Program, address: bytes, options: frames.StreamOptions, flags: int
@@ -61,9 +64,13 @@ class Stream:
         self._format = _FORMATTERS[options.format]
         longest = RUN_LENGTH if options.batch < 0 else options.batch
         self.longest_run = max(1, min(longest, options.window // RUNS_PER_WINDOW))
-        self.run_bytes = min(RUN_BYTES, options.window_bytes)
         self._data_prefix = options.prefix + _DATA
         self._batch_prefix = options.prefix + _BATCH
+        self.run_bytes = min(
+            RUN_BYTES, options.window_bytes - len(self._batch_prefix) - _LIST_BYTES
+        )
+        if self.run_bytes <= 0:
+            self.longest_run = 1
 
     # What the node asks for.
 
@@ -82,6 +89,21 @@ class Stream:
         room = self.window.room()
         return min(room, self.left) if self.left >= 0 else room
 
+    def fits(self, size: int) -> bool:
+        """Whether a frame of so many bytes may leave now.
+
+        The node is told of one that may not: it looks at its owner when a window is half
+        used up, and cannot know that what is left is too small for what comes next.
+        """
+        if self.window.fits(size):
+            return True
+        if not self._has_said_so:
+            self._has_said_so = True
+            size = len(self.prefix) + len(_WAITING)
+            header = frames.header(frames.EVENT, self.address, size)
+            self.program.put([header, self.prefix, _WAITING], size, False)
+        return False
+
     def frame(self, values: Sequence[Any]) -> tuple[list[Any], int, int, Exception | None]:
         """As many values as make one frame: buffers, bytes, values, and what stopped it."""
         encoder = self.program.encoder()
@@ -97,6 +119,11 @@ class Stream:
                 buffers = [self._data_prefix, *encoder.parts(values[0])]
             elif values:
                 body, count, failed = encoder.encode_run(values, 0, self.run_bytes)
+                if count > 1 and len(body) + len(self._batch_prefix) > self.window.max_bytes:
+                    # Its last value would take the frame past the whole window.
+                    values = values[: count - 1]
+                    body, count, failed = encoder.encode_run(values, 0, self.run_bytes)
+                    error = None
                 error = failed or (error if count == len(values) else None)
                 if count:
                     buffers = [self._batch_prefix, body]
@@ -122,18 +149,24 @@ class Stream:
         return [header, self._data_prefix, *parts], size, 1, None
 
     def _formatted(self, values: Sequence[Any]) -> tuple[list[bytes], Exception | None]:
+        """As many values as may fill a frame."""
         formatted: list[bytes] = []
+        size = 0
         assert self._format is not None
         for value in values:
             try:
                 formatted.append(self._format(value))
             except Exception as raised:
                 return formatted, raised
+            size += len(formatted[-1])
+            if size > self.run_bytes:
+                break
         return formatted, None
 
     def sent(self, count: int, size: int) -> None:
         """A frame is on its way."""
         self.window.send(count, size)
+        self._has_said_so = False
         if self.left >= 0:
             self.left -= count
 

@@ -64,6 +64,8 @@ class SyncStream(Stream):
     _serial = 0
     _ticked = -1
     _waiting = False
+    #: The encoded size of the last frame.
+    _frame_bytes = 0
     #: What the ticker found to be no term.
     _failure: Exception | None = None
 
@@ -112,10 +114,9 @@ class SyncStream(Stream):
         if not pending or not self.lock.acquire(blocking=False):
             return
         try:
-            # Near the limit in bytes only the generator's own thread sends: it may wait.
-            window = self.window
-            if (window.sent_bytes - window.taken_bytes) * 2 <= window.max_bytes:
-                self._send([pending.popleft() for _ in range(len(pending))], wait=False)
+            values = [pending.popleft() for _ in range(len(pending))]
+            # What does not fit goes back to its place before what was yielded meanwhile.
+            pending.extendleft(reversed(self._send(values, wait=False)))
         except Exception as error:
             self._failure = error
         finally:
@@ -166,7 +167,8 @@ class SyncStream(Stream):
                 self._send([value], wait=True)
             del value
             now = time.monotonic()
-            streak = streak + 1 if now - last < FAST_SECONDS else 0
+            is_fast = now - last < FAST_SECONDS and self._frame_bytes * FIRST_RUN <= self.run_bytes
+            streak = streak + 1 if is_fast else 0
             last = now
             if streak >= FAST_VALUES and self.longest_run > 1:
                 self._run = min(FIRST_RUN, self.longest_run)
@@ -192,7 +194,9 @@ class SyncStream(Stream):
                 values = list(self._pending)
                 self._pending.clear()
                 held = len(values)
-                self._send(values, wait=True)
+                # What was yielded after a value that cannot be sent is not sent.
+                if self._failure is None:
+                    self._send(values, wait=True)
         if self.is_cancelled:
             raise Cancelled
         if self._failure is not None:
@@ -206,7 +210,10 @@ class SyncStream(Stream):
             return True
         if pulled < length:
             return False
-        if held == length:
+        if self._frame_bytes * 2 > self.run_bytes:
+            # Large values go by themselves: a longer run would hold more of them here.
+            self._run = max(1, self._run // 2)
+        elif held == length:
             self._run = min(self._run * 2, self.longest_run)
         self._look_at_mail()
         return True
@@ -219,20 +226,27 @@ class SyncStream(Stream):
         elif self._serial % RUNS_PER_LOOK == 0 or self.room() < self._run:
             reader.read_here(0)
 
-    def _send(self, values: list[Any], wait: bool) -> None:
-        """Sends values in as many frames as it takes; the lock is held."""
+    def _send(self, values: list[Any], wait: bool) -> list[Any]:
+        """Sends values in as many frames as it takes; the lock is held.
+
+        Returns what did not fit where it may not wait.
+        """
         while values:
             buffers, size, count, error = self.frame(values)
             if count:
-                while wait and not self.window.fits(size) and not self.is_cancelled:
+                while not self.fits(size) and not self.is_cancelled:
+                    if not wait:
+                        return values
                     self._wait_locked()
                 if self.is_cancelled:
-                    return
+                    return []
                 self.sent(count, size)
                 self.program.put(buffers, size, wait)
+                self._frame_bytes = size
                 values = values[count:] if count < len(values) else []
             if error is not None:
                 raise error
+        return values
 
     def _wait_for_room(self) -> int:
         while True:
