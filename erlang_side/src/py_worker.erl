@@ -36,7 +36,9 @@
     watched = #{} :: #{pid() | reference() => reference()},
     pulse = py_pulse:new(undefined) :: py_pulse:pulse(),
     %% Handles what Python code sends by itself, see py_sender.
-    sender :: {pid(), reference()} | undefined
+    sender :: {pid(), reference()} | undefined,
+    %% The same for what it prints and logs, see py_output.
+    output :: {pid(), reference()} | undefined
 }).
 
 %% @doc Starts a worker for the process that calls, which gets
@@ -95,7 +97,7 @@ handle_continue(open, State = #state{opts = Opts, settings = Settings}) ->
                 Port ->
                     Worker = worker(Port, Opts),
                     %% False where it has ended already, which a message tells.
-                    _ = write(Worker, py_frame:settings(Settings)),
+                    _ = write(Worker, py_frame:settings(Settings#{<<"level">> => py_output:level()})),
                     start_deadline(Opts),
                     Process = py_os:of_port(Port),
                     py_reaper:adopt(Process),
@@ -103,7 +105,8 @@ handle_continue(open, State = #state{opts = Opts, settings = Settings}) ->
                         worker = Worker,
                         os_process = Process,
                         pulse = py_pulse:new(Process),
-                        sender = py_sender:start(Worker)
+                        sender = py_sender:start(Worker),
+                        output = py_output:start(Worker)
                     }}
             catch
                 error:Posix ->
@@ -150,6 +153,8 @@ handle_info({'EXIT', Port, Reason}, State = #state{worker = #worker{port = Port}
 handle_info({'EXIT', Manager, Reason}, State = #state{manager = Manager}) ->
     stop(Reason, State);
 handle_info({'DOWN', Monitor, process, Pid, Reason}, State = #state{sender = {Pid, Monitor}}) ->
+    ends(Reason, State);
+handle_info({'DOWN', Monitor, process, Pid, Reason}, State = #state{output = {Pid, Monitor}}) ->
     ends(Reason, State);
 handle_info({start_timeout, Ms}, State = #state{ready = false}) ->
     stop({start_timeout, Ms}, State);
@@ -217,6 +222,11 @@ heard({send, none, Payload}, State = #state{sender = {Sender, _}}) ->
     {noreply, State};
 heard({request, Id, Payload}, State = #state{sender = {Sender, _}}) ->
     Sender ! {request, Id, Payload},
+    {noreply, State};
+heard({Kind, none, Payload}, State = #state{output = {Output, _}}) when
+    Kind =:= output; Kind =:= log
+->
+    Output ! {Kind, Payload},
     {noreply, State};
 heard({ready, none, Payload}, State = #state{ready = false, manager = Manager}) ->
     try binary_to_term(Payload) of

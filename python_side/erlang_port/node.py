@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -14,10 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 from erlang.errors import ErlangError
 from erlang.terms import Atom, Pid, Port, Reference
-from erlang_port import etf, frames
+from erlang_port import etf, frames, output
 from erlang_port.channel import Channel
+from erlang_port.connection import connect
 from erlang_port.current import current
 from erlang_port.interrupt import Bell, UserCode
+from erlang_port.logs import Logs
+from erlang_port.lossy import LossyChannel
+from erlang_port.output import Output
 from erlang_port.room import Room
 
 if TYPE_CHECKING:
@@ -58,16 +64,38 @@ class Node:
         self.calls = Room(LIMIT)
         self._waiters: dict[bytes, Waiter] = {}
         self._numbers = itertools.count()
-        self._rooms = {
-            frames.SEND: self.messages.room,
-            frames.REQUEST: self.calls,
+        self.logs = Logs(program.encoder)
+        printed = LossyChannel(program, frames.OUTPUT, False, output.note)
+        self._log = LossyChannel(program, frames.LOG, True, self.logs.note)
+        self.stdout = Output(printed, program.ticker)
+        self._credits: dict[int, Callable[[int], None]] = {
+            frames.SEND: self.messages.room.credit,
+            frames.REQUEST: self.calls.credit,
+            frames.OUTPUT: printed.credit,
+            frames.LOG: self._log.credit,
         }
+
+    def open(self, level: int) -> None:
+        """From now on user code finds the node, prints to it and logs to it from `level` on."""
+        connect(self)
+        sys.stdout = self.stdout
+        self.logs.open(self._log, level)
+        os.register_at_fork(after_in_child=self._forked)
+
+    def _forked(self) -> None:
+        connect(None)
+        self.stdout.forked()
+        self.logs.forked()
+
+    def close(self) -> None:
+        """Sends what is held back."""
+        self.stdout.flush_all()
 
     # Frames from the node; on the thread that reads.
 
     def taken(self, frame: bytes, address: bytes, offset: int) -> None:
         """The node has taken so much of what is sent in frames of one kind."""
-        self._rooms[address[0]].credit(frames.read_taken(frame, offset))
+        self._credits[address[0]](frames.read_taken(frame, offset))
 
     def answer(self, frame: bytes, address: bytes, offset: int) -> None:
         """The answer to a call; it is decoded by the thread that waits for it."""
@@ -128,18 +156,22 @@ class Node:
         loop = self._program.loop.user_code
         return loop if loop.is_here() else None
 
+    def may_wait(self, span: UserCode | None) -> bool:
+        """Whether the calling thread, in this span of user code, may wait for the node."""
+        if span is None:
+            # A finalizer may run in a thread that everything waits for.
+            return not threading.current_thread().name.startswith("erlang_port")
+        return span is not self._program.loop.user_code
+
     def _wait_for_room(self, room: Room, span: UserCode | None) -> None:
-        if span is self._program.loop.user_code:
-            raise BlockingIOError(_FULL)
-        if span is None and threading.current_thread().name.startswith("erlang_port"):
-            # A finalizer in a thread that everything waits for.
+        if not self.may_wait(span):
             raise BlockingIOError(_FULL)
         while room.is_full():
             bell = Bell()
             if room.when_changed(bell.ring):
-                self._wait(bell, span, -1)
+                self.wait(bell, span)
 
-    def _wait(self, bell: Bell, span: UserCode | None, timeout: float) -> bool:
+    def wait(self, bell: Bell, span: UserCode | None, timeout: float = -1) -> bool:
         """Waits on the calling thread, whose place others may have for so long."""
         if span is None:
             return bell.wait(timeout)
@@ -218,7 +250,7 @@ class Node:
         address = self._put(parts, waiter, span)
         try:
             left = -1.0 if timeout is None else max(0.0, deadline - time.monotonic())
-            self._wait(bell, span, left)
+            self.wait(bell, span, left)
         finally:
             self._waiters.pop(address, None)
         if waiter.answer is None:

@@ -19,6 +19,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import platform
 import queue
 import sys
@@ -34,7 +35,6 @@ from erlang.terms import Atom
 from erlang_port import etf, frames, reasons
 from erlang_port.async_stream import AsyncStream
 from erlang_port.calls import Call, Execution
-from erlang_port.connection import connect
 from erlang_port.current import current
 from erlang_port.encoder import Encoder, has_erlpack
 from erlang_port.inbox import Inbox, gate
@@ -109,7 +109,7 @@ class Program:
                 self.threads.submit(work)
         # Before any user code runs: it may call Erlang functions.
         self.threads.start()
-        connect(self.node)
+        self.node.open(settings["level"])
         self._prepare(settings)
         self._send_ready()
         while (work := self._main.get()) is not None:
@@ -173,6 +173,7 @@ class Program:
             request.cancel()
             request.interrupt()
         self.loop.close(LEAVE_SECONDS)
+        self.node.close()
 
     # Frames in; on whichever thread reads.
 
@@ -243,7 +244,7 @@ class Program:
         self.node.taken(frame, address, offset)
 
     def _on_level(self, frame: bytes, _address: bytes, offset: int) -> None:
-        pass
+        self.node.logs.set_level(frame[offset])
 
     # Streams: from a request to an iterator; on a thread.
 
@@ -390,6 +391,8 @@ class Program:
             return b"w\x0bnot_allowed"
         if isinstance(error, reasons.Cancelled):
             return b"w\x09cancelled"
+        if self.node.logs.level <= logging.DEBUG:
+            self.node.logs.failed(error)
         return self.encoder().encode(reasons.reason(error, with_traceback))[1:]
 
 

@@ -1,0 +1,137 @@
+%% @doc A worker's third process: it writes what Python code prints to the node's
+%% `user' device and hands Python's log records to `logger'. Both may be slow,
+%% and keep nobody else waiting.
+%%
+%% It ends after its worker, when it has written all that the worker handed on.
+-module(py_output).
+
+-include("py_worker.hrl").
+
+-export([level/0, start/1]).
+
+%% How often the node's log level is looked at: nothing tells of a change. A
+%% smaller number costs a look more often, a larger one lets Python log by the
+%% old level for longer.
+-define(LEVEL_MS, 1000).
+
+%% Python is told what was taken when it comes to so many bytes, of 1 MiB that
+%% may be under way.
+-define(CREDIT_BYTES, 64 * 1024).
+
+-record(state, {
+    worker :: #worker{},
+    worker_monitor :: reference(),
+    level :: non_neg_integer(),
+    %% Bytes taken in all, and how many of them Python was told of.
+    output = {0, 0} :: {non_neg_integer(), non_neg_integer()},
+    log = {0, 0} :: {non_neg_integer(), non_neg_integer()}
+}).
+
+%% @doc Starts the process; the caller is its worker and monitors it. `Level' is
+%% the one that Python was told.
+-spec start(#worker{}) -> {pid(), reference()}.
+start(Worker) ->
+    spawn_opt(fun() -> init(Worker) end, [monitor, {message_queue_data, off_heap}]).
+
+init(Worker = #worker{pid = Pid}) ->
+    Monitor = erlang:monitor(process, Pid),
+    loop(look(#state{worker = Worker, worker_monitor = Monitor, level = level()})).
+
+loop(State = #state{worker_monitor = Monitor, worker = Worker}) ->
+    receive
+        {output, Payload} ->
+            put_chars(Payload),
+            loop(State#state{output = credit(output, Payload, State#state.output, Worker)});
+        {log, Payload} ->
+            lists:foreach(fun log/1, decode(Payload)),
+            loop(State#state{log = credit(log, Payload, State#state.log, Worker)});
+        look ->
+            loop(look(State));
+        {'DOWN', Monitor, process, _, _} ->
+            ok
+    end.
+
+%% A node without that device, or with one that is closed, loses what it would
+%% have shown.
+put_chars(Payload) ->
+    try
+        io:put_chars(user, Payload)
+    catch
+        error:_ -> ok
+    end.
+
+credit(Kind, Payload, {Total, Told}, Worker) ->
+    case Total + byte_size(Payload) of
+        New when New - Told >= ?CREDIT_BYTES ->
+            _ = py_worker:write(Worker, py_frame:taken(Kind, New)),
+            {New, New};
+        New ->
+            {New, Told}
+    end.
+
+%%% Log records.
+
+%% What makes no sense is the worker's fault: it sees this process end so.
+decode(Payload) ->
+    try binary_to_term(Payload) of
+        Records when is_list(Records) -> Records;
+        _ -> exit(bad_frame)
+    catch
+        error:badarg -> exit(bad_frame)
+    end.
+
+log({Number, Logger, Message, Module, Function, File, Line, Time, Traceback}) ->
+    Meta = #{
+        domain => ?DOMAIN ++ [python],
+        time => Time,
+        python_logger => Logger,
+        module => Module,
+        function => Function,
+        file => unicode:characters_to_list(File),
+        line => Line
+    },
+    case Traceback of
+        <<>> ->
+            logger:log(name(Number), Message, Meta);
+        _ ->
+            Text = <<Message/binary, $\n, Traceback/binary>>,
+            logger:log(name(Number), Text, Meta#{traceback => Traceback})
+    end;
+log(_) ->
+    exit(bad_frame).
+
+name(Number) when Number >= 50 -> critical;
+name(Number) when Number >= 40 -> error;
+name(Number) when Number >= 30 -> warning;
+name(Number) when Number >= 25 -> notice;
+name(Number) when Number >= 20 -> info;
+name(_) -> debug.
+
+%%% The level.
+
+look(State = #state{worker = Worker, level = Level}) ->
+    _ = erlang:send_after(?LEVEL_MS, self(), look),
+    case level() of
+        Level ->
+            State;
+        New ->
+            _ = py_worker:write(Worker, py_frame:level(New)),
+            State#state{level = New}
+    end.
+
+%% @doc The node's log level as Python's numbers have it.
+-spec level() -> 0..255.
+level() ->
+    #{level := Level} = logger:get_primary_config(),
+    number(Level).
+
+number(all) -> 1;
+number(debug) -> 10;
+number(info) -> 20;
+number(notice) -> 25;
+number(warning) -> 30;
+number(error) -> 40;
+number(critical) -> 50;
+number(none) -> 255;
+%% Python has nothing that is worse than critical.
+number(_) -> 51.

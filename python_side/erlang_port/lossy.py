@@ -1,0 +1,99 @@
+"""A channel for what people read: output and log records. It loses some rather than stop code.
+
+A thread that finds no room waits for a moment, as it would at a slow terminal. When the node
+takes nothing for so long, and on threads that must not wait, items are dropped and counted, and
+the count takes their place as soon as there is room again.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from erlang_port.channel import Channel
+from erlang_port.current import current
+from erlang_port.interrupt import Bell, UserCode
+
+if TYPE_CHECKING:
+    from erlang_port.program import Program
+
+#: Encoded bytes that may be under way. A larger number costs memory in the node when its
+#: terminal is slow, a smaller one makes code that prints wait for it sooner.
+LIMIT = 1024 * 1024
+
+#: How long a thread waits for a node that takes nothing, in seconds. A larger number makes
+#: code stand still for longer where the terminal is stuck, a smaller one loses output that a
+#: slow one would have taken.
+PATIENCE_SECONDS = 1.0
+
+Note = Callable[[int], list[Any]]
+
+
+class LossyChannel:
+    """Sends items, or drops them; `note` makes the item that says how many were dropped."""
+
+    def __init__(self, program: Program, kind: int, is_list: bool, note: Note) -> None:
+        self._program = program
+        self._channel = Channel(kind, program.outbox.put, program.ticker, LIMIT, is_list)
+        self._note = note
+        self._lock = threading.RLock()
+        self._dropped = 0
+        #: What the node had taken when it was last waited for in vain.
+        self._stuck_at = -1
+
+    def offer(self, parts: list[Any], count: int = 1) -> bool:
+        """Sends an item, which stands for `count` of what is dropped; false if it was dropped."""
+        request = current.get()
+        span = self._program.node.span(request)
+        room = self._channel.room
+        if room.is_full() and not self._wait(span):
+            with self._lock:
+                self._dropped += count
+            return False
+        self._put(parts, span)
+        return True
+
+    def credit(self, taken: int) -> None:
+        """The node has taken so much; on the thread that reads."""
+        self._channel.room.credit(taken)
+        if self._dropped:
+            with self._lock:
+                dropped, self._dropped = self._dropped, 0
+            if dropped:
+                self._put(self._note(dropped), None)
+
+    def flush(self) -> None:
+        """What was put before is with the outbox when this returns."""
+        self._channel.flush()
+
+    def _put(self, parts: list[Any], span: UserCode | None) -> None:
+        size = sum(map(len, parts))
+        if span is None:
+            self._channel.put(parts, size)
+            return
+        # An interrupt must not break off the writing of a frame.
+        try:
+            span.leave()
+            self._channel.put(parts, size)
+        finally:
+            span.enter()
+
+    def _wait(self, span: UserCode | None) -> bool:
+        """Waits for room; false when there will be none soon."""
+        room, node = self._channel.room, self._program.node
+        while room.is_full():
+            taken = room.taken
+            if taken == self._stuck_at or not node.may_wait(span):
+                return False
+            bell = Bell()
+            if room.when_changed(bell.ring):
+                node.wait(bell, span, PATIENCE_SECONDS)
+            if room.taken == taken and room.is_full():
+                self._stuck_at = taken
+                return False
+        return True
+
+    def statistics(self) -> dict[str, int]:
+        """As the room's, and how many items wait to be reported as dropped."""
+        return {**self._channel.room.statistics(), "dropped": self._dropped}
