@@ -2,17 +2,22 @@
 %% is compared, and one line of JSON for every figure. script/bench starts it.
 -module(bench).
 
--export([main/0, compare/4, report/5, rounds/1, scale/2, percentile/2, source/1, build/1]).
--export_type([context/0, series/0]).
+-export([main/0, build/1, compare/4, percentile/2, report/5, rounds/1, scale/2, source/1]).
+-export_type([context/0, result/0, series/0]).
 
+%% `flags' names the flags of the emulator, `x' is where on a plot's axis the
+%% figures lie, and `warm' says whether each series runs once uncounted first.
 -type context() :: #{
     build := file:filename(),
     source := file:filename(),
     flags := string(),
     out := file:io_device(),
-    quick := boolean()
+    quick := boolean(),
+    x => number(),
+    warm => boolean()
 }.
--type series() :: {Name :: atom(), fun(() -> number() | [{Unit :: string(), number()}])}.
+-type result() :: number() | [{Unit :: string(), number()}].
+-type series() :: {Name :: atom(), fun(() -> result())}.
 
 %% @doc Arguments: the directory of what was built, that of the sources, the
 %% name of the flags that the node runs with, the file for the figures, `full'
@@ -20,14 +25,13 @@
 -spec main() -> no_return().
 main() ->
     [Build, Source, Flags, Out, Mode | Sections] = init:get_plain_arguments(),
-    {ok, Device} = file:open(Out, [append, raw, delayed_write]),
+    {ok, Device} = file:open(Out, [append, raw]),
     Context = #{
         build => Build, source => Source, flags => Flags, out => Device, quick => Mode =:= "quick"
     },
     try
         start(Context),
         [section(list_to_atom(Name), Context) || Name <- Sections],
-        ok = file:close(Device),
         halt(0)
     catch
         Class:Reason:Stack ->
@@ -40,16 +44,23 @@ start(Context) ->
     ok = application:load(erlang_python),
     ok = application:set_env(erlang_python, pools, #{}),
     {ok, _} = application:ensure_all_started(erlang_python),
-    logger:set_primary_config(level, error),
-    {ok, _} = py:start_pool(python, #{workers => 1, python_path => [source(Context)]}),
-    {ok, _} = py:start_pool(native, #{workers => 1, python => build(Context) ++ "/native"}),
-    {ok, _} = py:call(bench_values, echo, [1], #{}, #{pool => python}),
-    ok.
+    ok = logger:set_primary_config(level, critical),
+    {ok, _} = bench_pool:start(python, #{}, Context),
+    {ok, _} = bench_pool:start(native, #{}, Context),
+    bench_os:check_clock(),
+    {ok, Python} = py:call(platform, python_version, [], #{}, #{pool => python}),
+    Versions = #{otp => erlang:system_info(otp_release), erts => erlang:system_info(version), python => Python},
+    maps:foreach(fun(Name, V) -> report(versions, Name, #{}, unicode:characters_to_list(V), Context) end, Versions).
 
 section(Name, Context) ->
-    [Module] = [M || M <- [bench_rates, bench_latency], lists:member(Name, M:sections())],
-    io:format("~n== ~s, flags ~s~n", [Name, maps:get(flags, Context)]),
-    Module:run(Name, Context).
+    Modules = [bench_rates, bench_latency, bench_many, bench_memory, bench_growth],
+    case [M || M <- Modules, lists:member(Name, M:sections())] of
+        [Module] ->
+            io:format("~n== ~s, flags ~s~n", [Name, maps:get(flags, Context)]),
+            Module:run(Name, Context);
+        [] ->
+            error({no_such_section, Name, lists:append([M:sections() || M <- Modules])})
+    end.
 
 %% @doc Where the sources are.
 -spec source(context()) -> file:filename().
@@ -74,15 +85,18 @@ scale(N, #{quick := false}) -> N.
 %% series returns one value in `Unit', or several, each with its unit.
 -spec compare(atom(), string(), [series()], context()) -> ok.
 compare(Section, Unit, Series, Context) ->
-    _ = [Fun() || {_, Fun} <- Series],
-    Rounds = [round(N, Section, Unit, Series, Context) || N <- lists:seq(1, rounds(Context))],
+    _ = [Fun() || maps:get(warm, Context, true), {_, Fun} <- Series],
+    Rounds = [one_round(N, Section, Unit, Series, Context) || N <- lists:seq(1, rounds(Context))],
     [{Ceiling, _} | _] = Series,
-    io:format("   ~s~n", [Section]),
+    io:format("   ~s~s~n", [Section, place(Context)]),
     Units = lists:usort([U || Round <- Rounds, {{_, U}, _} <- Round]),
     [summary(Name, U, Ceiling, Rounds) || U <- Units, {Name, _} <- Series],
     ok.
 
-round(N, Section, Unit, Series, Context) ->
+place(#{x := X}) -> io_lib:format(" at ~p", [X]);
+place(#{}) -> "".
+
+one_round(N, Section, Unit, Series, Context) ->
     {Before, After} = lists:split(N rem length(Series), Series),
     lists:append([
         [
@@ -100,26 +114,28 @@ values(Value, Unit) -> [{Unit, Value}].
 
 summary(Name, Unit, Ceiling, Rounds) ->
     Values = [V || Round <- Rounds, {Key, V} <- Round, Key =:= {Name, Unit}],
-    Ratios = [ratio(Name, Ceiling, Unit, Round) || Values =/= [], Round <- Rounds],
     Values =:= [] orelse
-        io:format("~-28s ~14s ~-10s ~6.2f of ~s~n", [
-            Name, number(percentile(50, Values)), Unit, percentile(50, Ratios), Ceiling
+        io:format("~-28s ~14s ~-16s~s~n", [
+            Name, number(percentile(50, Values)), Unit, ratio(Name, Unit, Ceiling, Rounds)
         ]).
 
-ratio(Name, Ceiling, Unit, Round) ->
-    {_, Value} = lists:keyfind({Name, Unit}, 1, Round),
-    case lists:keyfind({Ceiling, Unit}, 1, Round) of
-        {_, Best} when Best > 0 -> Value / Best;
-        _ -> 0.0
+ratio(Name, Unit, Ceiling, Rounds) ->
+    Pairs = [{keyfind({Name, Unit}, R), keyfind({Ceiling, Unit}, R)} || R <- Rounds],
+    case [V / Best || {V, Best} <- Pairs, is_number(V), is_number(Best), Best > 0] of
+        [] -> "";
+        Ratios -> io_lib:format(" ~6.2f of ~s", [percentile(50, Ratios), Ceiling])
     end.
 
-number(V) when is_integer(V); V >= 1000 -> integer_to_list(round(V));
+keyfind(Key, Round) -> proplists:get_value(Key, Round).
+
+number(V) when is_integer(V); abs(V) >= 1000 -> integer_to_list(round(V));
 number(V) -> float_to_list(float(V), [{decimals, 3}, compact]).
 
 %% @doc Writes a figure down. `Extra' may hold whatever else places it.
--spec report(atom(), atom(), map(), number(), context()) -> ok.
-report(Section, Series, Extra, Value, #{flags := Flags, out := Out}) ->
-    Fields = Extra#{section => Section, series => Series, value => Value, flags => Flags},
+-spec report(atom(), atom(), map(), number() | string(), context()) -> ok.
+report(Section, Series, Extra, Value, Context = #{out := Out}) ->
+    Own = #{section => Section, series => Series, value => Value},
+    Fields = maps:merge(maps:merge(maps:with([flags, x], Context), Own), Extra),
     Json = [[$", atom_to_list(K), "\": ", json(V)] || {K, V} <- maps:to_list(Fields)],
     ok = file:write(Out, [${, lists:join(", ", Json), "}\n"]).
 
@@ -132,5 +148,4 @@ json(V) -> [$", V, $"].
 -spec percentile(number(), [number(), ...]) -> number().
 percentile(P, Values) ->
     Sorted = lists:sort(Values),
-    Nth = max(1, ceil(P * length(Sorted) / 100)),
-    lists:nth(Nth, Sorted).
+    lists:nth(max(1, ceil(P * length(Sorted) / 100)), Sorted).

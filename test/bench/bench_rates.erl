@@ -2,7 +2,7 @@
 %% writer in the same loop, the bare pipe, and one frame for each event.
 -module(bench_rates).
 
--export([sections/0, run/2, stream/4, count/1]).
+-export([sections/0, run/2, bare/3, native_name/4, stream/4]).
 
 %% @doc The sections that this module measures.
 -spec sections() -> [atom()].
@@ -18,81 +18,79 @@ run(Kind, Context) when Kind =:= strings; Kind =:= rows; Kind =:= dicts ->
 run(batch, Context) ->
     N = bench:scale(4000000, Context),
     Opts = #{batch => 256},
-    bench:compare(batch, "events/s", [
-        {native, native(credit, ints, 256, N, Opts)},
-        {python, python(ints, N, Opts)}
-    ], Context);
+    Series = [{native, native(credit, ints, N, Opts)}, {python, python(ints, [N], N, Opts)}],
+    bench:compare(batch, "events/s", Series ++ python_alone(ints, N), Context);
 run(bytes, Context) ->
-    [bytes(Name, Size, bench:scale(Total, Context), Context)
-     || {Name, Size, Total} <- [{bytes_64k, 65536, 12000}, {bytes_1m, 1048576, 800}]],
-    ok.
+    bytes(bytes_64k, 65536, bench:scale(8000, Context), Context),
+    bytes(bytes_1m, 1048576, bench:scale(500, Context), Context).
 
 values(Kind, N, More, Context) ->
-    bench:compare(Kind, "events/s", [
-        {native, native(credit, Kind, 256, N, #{})},
-        {python, python(Kind, N, #{})},
-        {native_no_window, native(free, Kind, 256, N, #{})}
-        | More
-    ], Context).
+    Series = [
+        {native, native(credit, Kind, N, #{})},
+        {python, python(Kind, [N], N, #{})},
+        {native_no_window, native(free, Kind, N, #{})}
+    ],
+    bench:compare(Kind, "events/s", Series ++ python_alone(Kind, N div 2) ++ More, Context).
 
 bytes(Name, Size, N, Context) ->
     Megabytes = fun(Rate) -> fun() -> Rate() * Size / 1000000 end end,
-    bench:compare(Name, "MB/s", [
-        {bare_pipe, Megabytes(bare(["bytes", integer_to_list(Size)], N, fun drop/1, Context))},
-        {python, Megabytes(python(blobs, [Size, N], N, #{}))},
-        {native, Megabytes(native(credit, "bytes" ++ integer_to_list(Size), 0, N, #{}))}
-    ], Context).
+    Bare = bare(["bytes", integer_to_list(Size)], N, Context),
+    Native = "bytes" ++ integer_to_list(Size) ++ "_0_1_" ++ integer_to_list(N),
+    Series = [
+        {bare_pipe, fun() -> Bare(fun(_) -> ok end) end},
+        {python, python(blobs, [Size, N], N, #{})},
+        {native, fun() -> stream({credit, Native, []}, N, native, #{}) end}
+    ],
+    bench:compare(Name, "MB/s", [{S, Megabytes(Rate)} || {S, Rate} <- Series], Context).
 
 %%% Series: each is a function that returns values per second.
 
-python(Kind, N, Opts) ->
-    python(Kind, [N], N, Opts).
+python(F, Args, N, Opts) ->
+    fun() -> stream({bench_values, F, Args}, N, python, Opts) end.
 
-python(Kind, Args, N, Opts) ->
-    fun() -> stream({bench_values, Kind, Args}, N, python, Opts) end.
+native(Module, Kind, N, Opts) ->
+    Target = {Module, native_name(Kind, 256, 2, N), []},
+    fun() -> stream(Target, N div 256 * 256, native, Opts) end.
 
-%% Four runs fill the default window, so two go into a write: one is on its way
-%% while the other is taken.
-native(Module, Kind, Run, N, Opts) ->
-    Frames = N div max(1, Run),
-    Name = lists:flatten(io_lib:format("~s_~b_~b_~b", [Kind, Run, 2, Frames])),
-    fun() -> stream({Module, Name, []}, Frames * max(1, Run), native, Opts) end.
+%% @doc What the native writer is to yield: `N' values in runs. Four runs of 256
+%% fill the default window; with two in one write the next are on their way while
+%% these are taken.
+-spec native_name(atom(), pos_integer(), pos_integer(), pos_integer()) -> string().
+native_name(Kind, Run, InOneWrite, N) ->
+    lists:flatten(io_lib:format("~s_~b_~b_~b", [Kind, Run, InOneWrite, N div Run])).
+
+%% What Python can do without a port: bounds that nothing on this side moves.
+python_alone(Kind, N) ->
+    [
+        {generator_alone, fun() -> alone(Kind, N, false) end},
+        {generator_and_erlpack, fun() -> alone(Kind, N, true) end}
+    ].
+
+alone(Kind, N, Encodes) ->
+    bench_pool:call(alone, [atom_to_binary(Kind), N, Encodes], python, 60000).
 
 %% @doc Runs a stream whose owner only counts; returns values per second.
 -spec stream({py_options:name(), py_options:name(), [term()]}, pos_integer(), atom(), map()) ->
     float().
 stream({M, F, Args}, N, Pool, Opts) ->
-    alone(fun() ->
+    bench_pool:alone(fun() ->
         Start = erlang:monotonic_time(),
         {ok, Ref} = py:stream_start(M, F, Args, Opts#{pool => Pool}),
-        N = count(Ref),
+        N = bench_pool:count(Ref),
         per_second(N, Start)
     end).
 
-%% @doc Takes all events of a stream; returns how many values there were.
--spec count(reference()) -> non_neg_integer().
-count(Ref) -> count(Ref, 0).
-
-count(Ref, N) ->
-    receive
-        {py_stream, Ref, {data, _}} -> count(Ref, N + 1);
-        {py_stream, Ref, {batch, Values}} -> count(Ref, N + length(Values));
-        {py_stream, Ref, done} -> N
-    end.
-
 %% One frame for each event, decoded by the port's owner, without flow control.
 events(N, Context) ->
-    bare(["events"], N, fun binary_to_term/1, Context).
+    Bare = bare(["events"], N, Context),
+    fun() -> Bare(fun erlang:binary_to_term/1) end.
 
-drop(_) -> ok.
-
-%% A plain port, whose owner takes each frame.
-bare(Args, N, Take, Context) ->
-    fun() ->
-        alone(fun() ->
-            Port = open_port({spawn_executable, bench:build(Context) ++ "/pipe"}, [
-                {packet, 4}, binary, {args, Args ++ [integer_to_list(N)]}
-            ]),
+%% @doc A plain port, whose owner takes each of `N' frames; frames per second.
+-spec bare([string()], pos_integer(), bench:context()) -> fun((fun((binary()) -> term())) -> float()).
+bare(Args, N, Context) ->
+    fun(Take) ->
+        bench_pool:alone(fun() ->
+            Port = bench_pool:port(Args ++ [integer_to_list(N)], Context),
             Start = erlang:monotonic_time(),
             port_command(Port, <<"go">>),
             frames(Port, Take, N),
@@ -109,14 +107,6 @@ frames(Port, Take, N) ->
         {Port, {data, Data}} ->
             _ = Take(Data),
             frames(Port, Take, N - 1)
-    end.
-
-%% A process of its own, so that no figure depends on the heap of the one before.
-alone(Fun) ->
-    {Pid, Monitor} = spawn_monitor(fun() -> exit({ok, Fun()}) end),
-    receive
-        {'DOWN', Monitor, process, Pid, {ok, Result}} -> Result;
-        {'DOWN', Monitor, process, Pid, Reason} -> error(Reason)
     end.
 
 per_second(N, Start) ->

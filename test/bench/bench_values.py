@@ -1,50 +1,192 @@
 """What the benchmarks stream and call.
 
 The loops are what is measured: `yield from` would leave out the resuming of a frame.
+Clocks are CLOCK_MONOTONIC in nanoseconds, which the node reads as `os:perf_counter/1`.
 """
 
 # ruff: noqa: UP028
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import cycle, islice
+import asyncio
+import threading
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator
+from itertools import count, cycle, islice
+from queue import SimpleQueue
 from typing import Any
 
 WORDS = [f"token{i:02d}" for i in range(100)]
 
+#: The name of each endless generator that was closed, and when its `finally` ran.
+_closed: SimpleQueue[tuple[int, int]] = SimpleQueue()
 
-def ints(count: int) -> Iterator[int]:
+
+# Values.
+
+
+def ints(number: int) -> Iterator[int]:
     """Small integers, each a new object."""
-    for i in range(100_000, 100_000 + count):
+    for i in range(100_000, 100_000 + number):
         yield i
 
 
-def strings(count: int) -> Iterator[str]:
+def strings(number: int) -> Iterator[str]:
     """Strings of seven bytes."""
-    for word in islice(cycle(WORDS), count):
+    for word in islice(cycle(WORDS), number):
         yield word
 
 
-def rows(count: int) -> Iterator[tuple[int, str, float, bool]]:
+def rows(number: int) -> Iterator[tuple[int, str, float, bool]]:
     """Rows as a database driver returns them."""
-    for i, word in enumerate(islice(cycle(WORDS), count), 100_000):
+    for i, word in enumerate(islice(cycle(WORDS), number), 100_000):
         yield (i, word, 1.5, True)
 
 
-def dicts(count: int) -> Iterator[dict[str, Any]]:
+def dicts(number: int) -> Iterator[dict[str, Any]]:
     """Rows as dictionaries."""
-    for i, word in enumerate(islice(cycle(WORDS), count), 100_000):
+    for i, word in enumerate(islice(cycle(WORDS), number), 100_000):
         yield {"id": i, "name": word, "score": 1.5, "valid": True}
 
 
-def blobs(size: int, count: int) -> Iterator[bytes]:
+def blobs(size: int, number: int) -> Iterator[bytes]:
     """One binary, again and again."""
     blob = b"x" * size
-    for _ in range(count):
+    for _ in range(number):
         yield blob
+
+
+async def async_ints(number: int) -> AsyncIterator[int]:
+    """The same integers from an async generator."""
+    for i in range(100_000, 100_000 + number):
+        yield i
+
+
+# Python by itself: the generator, and the generator with the encoder.
+
+
+def alone(kind: str, number: int, encodes: bool) -> float:
+    """Values per second that a generator makes in this thread, and that erlpack then encodes by
+    256; nothing is sent."""
+    generator: Iterator[Any] = globals()[kind](number)
+    pack: Callable[[Any], Any] = len
+    if encodes:
+        import erlpack
+
+        pack = erlpack.pack
+    start = time.perf_counter()
+    while run := list(islice(generator, 256)):
+        pack(run)
+    return number / (time.perf_counter() - start)
+
+
+# Calls.
 
 
 def echo(value: Any) -> Any:
     """The smallest call with an argument and a result."""
     return value
+
+
+def clock() -> int:
+    """The clock that values are stamped with."""
+    return time.monotonic_ns()
+
+
+# Values that tell when they were yielded.
+
+
+def ticks(number: int, seconds: float) -> Iterator[int]:
+    """One value every so many seconds."""
+    for _ in range(number):
+        time.sleep(seconds)
+        yield time.monotonic_ns()
+
+
+async def async_ticks(number: int, seconds: float) -> AsyncIterator[int]:
+    """The same from an async generator."""
+    for _ in range(number):
+        await asyncio.sleep(seconds)
+        yield time.monotonic_ns()
+
+
+def bursts(number: int, size: int, pause: str, seconds: float) -> Iterator[int]:
+    """So many values at once, then a pause; the last value of a burst is the clock."""
+    wait = {"sleep": time.sleep, "compute": _compute, "locked": _locked}[pause]
+    for _ in range(number):
+        for _ in range(size - 1):
+            yield 0
+        yield time.monotonic_ns()
+        wait(seconds)
+
+
+def _compute(seconds: float) -> None:
+    """Python code that does not yield; other threads may take the interpreter lock."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        pass
+
+
+def _locked(seconds: float) -> None:
+    """C code that keeps the interpreter lock; about so long."""
+    deque(islice(count(), round(seconds * 40_000_000)), maxlen=0)
+
+
+async def async_bursts(number: int, size: int, seconds: float) -> AsyncIterator[int]:
+    """The same from an async generator."""
+    for _ in range(number):
+        for _ in range(size - 1):
+            yield 0
+        yield time.monotonic_ns()
+        await asyncio.sleep(seconds)
+
+
+# Streams that do not end by themselves.
+
+
+def endless(seconds: float, name: int = 0) -> Iterator[int]:
+    """Integers for ever, so many seconds apart."""
+    try:
+        for i in count():
+            yield i
+            if seconds:
+                time.sleep(seconds)
+    finally:
+        _closed.put((name, time.monotonic_ns()))
+
+
+async def async_endless(seconds: float, name: int = 0) -> AsyncIterator[int]:
+    """The same from an async generator."""
+    try:
+        for i in count():
+            yield i
+            await asyncio.sleep(seconds)
+    finally:
+        _closed.put((name, time.monotonic_ns()))
+
+
+def closed(name: int) -> int:
+    """When the `finally` of the endless generator with this name ran."""
+    while True:
+        closed_one, when = _closed.get(timeout=10)
+        if closed_one == name:
+            return when
+
+
+def endless_blobs(size: int) -> Iterator[bytes]:
+    """New binaries for ever."""
+    while True:
+        yield b"x" * size
+
+
+def idle() -> Iterator[int]:
+    """One value, and then a wait without an end."""
+    yield 0
+    threading.Event().wait()
+
+
+async def async_idle() -> AsyncIterator[int]:
+    """The same from an async generator."""
+    yield 0
+    await asyncio.Event().wait()

@@ -3,13 +3,16 @@
  *   pipe echo               writes every frame back
  *   pipe bytes SIZE COUNT   COUNT frames of SIZE bytes, as fast as they go
  *   pipe events COUNT       COUNT frames, each the term {data, I}; written 64 KiB at a time
+ *   pipe ticks US COUNT     COUNT frames US microseconds apart: the clock in eight bytes
  *
- * `bytes' and `events' wait for one frame before they start, and leave at the end of their input.
+ * All but `echo' wait for one frame before they start, and leave at the end of their input.
  */
+#define _GNU_SOURCE
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 static unsigned char *buffer;
@@ -71,6 +74,21 @@ static void events(long count)
     write_all(buffer, used);
 }
 
+/* CLOCK_MONOTONIC in nanoseconds, as os:perf_counter/1 reads it. */
+static void ticks(long microseconds, long count)
+{
+    for (; count > 0; count--) {
+        struct timespec now;
+        usleep((useconds_t)microseconds);
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        uint64_t time = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+        put32(buffer, 8);
+        put32(buffer + 4, (uint32_t)(time >> 32));
+        put32(buffer + 8, (uint32_t)time);
+        write_all(buffer, 12);
+    }
+}
+
 int main(int argc, char **argv)
 {
     const char *mode = argc > 1 ? argv[1] : "";
@@ -83,6 +101,8 @@ int main(int argc, char **argv)
         wait_for_input();
         if (strcmp(mode, "bytes") == 0 && argc == 4)
             bytes((uint32_t)atol(argv[2]), atol(argv[3]));
+        else if (strcmp(mode, "ticks") == 0 && argc == 4)
+            ticks(atol(argv[2]), atol(argv[3]));
         else if (strcmp(mode, "events") == 0 && argc == 3)
             events(atol(argv[2]));
         else

@@ -1,0 +1,52 @@
+%% @doc What the operating system says of a process, and the clock that both
+%% sides read. Linux only.
+-module(bench_os).
+
+-export([check_clock/0, clock/0, cpu_ms/1, node_rss/0, python_pid/1, rss/1]).
+
+%% @doc The clock in nanoseconds that Python reads as time.monotonic_ns().
+-spec clock() -> integer().
+clock() -> os:perf_counter(nanosecond).
+
+%% @doc Fails unless it is.
+-spec check_clock() -> ok.
+check_clock() ->
+    Before = clock(),
+    Python = bench_pool:call(clock, [], python, 5000),
+    After = clock(),
+    true = Before =< Python andalso Python =< After,
+    ok.
+
+%% @doc The process of a pool's only worker.
+-spec python_pid(atom()) -> pos_integer().
+python_pid(Pool) ->
+    {ok, Pid} = py:call(os, getpid, [], #{}, #{pool => Pool}),
+    Pid.
+
+%% @doc Resident memory in bytes.
+-spec rss(pos_integer() | string()) -> non_neg_integer().
+rss(Pid) ->
+    {ok, Status} = file:read_file(file(Pid, "status")),
+    {match, [Kilobytes]} = re:run(Status, "VmRSS:\\s+(\\d+) kB", [{capture, all_but_first, list}]),
+    1024 * list_to_integer(Kilobytes).
+
+%% @doc The same of this node.
+-spec node_rss() -> non_neg_integer().
+node_rss() -> rss(os:getpid()).
+
+%% @doc Processor time used so far, by user code and kernel.
+-spec cpu_ms(pos_integer() | string()) -> non_neg_integer().
+cpu_ms(Pid) ->
+    {ok, Stat} = file:read_file(file(Pid, "stat")),
+    %% The name in parentheses may hold blanks.
+    [_, Rest] = binary:split(Stat, <<") ">>),
+    Fields = binary:split(Rest, <<" ">>, [global]),
+    Ticks = [binary_to_integer(lists:nth(N, Fields)) || N <- [12, 13]],
+    %% USER_HZ is 100 on every Linux.
+    10 * lists:sum(Ticks).
+
+file(Pid, Name) ->
+    filename:join(["/proc", io_lib:format("~s", [pid(Pid)]), Name]).
+
+pid(Pid) when is_integer(Pid) -> integer_to_list(Pid);
+pid(Pid) -> Pid.
