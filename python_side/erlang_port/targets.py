@@ -22,6 +22,9 @@ class Targets:
         self._modules: set[str] | None = None
         self._functions: set[tuple[str, str]] = set()
         self._targets: dict[bytes, frames.Target] = {}
+        #: Modules that were imported to their end: another thread may find one in
+        #: sys.modules while it is still being run.
+        self._imported: set[str] = set()
         if allow != "all":
             self._modules = {item for item in allow if isinstance(item, str)}
             self._functions = {item for item in allow if isinstance(item, tuple)}
@@ -35,8 +38,9 @@ class Targets:
         if self._modules is not None:
             self._check(module, name)
         found: Any = sys.modules.get(module)
-        if found is None:
+        if found is None or module not in self._imported:
             found = importlib.import_module(module)
+            self._imported.add(module)
         for part in name.split(".") if "." in name else (name,):
             found = getattr(found, part)
         if not callable(found):
