@@ -115,10 +115,13 @@ values(Value, Unit) -> [{Unit, Value}].
 summary(Name, Unit, Ceiling, Rounds) ->
     Values = [V || Round <- Rounds, {Key, V} <- Round, Key =:= {Name, Unit}],
     Values =:= [] orelse
-        io:format("~-28s ~14s ~-16s~s~n", [
+        io:format("~-24s ~12s ~-21s~s~n", [
             Name, number(percentile(50, Values)), Unit, ratio(Name, Unit, Ceiling, Rounds)
         ]).
 
+%% Growth and ratios are not shares of anything.
+ratio(_Name, "MiB" ++ _, _Ceiling, _Rounds) -> "";
+ratio(_Name, "last of" ++ _, _Ceiling, _Rounds) -> "";
 ratio(Name, Unit, Ceiling, Rounds) ->
     Pairs = [{keyfind({Name, Unit}, R), keyfind({Ceiling, Unit}, R)} || R <- Rounds],
     case [V / Best || {V, Best} <- Pairs, is_number(V), is_number(Best), Best > 0] of

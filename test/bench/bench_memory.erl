@@ -97,37 +97,41 @@ median(Values) -> bench:percentile(50, Values).
 
 long(Context) ->
     N = bench:scale(10000000, Context),
+    Native = bench_rates:native_name(ints, 256, 2, N),
+    Cold = Context#{warm => false},
     bench:compare(long, "events/s", [
-        {native, fun() -> long(credit, bench_rates:native_name(ints, 256, 2, N), [], N div 256 * 256, native, Context) end},
+        {native, fun() -> long(credit, Native, [], N div 256 * 256, native, Context) end},
         {python, fun() -> long(bench_values, ints, [N], N, python, Context) end}
-    ], Context#{warm => false}).
+    ], Cold).
 
 long(M, F, Args, N, Pool, Context) ->
-    bench_pool:alone(fun() ->
-        Pid = case Pool of
-            python -> bench_os:python_pid(Pool);
-            native -> os:getpid()
-        end,
+    Pid = writer_pid(Pool),
+    Marks = bench_pool:alone(fun() ->
         {ok, Ref} = py:stream_start(M, F, Args, #{pool => Pool}),
-        Marks = marks(Ref, Pid, N div 10, N div 10, 0, [mark(Pid)]),
-        [{Time0, Node1, Python1} | _] = tl(Marks),
-        {Time1, Node2, Python2} = lists:last(Marks),
-        Tenths = [per_second(N div 10, B - A) || {{A, _, _}, {B, _, _}} <- lists:zip(lists:droplast(Marks), tl(Marks))],
-        [bench:report(long_tenths, Pool, #{unit => "events/s", x => X}, Rate, Context)
-         || {X, Rate} <- lists:zip(lists:seq(1, 10), Tenths)],
-        First = lists:nth(1, Tenths),
-        Second = lists:nth(2, Tenths),
-        Last = lists:last(Tenths),
-        [
-            {"events/s", per_second(N div 10 * 9, Time1 - Time0)},
-            {"events/s first tenth", First},
-            {"events/s last tenth", Last},
-            {"last of first", Last / First},
-            {"last of second", Last / Second},
-            {"MiB node growth", (Node2 - Node1) / ?MIB},
-            {"MiB Python growth", (Python2 - Python1) / ?MIB}
-        ]
-    end).
+        marks(Ref, Pid, N div 10, N div 10, 0, [mark(Pid)])
+    end),
+    Tenths = [
+        per_second(N div 10, End - Begin)
+     || {{Begin, _, _}, {End, _, _}} <- lists:zip(lists:droplast(Marks), tl(Marks))
+    ],
+    [
+        bench:report(long_tenths, Pool, #{unit => "events/s", x => X}, Rate, Context)
+     || {X, Rate} <- lists:zip(lists:seq(1, 10), Tenths)
+    ],
+    [First, Second | _] = Tenths,
+    {Time1, Node1, Python1} = lists:nth(2, Marks),
+    {Time2, Node2, Python2} = Last = lists:last(Marks),
+    Last = lists:nth(11, Marks),
+    [
+        {"events/s", per_second(N div 10 * 9, Time2 - Time1)},
+        {"last of first tenth", lists:last(Tenths) / First},
+        {"last of second tenth", lists:last(Tenths) / Second},
+        {"MiB node", (Node2 - Node1) / ?MIB},
+        {"MiB writer", (Python2 - Python1) / ?MIB}
+    ].
+
+writer_pid(python) -> bench_os:python_pid(python);
+writer_pid(native) -> os:getpid().
 
 %% Growth counts from the end of the first tenth, when buffers have their size.
 marks(Ref, Pid, Next, Step, N, Marks) ->

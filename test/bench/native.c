@@ -13,6 +13,8 @@
  * and the name of the module says whether it waits for credit (`credit') or not (`free').
  * Calls are answered with none.
  */
+#define _GNU_SOURCE
+#include <fcntl.h>
 #include <poll.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -220,6 +222,16 @@ static void put_reply(const unsigned char *address, size_t size, int is_map)
     free(payload.data);
 }
 
+/* Calls are answered at once, so all requests under way are streams. */
+static void put_pong(void)
+{
+    bytes_t payload = {0};
+    add32(&payload, (uint32_t)stream_count);
+    add32(&payload, (uint32_t)stream_count);
+    put_frame(PONG, NULL, 0, &payload);
+    free(payload.data);
+}
+
 /* Streams. */
 
 static void make_frame(stream_t *s, const char *kind, unsigned run)
@@ -259,8 +271,9 @@ static void start(const unsigned char *address, size_t size, const unsigned char
     s->window = get(at, 8);
     s->window_bytes = get(at + 8, 8);
     s->prefix_size = at[41];
-    memcpy(s->prefix, at + 42, s->prefix_size);
-    at += 42 + s->prefix_size;
+    memcpy(s->prefix, at + 44, s->prefix_size);
+    /* The owner, who is not asked for here, lies between the prefix and the target. */
+    at += 44 + s->prefix_size + get(at + 42, 2);
     size_t module_size = get(at + 2, 4), function_size = get(at + 6, 4);
     if (module_size < sizeof module && function_size < sizeof function) {
         memcpy(module, at + 10, module_size);
@@ -349,7 +362,6 @@ static void handle(const unsigned char *frame)
 {
     const unsigned char *address = frame + 2, *payload = frame + 2 + frame[1];
     size_t size = frame[1];
-    bytes_t empty = {0};
     stream_t **found;
     switch (frame[0]) {
     case SETTINGS:
@@ -366,7 +378,7 @@ static void handle(const unsigned char *frame)
         put_reply(address, size, 1);
         break;
     case PING:
-        put_frame(PONG, NULL, 0, &empty);
+        put_pong();
         break;
     case CANCEL:
         if ((found = find(address, size)) != NULL)
@@ -411,6 +423,10 @@ int main(int argc, char **argv)
         return 64;
     in_fd = atoi(argv[3]);
     out_fd = atoi(argv[4]);
+#ifdef F_SETPIPE_SZ
+    /* As Python does; where this is refused the pipe holds 64 KiB. */
+    (void)fcntl(out_fd, F_SETPIPE_SZ, 1 << 20);
+#endif
     for (;;)
         if (!advance() || has_input())
             take_in();
