@@ -171,7 +171,7 @@ stream(M, F, Args, Kwargs) ->
 -spec stream(name(), name(), [term()], map(), py_options:stream_options()) ->
     {ok, [term()]} | {error, py_error:reason()}.
 stream(M, F, Args, Kwargs, Opts) ->
-    with_worker(Opts, stream, fun(Worker, Checked) ->
+    with_worker(Opts, collect, fun(Worker, Checked) ->
         collect(Worker, py_call:function(M, F, Args, Kwargs, Checked), Checked)
     end).
 
@@ -189,7 +189,7 @@ stream_eval(Code, Locals) ->
 -spec stream_eval(unicode:chardata(), map(), py_options:stream_options()) ->
     {ok, [term()]} | {error, py_error:reason()}.
 stream_eval(Code, Locals, Opts) ->
-    with_worker(Opts, stream, fun(Worker, Checked) ->
+    with_worker(Opts, collect, fun(Worker, Checked) ->
         collect(Worker, py_call:expression(Code, Locals, Checked), Checked)
     end).
 

@@ -2,7 +2,7 @@
 %% or a value out of range, raises `error({badopt, {Key, Value}})'.
 -module(py_options).
 
--export([call/2, exec/2, name/1, pool/1, stream/2, worker/1]).
+-export([call/2, collect/2, exec/2, name/1, pool/1, stream/2, worker/1]).
 -export_type([call_options/0, flags/0, name/0, pool_options/0, stream_options/0]).
 
 -type name() :: atom() | binary() | string().
@@ -86,6 +86,16 @@ stream_defaults() ->
         traceback => false,
         kwargs => #{}
     }.
+
+%% @doc The same for a stream that is collected, which has neither an owner nor events to ask for.
+-spec collect(map(), map()) -> map().
+collect(Opts, PoolDefaults) ->
+    checked(fun collect_option/2, Opts),
+    stream(Opts, PoolDefaults).
+
+collect_option(owner, _) -> false;
+collect_option(demand, _) -> false;
+collect_option(Key, V) -> stream_option(Key, V).
 
 stream_option(owner, V) -> is_pid(V);
 stream_option(demand, V) -> V =:= 0 orelse ?IS_POS(V);
