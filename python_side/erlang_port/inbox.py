@@ -37,7 +37,14 @@ class EpollGate:
 
     def wait(self, timeout: float) -> bool:
         """Waits for so many seconds; false when nothing came."""
-        return bool(self._epoll.poll(timeout, 1))
+        events = self._epoll.poll(timeout, 1)
+        if not events:
+            return False
+        if events[0][1] & select.EPOLLHUP:
+            # The end of the input may share this edge with the last data. A reader that
+            # finds the data does not look for the end, and no edge will tell of it again.
+            self.wake()
+        return True
 
     def wake(self) -> None:
         """Lets one thread through."""

@@ -24,6 +24,7 @@ import platform
 import queue
 import sys
 import threading
+import time
 import types
 from collections import deque
 from collections.abc import Callable
@@ -170,10 +171,19 @@ class Program:
 
     def _close(self) -> None:
         for request in list(self.requests.values()):
-            request.cancel()
-            request.interrupt()
-        self.loop.close(LEAVE_SECONDS)
+            self._cancel(request)
+        self.loop.close(LEAVE_SECONDS / 2)
+        if not self._all_end_within(LEAVE_SECONDS / 4):
+            for request in list(self.requests.values()):
+                request.interrupt()
+            self._all_end_within(LEAVE_SECONDS / 4)
         self.node.close()
+
+    def _all_end_within(self, seconds: float) -> bool:
+        end = time.monotonic() + seconds
+        while self.requests and time.monotonic() < end:
+            time.sleep(0.002)
+        return not self.requests
 
     # Frames in; on whichever thread reads.
 
@@ -202,12 +212,20 @@ class Program:
         request = self.requests.get(address)
         if request is None:
             return
-        if isinstance(request, SyncStream) and request in self._waiting:
-            self._waiting.remove(request)
-            self.threads.submit(request.run)
-        request.cancel()
+        self._cancel(request)
         if self._interrupt_after is not None:
             self._interrupt_later(request, self._interrupt_after)
+
+    def _cancel(self, request: Request) -> None:
+        request.cancel()
+        if not isinstance(request, SyncStream):
+            return
+        with self._lock:
+            if request not in self._waiting:
+                return
+            self._waiting.remove(request)
+        # It has no place, and needs none to end.
+        self.threads.submit(request.run)
 
     def _interrupt_later(self, request: Request, seconds: float) -> None:
         def interrupt() -> None:
@@ -307,15 +325,18 @@ class Program:
         stream.user_code.leave()
         del value
         with self._lock:
-            if self._running >= self._max_threads:
+            # One that is cancelled needs no place.
+            has_place = not stream.is_cancelled
+            if has_place and self._running >= self._max_threads:
                 self._waiting.append(stream)
                 return
-            self._running += 1
-        stream.has_place = True
+            self._running += has_place
+        stream.has_place = has_place
         try:
             stream.run()
         finally:
-            self._next_stream()
+            if has_place:
+                self._next_stream()
 
     def _next_stream(self) -> None:
         with self._lock:

@@ -1,0 +1,238 @@
+"""The port program as a process: descriptors, the handshake, the end."""
+
+from __future__ import annotations
+
+import os
+import platform
+import signal
+import struct
+from pathlib import Path
+
+import pytest
+
+from erlang_port import etf, frames
+from port import PREFIX, Worker, credit, eventually, expression, frame, stream, target
+
+
+def test_the_first_frame_says_who_is_there() -> None:
+    with Worker() as worker:
+        kind, address, payload = worker.expect(frames.READY)
+        assert (kind, address) == (65, b"")
+        info = etf.decode(payload, 0)
+        assert info["python"] == platform.python_version()
+        assert info["writer"] in ("erlpack", "python")
+        assert info["protocol"] == 1
+
+
+def test_without_arguments_it_speaks_on_its_standard_input_and_output() -> None:
+    with Worker(on_standard=True) as worker:
+        worker.expect(frames.READY)
+        assert worker.call(expression("6 * 7")) == ("ok", 42)
+        worker.call(target("sources", "noise"))
+        assert worker.call(expression("1")) == ("ok", 1)
+
+
+def test_a_stream_byte_by_byte() -> None:
+    with Worker() as worker:
+        worker.expect(frames.READY)
+        for i in range(0, len(start := stream(b"me", target("builtins", "iter", [7]))), 1):
+            worker.write(start[i : i + 1])
+        assert worker.read() == (66, b"me", PREFIX + b"h\x02w\x04dataa\x07")
+        assert worker.read() == (67, b"me", PREFIX + b"w\x04done")
+
+
+def test_a_window_is_kept_and_credit_opens_it() -> None:
+    with Worker() as worker:
+        worker.expect(frames.READY)
+        worker.write(stream(b"s", target("itertools", "count"), window=2))
+        assert [worker.event(b"s") for _ in range(2)] == [("data", 0), ("data", 1)]
+        # Nothing of the stream comes before the answer to what was asked after it.
+        assert worker.call(expression("0")) == ("ok", 0)
+        worker.write(credit(b"s", 1, 0))
+        assert worker.event(b"s") == ("data", 2)
+        worker.write(frame(frames.CANCEL, b"s"))
+        assert worker.event(b"s") == ("error", "cancelled")
+
+
+def test_demand_is_kept() -> None:
+    with Worker() as worker:
+        worker.expect(frames.READY)
+        worker.write(stream(b"s", target("itertools", "count"), demand=0))
+        assert worker.call(expression("0")) == ("ok", 0)
+        worker.write(credit(b"s", 0, 0, 2))
+        assert [worker.event(b"s") for _ in range(2)] == [("data", 0), ("data", 1)]
+        assert worker.call(expression("0")) == ("ok", 0)
+
+
+def test_a_worker_tells_that_a_value_waits_for_room() -> None:
+    with Worker() as worker:
+        worker.expect(frames.READY)
+        values = [b"a" * 200, b"b" * 600]
+        worker.write(stream(b"s", expression(repr(values)), window_bytes=800))
+        assert worker.event(b"s") == ("data", "a" * 200)
+        assert worker.event(b"s") == "waiting"
+        worker.write(credit(b"s", 1, 300))
+        assert worker.event(b"s") == ("data", "b" * 600)
+        assert worker.event(b"s") == "done"
+
+
+def test_frames_of_every_length_arrive_whole() -> None:
+    with Worker() as worker:
+        worker.expect(frames.READY)
+        for size in (0, 1, 60_000, 65_535, 65_536, 65_537, 200_000, 3_000_000):
+            text = "x" * size
+            assert worker.call(target("builtins", "str", text)) == ("ok", text)
+        # Many at once, with a large one among them.
+        calls = [frame(frames.CALL, b"%d" % i, expression(str(i))) for i in range(500)]
+        calls.insert(250, frame(frames.CALL, b"L", target("builtins", "len", "x" * 500_000)))
+        worker.write(b"".join(calls))
+        found = dict(worker.expect(frames.REPLY)[1:] for _ in calls)
+        assert etf.decode(found.pop(b"L"), 0) == ("ok", 500_000)
+        assert {int(to): etf.decode(reply, 0) for to, reply in found.items()} == {
+            i: ("ok", i) for i in range(500)
+        }
+
+
+def test_what_user_code_writes_never_touches_the_protocol() -> None:
+    with Worker() as worker:
+        worker.expect(frames.READY)
+        # Standard input is empty for user code, at once.
+        assert worker.call(target("sources", "noise")) == ("ok", "")
+        assert worker.call(expression("__import__('sys').stdin.read()")) == ("ok", "")
+        assert worker.execute("import os; os.close(0); os.close(1); os.close(2)") == ("ok", None)
+        assert worker.call(expression("1")) == ("ok", 1)
+        # What is opened now gets the free numbers, and is not the protocol either.
+        code = "import os; a = os.open(os.devnull, os.O_RDWR); os.write(a, b'x' * 100)"
+        assert worker.execute(code)[0] == "ok"
+        assert worker.call(expression("2")) == ("ok", 2)
+
+
+@pytest.mark.parametrize("how", ["leave_a_child", "leave_a_careless_child", "fork_and_write"])
+def test_what_user_code_leaves_behind_does_not_hold_the_port(how: str) -> None:
+    with Worker() as worker:
+        worker.expect(frames.READY)
+        child = worker.call(target("sources", how))[1]
+        try:
+            worker.hang_up()
+            assert worker.wait() == 0
+            # The end of the output comes only when nobody holds it open any more.
+            while worker.read() is not None:
+                pass
+            os.kill(child, 0)
+        finally:
+            os.kill(child, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("source", ["closing", "async_closing"])
+@pytest.mark.parametrize("window", [1, 1024])
+def test_at_the_end_of_the_input_generators_are_closed(
+    tmp_path: Path, source: str, window: int
+) -> None:
+    with Worker() as worker:
+        worker.expect(frames.READY)
+        path = tmp_path / "closed"
+        worker.write(stream(b"s", target("sources", source, str(path), 0.005), window=window))
+        assert worker.event(b"s") == ("data", 0)
+        worker.hang_up()
+        assert worker.wait() == 0
+        assert path.exists()
+
+
+def test_an_end_right_behind_a_frame_is_seen(tmp_path: Path) -> None:
+    for attempt in range(5):
+        with Worker() as worker:
+            worker.expect(frames.READY)
+            path = tmp_path / f"closed{attempt}"
+            # One write and the end: both may have come when the worker looks.
+            worker.process.send_signal(signal.SIGSTOP)
+            worker.write(stream(b"s", target("sources", "closing", str(path), 0.001)))
+            worker.hang_up()
+            worker.process.send_signal(signal.SIGCONT)
+            assert worker.wait() == 0
+
+
+def test_an_end_during_the_handshake_is_the_end() -> None:
+    with Worker(ready=False) as worker:
+        worker.hang_up()
+        assert worker.wait() == 0
+
+
+def test_a_worker_that_is_stuck_leaves_all_the_same() -> None:
+    with Worker() as worker:
+        worker.expect(frames.READY)
+        worker.write(frame(frames.CALL, b"c", target("time", "sleep", 60)))
+        worker.write(stream(b"s", expression("(x for x in iter(lambda: 1, 2) if False)")))
+        assert worker.execute("pass") == ("ok", None)
+        worker.hang_up()
+        assert worker.wait() == 0
+
+
+def test_code_that_runs_at_exit_runs(tmp_path: Path) -> None:
+    with Worker() as worker:
+        worker.expect(frames.READY)
+        path = str(tmp_path / "left")
+        worker.execute(f"import atexit; atexit.register(open, {path!r}, 'w')")
+        worker.hang_up()
+        assert worker.wait() == 0
+        assert (tmp_path / "left").exists()
+
+
+def test_the_journal_and_what_is_preloaded_run_before_it_is_ready() -> None:
+    with Worker(preload=["colorsys", "x = 1"], journal=["x += 1", "1 / 0", "x += 1"]) as worker:
+        worker.expect(frames.READY)
+        assert worker.call(expression("x")) == ("ok", 3)
+        code = "'colorsys' in __import__('sys').modules"
+        assert worker.call(expression(code)) == ("ok", True)
+
+
+def test_a_preload_that_fails_says_why_and_ends() -> None:
+    with Worker(preload=["no_such_module_here"]) as worker:
+        kind, _, why = worker.expect(frames.FAILED)
+        assert (kind, worker.wait()) == (74, 1)
+        assert b"no_such_module_here" in why
+
+
+def test_a_first_frame_that_is_something_else_is_refused() -> None:
+    with Worker(ready=False) as worker:
+        worker.write(frame(frames.PING))
+        assert worker.expect(frames.FAILED)[2].startswith(b"FrameError")
+        assert worker.wait() == 1
+
+
+def test_a_ping_is_answered_while_a_thread_is_busy() -> None:
+    with Worker() as worker:
+        worker.expect(frames.READY)
+        worker.write(stream(b"s", expression("(x for x in iter(lambda: 1, 2) if False)")))
+        worker.write(frame(frames.PING))
+        assert struct.unpack(">II", worker.expect(frames.PONG)[2])[1] == 1
+
+
+def test_interrupts_of_a_terminal_do_not_reach_it() -> None:
+    with Worker() as worker:
+        worker.expect(frames.READY)
+        assert os.getpgid(worker.process.pid) == worker.process.pid
+
+
+def test_streams_past_the_limit_of_threads_wait_their_turn() -> None:
+    with Worker(max_threads=2) as worker:
+        worker.expect(frames.READY)
+        for name in (b"1", b"2", b"3", b"4"):
+            worker.write(stream(name, target("itertools", "count"), window=1))
+        assert {worker.expect(frames.EVENT)[1] for _ in range(2)} == {b"1", b"2"}
+        eventually(lambda: _stats(worker)["waiting_streams"] == 2)
+        # One that waits ends when it is cancelled, without a turn; then another has one.
+        worker.write(frame(frames.CANCEL, b"3"))
+        assert worker.event(b"3") == ("error", "cancelled")
+        worker.write(frame(frames.CANCEL, b"1"))
+        assert worker.event(b"1") == ("error", "cancelled")
+        assert worker.event(b"4") == ("data", 0)
+        for name in (b"2", b"4"):
+            worker.write(frame(frames.CANCEL, name))
+            assert worker.event(name) == ("error", "cancelled")
+        eventually(lambda: _stats(worker)["sync_streams"] == 0)
+
+
+def _stats(worker: Worker) -> dict[str, int]:
+    worker.write(frame(frames.STATS, b"stats"))
+    counters: dict[str, int] = worker.result(b"stats")[1]
+    return counters
