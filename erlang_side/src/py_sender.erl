@@ -11,9 +11,9 @@
 
 -export([start/1]).
 
-%% Requests of one worker that run at a time; more of them wait in line. A larger
-%% number costs memory in the node, a smaller one makes requests wait that could
-%% run.
+%% Requests of one worker that run at a time, unless the application's
+%% `max_callbacks' says otherwise; more of them wait in line. A larger number
+%% costs memory in the node, a smaller one makes requests wait that could run.
 -define(MAX_RUNNING, 1000).
 
 %% Requests may wait for each other: a registered function calls Python, which
@@ -31,7 +31,8 @@
 -record(state, {
     worker :: #worker{},
     worker_monitor :: reference(),
-    %% Requests that run, and those in line.
+    %% Requests that run, at most so many, and those in line.
+    max_running :: pos_integer(),
     running = #{} :: #{reference() => Id :: binary()},
     line = queue:new() :: queue:queue({Id :: binary(), Payload :: binary()}),
     stall = ?STALL_MS :: pos_integer(),
@@ -51,7 +52,11 @@ start(Worker) ->
     spawn_opt(fun() -> init(Worker) end, [monitor, {message_queue_data, off_heap}]).
 
 init(Worker = #worker{pid = Pid}) ->
-    loop(#state{worker = Worker, worker_monitor = erlang:monitor(process, Pid)}).
+    loop(#state{
+        worker = Worker,
+        worker_monitor = erlang:monitor(process, Pid),
+        max_running = application:get_env(erlang_python, max_callbacks, ?MAX_RUNNING)
+    }).
 
 loop(State = #state{worker_monitor = Monitor}) ->
     receive
@@ -179,8 +184,8 @@ credit(_Kind, Bytes, {Total, Told}, _Worker) ->
 
 %%% Requests.
 
-request(Id, Payload, State = #state{running = Running, line = Line}) ->
-    case map_size(Running) < ?MAX_RUNNING andalso queue:is_empty(Line) of
+request(Id, Payload, State = #state{running = Running, max_running = Max, line = Line}) ->
+    case map_size(Running) < Max andalso queue:is_empty(Line) of
         true -> start_request(Id, Payload, State);
         false -> watch_line(State#state{line = queue:in({Id, Payload}, Line)})
     end.
@@ -197,7 +202,7 @@ ended(Monitor, Reason, State = #state{worker = Worker, running = Running}) ->
     Reason =:= normal orelse py_callback:failed(Worker, Id, Reason),
     next(State#state{running = Rest, stall = ?STALL_MS, has_ended = true}).
 
-next(State = #state{running = Running}) when map_size(Running) < ?MAX_RUNNING ->
+next(State = #state{running = Running, max_running = Max}) when map_size(Running) < Max ->
     start_next(State);
 next(State) ->
     State.

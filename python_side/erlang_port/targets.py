@@ -22,8 +22,7 @@ class Targets:
         self._modules: set[str] | None = None
         self._functions: set[tuple[str, str]] = set()
         self._targets: dict[bytes, frames.Target] = {}
-        #: Modules that were imported to their end: another thread may find one in
-        #: sys.modules while it is still being run.
+        #: Modules whose import has ended.
         self._imported: set[str] = set()
         if allow != "all":
             self._modules = {item for item in allow if isinstance(item, str)}
@@ -35,30 +34,39 @@ class Targets:
 
     def function(self, module: str, name: str) -> Callable[..., Any]:
         """The function, class or method `module.name`; both may have dots."""
-        if self._modules is not None:
-            self._check(module, name)
-        found: Any = sys.modules.get(module)
-        if found is None or module not in self._imported:
-            found = importlib.import_module(module)
-            self._imported.add(module)
-        for part in name.split(".") if "." in name else (name,):
-            found = getattr(found, part)
+        found: Any
+        if self._modules is not None and (module, name) not in self._functions:
+            found = self._defined_by(module, name)
+        else:
+            found = self._module(module)
+            for part in name.split(".") if "." in name else (name,):
+                found = getattr(found, part)
         if not callable(found):
-            raise TypeError(f"{module}.{name} is not callable: it is a {type(found).__name__!r}")
+            raise TypeError(f"'{module}.{name}' is not callable: it is a {type(found).__name__!r}")
         return found  # type: ignore[no-any-return]
 
-    def _check(self, module: str, name: str) -> None:
-        if (module, name) in self._functions:
-            return
+    def _defined_by(self, module: str, name: str) -> Any:
+        """What a module that is allowed as a whole defines itself.
+
+        Neither private names, nor what it imported, nor attributes of what it defines: those
+        have to be allowed by name.
+        """
         if self._modules is None or module not in self._modules:
             raise NotAllowed
-        # A module that is allowed as a whole is allowed for what it defines: neither
-        # private names nor what it imported.
-        if any(part.startswith("_") for part in name.split(".")) or "." in name:
+        if name.startswith("_") or "." in name:
             raise NotAllowed
-        found = getattr(importlib.import_module(module), name, None)
+        found = getattr(self._module(module), name, None)
         if getattr(found, "__module__", None) != module:
             raise NotAllowed
+        return found
+
+    def _module(self, name: str) -> Any:
+        """The module, whole: `sys.modules` holds one while another thread imports it, too."""
+        found = sys.modules.get(name)
+        if found is None or name not in self._imported:
+            found = importlib.import_module(name)
+            self._imported.add(name)
+        return found
 
     def expression(self, code: str, local: dict[str, Any]) -> Any:
         """The value of an expression in `__main__`, with local variables."""
