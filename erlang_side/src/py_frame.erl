@@ -69,8 +69,12 @@
 %% @doc The address that makes answers come to a process or to an alias.
 -spec address(pid() | reference()) -> address().
 address(PidOrAlias) ->
-    <<131, Ext/binary>> = term_to_binary(PidOrAlias),
+    <<131, Ext/binary>> = external(PidOrAlias),
     <<(byte_size(Ext) + 1), 131, Ext/binary>>.
+
+%% The same bytes from every OTP release: from 26 on this is the default.
+external(Term) ->
+    term_to_binary(Term, [{minor_version, 2}]).
 
 %% @doc The first frame that a worker gets.
 -spec settings(#{atom() => term()}) -> iodata().
@@ -103,7 +107,7 @@ flag(false, _Bit) -> 0.
 stream(Address, Ref, Owner, Opts, Target) ->
     #{window := Window, window_bytes := Bytes, format := Format} = Opts,
     Prefix = prefix(Ref),
-    OwnerTerm = term_to_binary(Owner),
+    OwnerTerm = external(Owner),
     [
         <<?STREAM, Address/binary, Window:64, Bytes:64, (number(batch, Opts)):64,
             (number(take, Opts)):64, (number(demand, Opts)):64, (format(Format)),
@@ -114,7 +118,7 @@ stream(Address, Ref, Owner, Opts, Target) ->
 %% Python puts this before every event, so that a frame's payload is the very
 %% message that the owner gets.
 prefix(Ref) ->
-    <<131, Ext/binary>> = term_to_binary(Ref),
+    <<131, Ext/binary>> = external(Ref),
     <<131, $h, 3, $w, 9, "py_stream", Ext/binary>>.
 
 %% @doc What the payload of a frame with one value begins with.

@@ -1,0 +1,155 @@
+"""The way out: whole frames, in order, from any thread."""
+
+from __future__ import annotations
+
+import os
+import struct
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from erlang_port.outbox import JOIN_BYTES, MAX_BUFFERS, Outbox
+from port import eventually
+
+
+class Reader:
+    """Reads a pipe to its end on a thread, when it is told to."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._may = threading.Event()
+        self.parts: list[bytes] = []
+        self.thread = threading.Thread(target=self._run)
+        self.thread.start()
+
+    def _run(self) -> None:
+        self._may.wait()
+        while chunk := os.read(self._fd, 1 << 16):
+            self.parts.append(chunk)
+
+    def start(self) -> None:
+        self._may.set()
+
+    def all(self) -> bytes:
+        self._may.set()
+        self.thread.join()
+        return b"".join(self.parts)
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[Reader, int]]:
+    read, write = os.pipe()
+    reader = Reader(read)
+    yield reader, write
+    try:
+        os.close(write)
+    except OSError:
+        pass
+    reader.all()
+    os.close(read)
+
+
+def never() -> None:
+    raise AssertionError("the pipe is not broken")
+
+
+def frame(body: bytes) -> tuple[list[bytes], int]:
+    return [struct.pack(">I", len(body)), body], 4 + len(body)
+
+
+def bodies(data: bytes) -> list[bytes]:
+    found = []
+    while data:
+        (size,) = struct.unpack_from(">I", data)
+        found.append(data[4 : 4 + size])
+        data = data[4 + size :]
+    return found
+
+
+def test_frames_leave_as_they_are(pipe: tuple[Reader, int]) -> None:
+    reader, write = pipe
+    outbox = Outbox(write, never)
+    outbox.put(*frame(b"one"))
+    outbox.put_and_wait(*frame(b"two"))
+    outbox.put([b"\0\0\0\x05", b"", memoryview(b"th"), bytearray(b"ree")], 9)
+    os.close(write)
+    assert reader.all() == b"\0\0\0\x03one\0\0\0\x03two\0\0\0\x05three"
+
+
+@pytest.mark.parametrize("size", [0, 1, JOIN_BYTES - 4, JOIN_BYTES - 3, JOIN_BYTES, 3_000_000])
+def test_large_and_small_frames_keep_their_order(pipe: tuple[Reader, int], size: int) -> None:
+    reader, write = pipe
+    outbox = Outbox(write, never)
+    reader.start()
+    sent = [b"before", b"L" * size, b"behind"] * 5
+    for i, body in enumerate(sent):
+        (outbox.put if i % 2 else outbox.put_and_wait)(*frame(body))
+    os.close(write)
+    assert bodies(reader.all()) == sent
+
+
+def test_a_frame_of_very_many_buffers_leaves_whole(pipe: tuple[Reader, int]) -> None:
+    reader, write = pipe
+    outbox = Outbox(write, never)
+    reader.start()
+    count = 3 * MAX_BUFFERS
+    buffers: list[bytes] = [struct.pack(">I", 100 * count), *[b"x" * 100] * count]
+    outbox.put(buffers, 4 + 100 * count)
+    os.close(write)
+    assert bodies(reader.all()) == [b"x" * 100 * count]
+
+
+def test_frames_of_many_threads_are_never_mixed_and_each_threads_keep_their_order(
+    pipe: tuple[Reader, int],
+) -> None:
+    reader, write = pipe
+    outbox = Outbox(write, never)
+    reader.start()
+
+    def send(name: bytes, wait: bool) -> None:
+        for i in range(200):
+            size = (0, 10, 70_000)[i % 3]
+            body = b"%b %d " % (name, i) + b"." * size
+            (outbox.put_and_wait if wait else outbox.put)(*frame(body))
+
+    names = [b"a", b"b", b"c", b"d"]
+    threads = [threading.Thread(target=send, args=(name, name < b"c")) for name in names]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    os.close(write)
+    found = [body.split(b" ")[:2] for body in bodies(reader.all())]
+    assert len(found) == 800
+    for name in names:
+        assert [int(i) for who, i in found if who == name] == list(range(200))
+
+
+def test_who_must_not_wait_does_not_while_the_pipe_is_full(pipe: tuple[Reader, int]) -> None:
+    reader, write = pipe
+    outbox = Outbox(write, never)
+    body = b"L" * 2_000_000
+    blocked = threading.Thread(target=outbox.put_and_wait, args=frame(body))
+    blocked.start()
+    # Once it holds the pen, nobody else waits for it: these calls return, whatever is read.
+    eventually(lambda: outbox._writing.locked())
+    for i in range(100):
+        outbox.put(*frame(b"%d" % i))
+    assert blocked.is_alive()
+    reader.start()
+    blocked.join()
+    os.close(write)
+    assert bodies(reader.all()) == [body, *(b"%d" % i for i in range(100))]
+
+
+@pytest.mark.parametrize("size", [10, 1_000_000])
+def test_a_reader_that_is_gone_is_told_of(size: int) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    told: list[None] = []
+    outbox = Outbox(write, lambda: told.append(None))
+    outbox.put(*frame(b"x" * size))
+    outbox.put_and_wait(*frame(b"x" * size))
+    assert len(told) == 2
+    os.close(write)
