@@ -172,11 +172,12 @@ class Program:
     def _close(self) -> None:
         for request in list(self.requests.values()):
             self._cancel(request)
-        self.loop.close(LEAVE_SECONDS / 2)
-        if not self._all_end_within(LEAVE_SECONDS / 4):
+        if not self._all_end_within(LEAVE_SECONDS / 2):
             for request in list(self.requests.values()):
                 request.interrupt()
             self._all_end_within(LEAVE_SECONDS / 4)
+        # Not before: a task that is cancelled twice breaks off its own clean-up.
+        self.loop.close(LEAVE_SECONDS / 4)
         self.node.close()
 
     def _all_end_within(self, seconds: float) -> bool:
