@@ -12,6 +12,8 @@
 
 -export([start_link/2, start_worker/2, stop_worker/1]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
+%% Called by spawn_monitor/3.
+-export([answer/1]).
 
 %% A worker that never became ready is started again after so long, doubled up
 %% to the longest each time. Smaller numbers cost starts in vain, larger ones
@@ -100,7 +102,7 @@ init({dedicated, Opts, Starter}) ->
 
 init(State = #state{opts = Opts}, IsRestart) ->
     process_flag(trap_exit, true),
-    publish(State),
+    _ = publish(State),
     Slots = lists:seq(1, maps:get(workers, Opts)),
     case {py_venv:prepare(Opts), IsRestart} of
         {ok, false} ->
@@ -265,7 +267,7 @@ exited(Pid, Reason, State = #state{dedicated = IsDedicated}) ->
                 #{domain => ?DOMAIN}
             ),
             IsQuick = now_ms() - Since < ?QUICK_DEATH_MS,
-            restart_later(IsQuick, Attempt),
+            _ = restart_later(IsQuick, Attempt),
             {noreply, publish(State1#state{restarts = State#state.restarts + 1, reason = Exit})}
     end.
 
@@ -323,12 +325,17 @@ start_job(Job = {catch_up, Pid}, State = #state{name = Name, workers = Workers})
     end.
 
 run_job(Job, Fun, State) ->
-    {Pid, Monitor} = spawn_monitor(fun() -> exit({result, Fun()}) end),
+    {Pid, Monitor} = spawn_monitor(?MODULE, answer, [Fun]),
     State#state{job = {Pid, Monitor, Job}}.
+
+%% @private A job's process answers by how it exits.
+-spec answer(fun(() -> term())) -> no_return().
+answer(Fun) ->
+    exit({result, Fun()}).
 
 exec_all(Workers, Code, Opts, Timeout) ->
     Monitors = [
-        spawn_monitor(fun() -> exit({result, py_call:exec(Worker, Code, Opts, Timeout)}) end)
+        spawn_monitor(?MODULE, answer, [fun() -> py_call:exec(Worker, Code, Opts, Timeout) end])
      || Worker <- Workers
     ],
     Results = [

@@ -154,7 +154,7 @@ manager(Name) ->
 -spec names() -> [atom()].
 names() ->
     try
-        lists:sort([Name || Name <- ets:select(?TABLE, [{#row{name = '$1', _ = '_'}, [], ['$1']}]), is_atom(Name)])
+        lists:sort([Name || Name <- ets:select(?TABLE, [{'$1', [], [{element, #row.name, '$1'}]}]), is_atom(Name)])
     catch
         error:badarg -> []
     end.

@@ -125,7 +125,9 @@ worker(Port, #{max_streams := Max, kill_after := KillAfter}) ->
     #worker{pid = self(), port = Port, load = Load, max_streams = Max, kill_after = KillAfter}.
 
 start_deadline(#{start_timeout := infinity}) -> ok;
-start_deadline(#{start_timeout := Ms}) -> erlang:send_after(Ms, self(), {start_timeout, Ms}).
+start_deadline(#{start_timeout := Ms}) ->
+    _ = erlang:send_after(Ms, self(), {start_timeout, Ms}),
+    ok.
 
 -spec handle_call(term(), gen_server:from(), #state{}) -> {reply, term(), #state{}}.
 handle_call(os_pid, _From, State = #state{os_process = Process}) ->
