@@ -1,7 +1,7 @@
 %% @doc Which interpreter a pool runs, and the command that starts it.
 -module(py_python).
 
--export([command/1, exited/2, interpreter/1]).
+-export([command/1, exited/2, file/1, interpreter/1]).
 
 %% The shell moves the protocol to descriptors 3 and 4 before Python starts, so
 %% that what a site hook prints at start-up cannot touch it. It replaces itself
@@ -59,6 +59,11 @@ python_path(#{python_path := Path}, Own) ->
     Inherited = proplists:get_value("PYTHONPATH", Own, os:getenv("PYTHONPATH")),
     Rest = [Inherited || Inherited =/= false, Inherited =/= ""],
     {"PYTHONPATH", lists:append(lists:join(":", Dirs ++ Rest))}.
+
+%% @doc The path of a file of the port program.
+-spec file(string()) -> file:filename().
+file(Name) ->
+    filename:join([python_side(), "erlang_port", Name]).
 
 python_side() ->
     case code:priv_dir(erlang_python) of

@@ -1,10 +1,79 @@
-%% @doc Virtual environments that a pool makes for itself.
+%% @doc Virtual environments that a pool makes for itself. The work is done by a
+%% Python program, environment.py, which holds a lock meanwhile; here is what
+%% decides whether it must run.
 -module(py_venv).
 
 -export([prepare/1]).
 
+%% The longest that making an environment and installing into it may take. A
+%% larger number keeps a pool waiting for an index that hangs; a smaller one
+%% breaks off the building of a large package.
+-define(TIMEOUT_MS, 15 * 60 * 1000).
+
+%% How much of what pip printed is kept for the reason.
+-define(KEPT_BYTES, 4096).
+
 %% @doc Makes the pool's virtual environment and installs its requirements,
-%% unless it is there already.
+%% unless that was done already. A pool without `requirements' runs in the
+%% environment that it finds.
 -spec prepare(py_options:pool_options()) -> ok | {error, py_error:reason()}.
+prepare(PoolOpts = #{venv := Venv, requirements := Requirements = [_ | _]}) ->
+    Directory = filename:absname(text(Venv)),
+    case is_prepared(Directory, Requirements) of
+        true -> ok;
+        false -> make(Directory, Requirements, PoolOpts)
+    end;
 prepare(_PoolOpts) ->
     ok.
+
+%% environment.py writes this file last.
+is_prepared(Directory, Requirements) ->
+    Wanted = [[text(Requirement), $\n] || Requirement <- Requirements],
+    case file:read_file(filename:join(Directory, "erlang_python.requirements")) of
+        {ok, Found} -> Found =:= unicode:characters_to_binary(Wanted);
+        {error, _} -> false
+    end.
+
+make(Directory, Requirements, PoolOpts) ->
+    Name = py_python:interpreter(maps:remove(venv, PoolOpts)),
+    case os:find_executable(Name) of
+        false -> {error, {python_not_found, Name}};
+        Python -> run(Python, ["-I", py_python:file("environment.py"), Directory | Requirements], PoolOpts)
+    end.
+
+run(Python, Args, #{env := Env}) ->
+    Options = [
+        {args, [text(Arg) || Arg <- Args]},
+        {env, [{text(Name), value(Value)} || {Name, Value} <- Env]},
+        exit_status,
+        stderr_to_stdout,
+        binary,
+        hide
+    ],
+    Port = open_port({spawn_executable, Python}, Options),
+    Deadline = erlang:monotonic_time(millisecond) + ?TIMEOUT_MS,
+    collect(Port, <<>>, Deadline).
+
+collect(Port, Output, Deadline) ->
+    receive
+        {Port, {data, Data}} ->
+            collect(Port, tail(<<Output/binary, Data/binary>>), Deadline);
+        {Port, {exit_status, 0}} ->
+            ok;
+        {Port, {exit_status, _}} ->
+            {error, {cannot_start, <<"making the virtual environment failed: ", Output/binary>>}}
+    after max(0, Deadline - erlang:monotonic_time(millisecond)) ->
+        port_close(Port),
+        {error, {cannot_start, <<"making the virtual environment took too long: ", Output/binary>>}}
+    end.
+
+tail(Output) when byte_size(Output) > ?KEPT_BYTES ->
+    binary:part(Output, byte_size(Output), -?KEPT_BYTES);
+tail(Output) ->
+    Output.
+
+value(false) -> false;
+value(Value) -> text(Value).
+
+text(Text) when is_binary(Text) -> unicode:characters_to_list(Text);
+text(Text) when is_list(Text) -> Text.
