@@ -7,7 +7,7 @@ as it awaits something, what it has yielded leaves. So no value waits for a cloc
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from inspect import isawaitable, iscoroutine
 from typing import TYPE_CHECKING, Any
 
@@ -30,12 +30,11 @@ class AsyncStream(Stream):
         #: What the function returned: an async iterable, or an awaitable of anything.
         self.source: Any = None
         self.options = options
-        self.user_code = program.loop.user_code
         self._pending: list[Any] = []
         self._flush_is_due = False
         self._has_begun = False
-        self._failure: Exception | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._failure: BaseException | None = None
+        self._task: asyncio.Task[Any] | None = None
         self._change: asyncio.Future[None] | None = None
 
     # From other threads.
@@ -52,14 +51,18 @@ class AsyncStream(Stream):
     def interrupt(self) -> bool:
         """Breaks off the step that the loop is in, if it is this stream's."""
         if not self.is_ended:
-            self.program.loop.interrupt(self._task)
+            self.program.loop.interrupt(self)
+            # Code that took the first cancellation for something else gets another.
+            self.cancel()
         return not self.is_ended
 
     # On the loop.
 
     def start(self) -> None:
         """Makes the task."""
-        self._task = self.program.loop.create_task(self.run())
+        loop = self.program.loop
+        self.user_code = loop.user_code
+        self._task = loop.create_task(self, self.run(), self._ended)
 
     def _cancel_task(self) -> None:
         # A task that is cancelled before its first step never takes one (asyncio).
@@ -75,8 +78,8 @@ class AsyncStream(Stream):
         elif not change.done():
             change.set_result(None)
 
-    async def run(self) -> None:
-        """From the first value to the terminal event."""
+    async def run(self) -> Callable[[], None]:
+        """From the first value to the last; returns what is to be done then."""
         current.set(self)
         error: BaseException | None = None
         iterator: Any = None
@@ -90,8 +93,7 @@ class AsyncStream(Stream):
             while isawaitable(source):
                 source = await source
             if not hasattr(type(source), "__aiter__"):
-                self.program.become_sync(self, source)
-                return
+                return lambda: self.program.become_sync(self, source)
             iterator = source.__aiter__()
             await self._iterate(iterator)
         except BaseException as raised:
@@ -100,15 +102,22 @@ class AsyncStream(Stream):
             await self._drain()
         except BaseException as raised:
             error = error or raised
-        if self.is_cancelled:
-            error = Cancelled()
         try:
             # An async generator is closed by aclose() alone: its finally blocks may await.
             if hasattr(iterator, "aclose"):
                 await iterator.aclose()
         except BaseException as raised:
             error = error or raised
-        self.finish(error)
+        if self.is_cancelled:
+            error = Cancelled()
+        reason = None if error is None else self.reason(error)
+        return lambda: self.finish(reason)
+
+    def _ended(self, then: Callable[[], None] | None, error: BaseException | None) -> None:
+        if then is not None:
+            then()
+        else:
+            self.finish(self.reason(error or Cancelled()))
 
     async def _iterate(self, iterator: AsyncIterator[Any]) -> None:
         step = iterator.__anext__
@@ -149,28 +158,35 @@ class AsyncStream(Stream):
         if self.is_ended:
             return
         try:
-            self._flush()
-        except Exception as failure:
+            self.program.loop.run_user_code(self, self._flush)
+        except BaseException as failure:
             self._failure = failure
             self._cancel_task()
 
     def _flush(self) -> None:
         """Sends what fits; what does not stays pending until there is room."""
         pending = self._pending
+        user_code = self.user_code
+        assert user_code is not None
         while pending:
             buffers, size, count, error = self.frame(pending)
             if count:
                 if self.is_cancelled:
                     pending.clear()
                     return
-                if not self.fits(size):
+                if not user_code.shielded(self._put, buffers, size, count):
                     return
-                del pending[:count]
-                self.sent(count, size)
-                self.program.put(buffers, size, False)
             if error is not None:
                 pending.clear()
                 raise error
+
+    def _put(self, buffers: list[Any], size: int, count: int) -> bool:
+        if not self.fits(size):
+            return False
+        del self._pending[:count]
+        self.sent(count, size)
+        self.program.put(buffers, size, False)
+        return True
 
     async def _wait_for_room(self) -> None:
         while self._pending or self.room() <= 0:

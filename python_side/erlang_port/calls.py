@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from erlang_port import frames
 from erlang_port.current import current
-from erlang_port.interrupt import UserCode
 from erlang_port.reasons import Cancelled
 
 if TYPE_CHECKING:
+    from erlang_port.interrupt import UserCode
     from erlang_port.program import Program
 
 OK = b"\x83h\x02w\x02ok"
@@ -27,13 +27,14 @@ class Call:
     def __init__(self, program: Program, address: bytes, frame: bytes, offset: int) -> None:
         self.program = program
         self.address = address
-        self.user_code = UserCode()
+        #: Of the thread that runs it.
+        self.user_code: UserCode | None = None
         self.is_cancelled = False
         self.is_ended = False
         self.traceback = bool(frame[offset + 1] & frames.FLAG_TRACEBACK)
         self._frame = frame
         self._offset = offset
-        self._task: asyncio.Task[None] | None = None
+        self._task: asyncio.Task[Any] | None = None
         #: Whether it has sent messages that must arrive before its reply.
         self.has_sent = False
 
@@ -51,77 +52,87 @@ class Call:
     def interrupt(self) -> bool:
         """Breaks the code off where it is; false when it has ended."""
         if not self.is_ended:
+            user_code = self.user_code
+            if user_code is not None:
+                user_code.interrupt(self)
             if self._task is not None:
-                self.program.loop.interrupt(self._task)
-            else:
-                self.user_code.interrupt()
+                self.cancel()
         return not self.is_ended
 
     # On a thread.
 
     def run(self) -> None:
         """Calls the function; a coroutine is awaited on the event loop."""
-        user_code = self.user_code
+        user_code = self.user_code = self.program.user_code()
         current.set(self)
-        user_code.enter()
+        try:
+            answer = user_code.run(self, self._run)
+        except BaseException as error:
+            answer = self._error(error)
+        user_code.request = None
+        self._frame = b""
+        if isinstance(answer, list):
+            self._send(answer)
+        else:
+            self.program.loop.call(lambda: self._start(answer))
+
+    def _run(self) -> list[Any] | Awaitable[Any]:
+        """A reply, encoded, or what is to be awaited for it."""
         try:
             if self.is_cancelled:
                 raise Cancelled
-            function, args, kwargs = self.program.targets.bind(self._frame, self._offset)
-            value = function(*args, **kwargs) if kwargs else function(*args)
-            is_awaitable = type(value) not in _PLAIN and isawaitable(value)
+            value = self.call()
+            if type(value) not in _PLAIN and isawaitable(value):
+                return value
+            return self._reply(value)
         except BaseException as error:
-            user_code.leave()
-            self.reply_error(error)
-            return
-        user_code.leave()
-        self._frame = b""
-        if is_awaitable:
-            self.program.loop.call(lambda: self._start(value))
-        else:
-            self.reply(value)
+            return self._error(error)
+
+    def call(self) -> Any:
+        """Runs the user's code."""
+        function, args, kwargs = self.program.targets.bind(self._frame, self._offset)
+        return function(*args, **kwargs) if kwargs else function(*args)
 
     # On the loop.
 
     def _start(self, awaitable: Awaitable[Any]) -> None:
-        self._task = self.program.loop.create_task(self._await(awaitable))
+        loop = self.program.loop
+        self._task = loop.create_task(self, self._await(awaitable), self._awaited)
+        self.user_code = loop.user_code
         if self.is_cancelled:
             self._task.cancel()
 
-    async def _await(self, awaitable: Awaitable[Any]) -> None:
+    async def _await(self, awaitable: Awaitable[Any]) -> list[Any]:
         current.set(self)
         try:
-            value = await awaitable
+            return self._reply(await awaitable)
         except BaseException as error:
-            self.reply_error(error)
-        else:
-            self.reply(value)
+            return self._error(error)
+
+    def _awaited(self, reply: list[Any] | None, error: BaseException | None) -> None:
+        self._send(self._error(error or Cancelled()) if reply is None else reply)
 
     # Either.
 
-    def reply(self, value: Any) -> None:
-        """Sends the result; one that is no term is an error of this call."""
-        try:
-            buffers = [OK, *self.program.encoder().parts(value)]
-        except Exception as error:
-            self.reply_error(error)
-            return
-        self._send(buffers)
+    def _reply(self, value: Any) -> list[Any]:
+        return [OK, *self.program.encoder().parts(value)]
 
-    def reply_error(self, error: BaseException) -> None:
-        """Sends the reason."""
+    def _error(self, error: BaseException) -> list[Any]:
         if self.is_cancelled:
             error = Cancelled()
-        self._send([_ERROR, self.program.reason(error, self.traceback)])
+        return [_ERROR, self.program.reason(error, self.traceback)]
 
     def _send(self, buffers: list[Any]) -> None:
         self.is_ended = True
-        if not self.has_sent:
-            self.program.ended(self, frames.REPLY, buffers)
-            return
-        # Behind the messages that it has sent.
-        self.program.node.messages.flush()
-        self.program.ended(self, frames.ORDERED, buffers)
+        kind = frames.REPLY
+        if self.has_sent:
+            # Behind the messages that it has sent.
+            self.program.node.messages.flush()
+            kind = frames.ORDERED
+        try:
+            self.program.ended(self, kind, buffers)
+        except frames.FrameTooLargeError as error:
+            self.program.ended(self, kind, self._error(error))
 
 
 class Execution(Call):
@@ -132,16 +143,5 @@ class Execution(Call):
         self._code = bytes(frame[offset + 1 :])
         self.traceback = bool(frame[offset] & frames.FLAG_TRACEBACK)
 
-    def run(self) -> None:
-        current.set(self)
-        self.user_code.enter()
-        try:
-            if self.is_cancelled:
-                raise Cancelled
-            self.program.execute(self._code.decode())
-        except BaseException as error:
-            self.user_code.leave()
-            self.reply_error(error)
-            return
-        self.user_code.leave()
-        self.reply(None)
+    def call(self) -> None:
+        self.program.execute(self._code.decode())

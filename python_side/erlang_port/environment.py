@@ -42,8 +42,9 @@ def main(directory: Path, requirements: list[str]) -> None:
             directory.mkdir(exist_ok=True)
             making.touch()
         venv.EnvBuilder(with_pip=True, symlinks=True).create(directory)
-    install = [python, "-m", "pip", "install", "--disable-pip-version-check", "--no-input"]
-    subprocess.run([*install, *requirements], stdin=subprocess.DEVNULL, check=True)
+    install = [str(python), "-m", "pip", "install", "--disable-pip-version-check", "--no-input"]
+    # What the pool's options name is what is wanted.
+    subprocess.run([*install, *requirements], stdin=subprocess.DEVNULL, check=True)  # noqa: S603
     done.write_text(wanted, "utf-8")
     making.unlink(missing_ok=True)
 

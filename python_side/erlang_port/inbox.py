@@ -123,6 +123,12 @@ def gate(fd: int) -> Gate:
     return PollGate(fd)
 
 
+class Refused(bytes):
+    """The first part of a frame for the whole of which there was no memory."""
+
+    __slots__ = ()
+
+
 class Inbox:
     """Takes the bytes of the port apart into frames. One thread at a time reads."""
 
@@ -134,17 +140,21 @@ class Inbox:
         #: A frame longer than a chunk, and the part of it that has not come.
         self._large: bytearray | None = None
         self._missing = memoryview(b"")
+        #: How much of a frame that was refused is still to come.
+        self._skip = 0
 
     def frames(self) -> list[bytes]:
         """All whole frames that are there, in time linear in their size.
 
         Raises EOFError at the end of the input. A frame of one chunk or more is a
-        bytearray.
+        bytearray; one that there is no memory for is a Refused.
         """
         frames: list[bytes] = []
         while True:
             try:
-                if not self._rest and self._large is None:
+                if self._skip:
+                    more = self._pass_over()
+                elif not self._rest and self._large is None:
                     chunk = os.read(self._fd, CHUNK)
                     # One frame, whole: nearly every read of a call.
                     if len(chunk) < CHUNK and chunk[:4] == _LENGTH.pack(len(chunk) - 4 & _ALL):
@@ -170,6 +180,13 @@ class Inbox:
             self._large = None
         return True
 
+    def _pass_over(self) -> bool:
+        count = len(os.read(self._fd, min(CHUNK, self._skip)))
+        if count == 0:
+            raise EOFError
+        self._skip -= count
+        return True
+
     def _split(self, chunk: bytes, frames: list[bytes]) -> bool:
         if not chunk:
             raise EOFError
@@ -190,8 +207,13 @@ class Inbox:
         if start == end:
             return is_full
         if end - start >= 4 and size >= CHUNK:
-            self._large = bytearray(size)
             have = end - start - 4
+            try:
+                self._large = bytearray(size)
+            except MemoryError:
+                frames.append(Refused(chunk[start + 4 :]))
+                self._skip = size - have
+                return True
             self._large[:have] = chunk[start + 4 :]
             self._missing = memoryview(self._large)[have:]
             return True

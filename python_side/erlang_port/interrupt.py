@@ -1,81 +1,196 @@
-"""Raising an exception inside a thread that runs user code, and only there."""
+"""Raising an exception inside a thread that runs user code, and only there.
+
+Each thread that runs user code has one lock, its token. The thread itself holds it
+while it does the port program's own work, and lets go of it for as long as it runs user
+code. Whoever wants to interrupt takes the token first; what it cannot take, it cannot
+interrupt. So an exception is only ever set while the thread is in user code.
+
+It may be *raised* later: the interpreter looks for such an exception between two
+bytecodes. But once the thread has its token back none can be set any more, so at most
+one is left, which is raised at once (after the call of `leave`) or taken back by
+`settle`. That is why every span has the form ::
+
+    try:
+        user_code.enter()
+        ...
+    finally:
+        user_code.leave()
+        if user_code.is_set:
+            user_code.settle()
+
+with `enter` and `leave` as methods of the lock itself, written in C: in a function of
+Python's the exception could be raised before the first statement, and the token would
+never be taken. What is raised in the `finally` reaches the caller in place of what the
+user code returned; behind it nothing is left to be raised.
+
+(`PyThreadState_SetAsyncExc`, Python/C API, "Initialization, Finalization, and Threads".)
+"""
 
 from __future__ import annotations
 
 import ctypes
-from threading import Lock, get_ident
+from collections.abc import Callable, Coroutine, Generator
+from inspect import CORO_CLOSED, getcoroutinestate
+from threading import Lock, RLock, get_ident
+from typing import Any, TypeVar
 
 from erlang_port.reasons import Cancelled
 
+T = TypeVar("T")
+
+# Both keep the interpreter lock while they run, unlike other foreign functions.
 _set_async_exc = ctypes.pythonapi.PyThreadState_SetAsyncExc
 _set_async_exc.argtypes = (ctypes.c_ulong, ctypes.py_object)
-# Taking one back needs a null pointer, and the interpreter lock (PYFUNCTYPE keeps it).
 _clear_async_exc = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_ulong, ctypes.c_void_p)(
     ("PyThreadState_SetAsyncExc", ctypes.pythonapi)
 )
 
 
 class UserCode:
-    """A span in which one thread runs user code.
+    """The spans in which one thread runs user code; made by that thread, for itself."""
 
-    An interrupt that finds the thread elsewhere does nothing, and one that was set but
-    not yet raised when the span ends is taken back: an exception must never break off
-    the writing of a frame. (`PyThreadState_SetAsyncExc`, Python/C API, "Initialization".)
-    """
+    __slots__ = ("_bell", "_thread", "_token", "enter", "is_set", "leave", "request")
 
-    # Defaults in the class, and no lock of its own: one is made for every request.
-    _thread = 0
-    _is_set = False
-    _bell: Bell | None = None
-
-    def enter(self) -> None:
-        """The calling thread is about to run user code."""
+    def __init__(self) -> None:
+        # Reentrant, so that a finalizer that runs amid the program's own work can go
+        # through a span of its own.
+        self._token = RLock()
+        self._token.acquire()
         self._thread = get_ident()
+        self._bell: Bell | None = None
+        #: The calling thread is about to run user code.
+        self.enter: Callable[[], object] = self._token.release
+        #: It has returned from there.
+        self.leave: Callable[[], object] = self._token.acquire
+        #: An interrupt was set, and perhaps not raised yet.
+        self.is_set = False
+        #: Whose code it is.
+        self.request: object = None
 
-    def leave(self) -> None:
-        """It has returned from there."""
-        thread, self._thread = self._thread, 0
-        # An interrupt says that it is coming before it looks whether the thread is still
-        # there: either it finds it gone, or it is found here and waited for.
-        if self._is_set:
-            with _interrupting:
-                _clear_async_exc(thread or get_ident(), None)
-                self._is_set = False
+    def run(self, request: object, function: Callable[..., T], *args: Any) -> T:
+        """Calls user code, which an interrupt of `request` may break off."""
+        self.request = request
+        try:
+            self.enter()
+            return function(*args)
+        finally:
+            self.leave()
+            if self.is_set:
+                self.settle()
 
-    def interrupt(self) -> bool:
-        """Raises `Cancelled` in the thread; false if it is not in user code."""
-        with _interrupting:
-            self._is_set = True
-            thread = self._thread
-            if thread == 0:
-                self._is_set = False
-                bell = self._bell
-                if bell is not None:
-                    bell.is_interrupt = True
-                    bell.ring()
-                return bell is not None
-            return bool(_set_async_exc(thread, Cancelled) == 1)
+    def settle(self) -> None:
+        """Takes an interrupt back that was set and not raised; or raises it."""
+        self.is_set = False
+        _clear_async_exc(self._thread, None)
+
+    def shielded(self, function: Callable[..., T], *args: Any) -> T:
+        """Calls what no interrupt may break off, from within user code or not."""
+        try:
+            self.leave()
+            if self.is_set:
+                self.settle()
+            return function(*args)
+        finally:
+            self.enter()
+
+    def regain(self) -> None:
+        """Makes sure that the token is held: on the main thread a signal's handler may have
+        raised an exception while the thread waited for it.
+        """
+        while not self._token._is_owned():  # type: ignore[attr-defined]
+            self._token.acquire()
 
     def is_here(self) -> bool:
-        """Whether the calling thread is the one that runs it."""
-        return self._thread == get_ident()
+        """Whether the calling thread is this one, and runs user code."""
+        return self._thread == get_ident() and not self._token._is_owned()  # type: ignore[attr-defined]
+
+    def interrupt(self, request: object) -> bool:
+        """Raises `Cancelled` in the thread; false if it does not run code of this request."""
+        if self._thread == get_ident():
+            return False
+        if not self._token.acquire(blocking=False):
+            bell = self._bell
+            if bell is None or self.request is not request:
+                return False
+            # Waiting for a lock is not broken off by an exception.
+            bell.is_interrupt = True
+            bell.ring()
+            return True
+        try:
+            if self.request is not request:
+                return False
+            self.is_set = True
+            return bool(_set_async_exc(self._thread, Cancelled) == 1)
+        finally:
+            self._token.release()
 
     def wait(self, bell: Bell, timeout: float = -1) -> bool:
-        """Leaves the span until the bell rings; false if it did not within so many seconds.
+        """Waits on behalf of user code, shielded; false if the bell did not ring in time.
 
-        Raises `Cancelled` when an interrupt rings it: waiting for a lock is not broken off by
-        an exception that another thread sets.
+        `timeout` is in seconds, -1 for as long as it takes. Raises `Cancelled` when it was an
+        interrupt that rang it.
         """
-        self.leave()
         self._bell = bell
         try:
             rang = bell.wait(timeout)
         finally:
             self._bell = None
-            self.enter()
         if bell.is_interrupt:
             raise Cancelled
         return rang
+
+
+class Steps(Coroutine[Any, Any, Any]):
+    """A coroutine for an event loop to run, each of whose steps is user code.
+
+    What lies between the steps is the loop's, and no interrupt finds its way there. When
+    the coroutine is over, `ended` is called with what it returned and None, or with None
+    and what it raised; not as user code.
+    """
+
+    __slots__ = ("__weakref__", "_coroutine", "_ended", "_request", "_user_code")
+
+    def __init__(
+        self,
+        user_code: UserCode,
+        request: object,
+        coroutine: Coroutine[Any, Any, Any],
+        ended: Callable[[Any, BaseException | None], None],
+    ) -> None:
+        self._user_code = user_code
+        self._request = request
+        self._coroutine = coroutine
+        self._ended = ended
+
+    def send(self, value: Any) -> Any:
+        """Goes on to where the coroutine waits next."""
+        return self._step(self._coroutine.send, value)
+
+    def throw(self, *error: Any) -> Any:
+        """The same, with an exception raised where it waits now."""
+        return self._step(self._coroutine.throw, *error)
+
+    def _step(self, resume: Callable[..., Any], *args: Any) -> Any:
+        try:
+            return self._user_code.run(self._request, resume, *args)
+        except StopIteration as end:
+            self._ended(end.value, None)
+        except BaseException as error:
+            if getcoroutinestate(self._coroutine) != CORO_CLOSED:
+                # The interrupt was raised outside of the coroutine, which waits for
+                # something that nobody would tell the loop of.
+                return self._step(self._coroutine.throw, error)
+            self._ended(None, error)
+        finally:
+            self._user_code.request = None
+        raise StopIteration
+
+    def close(self) -> None:
+        """Ends it where it waits."""
+        self._coroutine.close()
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        return self._coroutine.__await__()
 
 
 class Bell:
@@ -98,6 +213,3 @@ class Bell:
             self._lock.release()
         except RuntimeError:
             pass  # It has rung.
-
-
-_interrupting = Lock()

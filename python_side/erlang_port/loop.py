@@ -9,17 +9,22 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from erlang_port.interrupt import UserCode
+from erlang_port.interrupt import Steps, UserCode
 
 
 class Loop:
     """Runs async streams and calls; other threads come in by `call` alone."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self, user_code: Callable[[], UserCode], failed: Callable[[BaseException], None]
+    ) -> None:
+        self._make_user_code = user_code
+        self._failed = failed
         self._loop = asyncio.new_event_loop()
         self._line: deque[Callable[[], object]] = deque()
         self._is_called = False
-        self.user_code = UserCode()
+        #: Of the loop's thread.
+        self.user_code: UserCode | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._thread = threading.Thread(target=self._run, name="erlang_port loop", daemon=True)
 
@@ -29,13 +34,14 @@ class Loop:
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
-        self.user_code.enter()
+        self.user_code = self._make_user_code()
         while True:
             try:
                 self._loop.run_forever()
                 return
             except BaseException:
-                # SystemExit in a task that user code made, or an interrupt that came late.
+                # SystemExit in a task that user code made. What else there was to do is
+                # still in line.
                 logging.getLogger(__name__).exception("the event loop goes on after an exception")
 
     def call(self, function: Callable[[], object]) -> None:
@@ -55,24 +61,38 @@ class Loop:
     def _run_line(self) -> None:
         # Set back before the line is read: what comes later rings again.
         self._is_called = False
-        while self._line:
-            self._line.popleft()()
+        try:
+            while self._line:
+                self._line.popleft()()
+        except BaseException as error:
+            self._failed(error)
 
     def call_soon(self, function: Callable[[], None]) -> None:
         """Runs a function on the loop, from the loop."""
         self._loop.call_soon(function)
 
-    def create_task(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Starts a task, from the loop. It is kept from being collected."""
-        task = self._loop.create_task(work)
-        self._tasks.add(task)
+    def create_task(
+        self,
+        request: object,
+        work: Coroutine[Any, Any, Any],
+        ended: Callable[[Any, BaseException | None], None],
+    ) -> asyncio.Task[Any]:
+        """Starts a task whose steps are code of `request`, from the loop; see `Steps`."""
+        assert self.user_code is not None
+        task = self._loop.create_task(Steps(self.user_code, request, work, ended))
+        self._tasks.add(task)  # Which keeps it from being collected.
         task.add_done_callback(self._tasks.discard)
         return task
 
-    def interrupt(self, task: asyncio.Task[Any] | None) -> None:
-        """Breaks off what the loop runs at the moment, if it is a step of this task."""
-        if task is not None and asyncio.current_task(self._loop) is task:
-            self.user_code.interrupt()
+    def run_user_code(self, request: object, function: Callable[[], None]) -> None:
+        """Calls code of `request` outside of its task, from the loop."""
+        assert self.user_code is not None
+        self.user_code.run(request, function)
+
+    def interrupt(self, request: object) -> None:
+        """Breaks off what the loop runs at the moment, if it is code of this request."""
+        if self.user_code is not None:
+            self.user_code.interrupt(request)
 
     def runs_in(self, loop: asyncio.AbstractEventLoop) -> bool:
         """Whether `loop` is this one."""

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from erlang_port.channel import Channel
-from erlang_port.current import current
 from erlang_port.interrupt import Bell, UserCode
 
 if TYPE_CHECKING:
@@ -44,14 +43,18 @@ class LossyChannel:
 
     def offer(self, parts: list[Any], count: int = 1) -> bool:
         """Sends an item, which stands for `count` of what is dropped; false if it was dropped."""
-        request = current.get()
-        span = self._program.node.span(request)
+        span = self._program.node.span()
+        if span is None:
+            return self._offer(parts, count, None)
+        return span.shielded(self._offer, parts, count, span)
+
+    def _offer(self, parts: list[Any], count: int, span: UserCode | None) -> bool:
         room = self._channel.room
         if room.is_full() and not self._wait(span):
             with self._lock:
                 self._dropped += count
             return False
-        self._put(parts, span)
+        self._put(parts)
         return True
 
     def credit(self, taken: int) -> None:
@@ -61,23 +64,14 @@ class LossyChannel:
             with self._lock:
                 dropped, self._dropped = self._dropped, 0
             if dropped:
-                self._put(self._note(dropped), None)
+                self._put(self._note(dropped))
 
     def flush(self) -> None:
         """What was put before is with the outbox when this returns."""
         self._channel.flush()
 
-    def _put(self, parts: list[Any], span: UserCode | None) -> None:
-        size = sum(map(len, parts))
-        if span is None:
-            self._channel.put(parts, size)
-            return
-        # An interrupt must not break off the writing of a frame.
-        try:
-            span.leave()
-            self._channel.put(parts, size)
-        finally:
-            span.enter()
+    def _put(self, parts: list[Any]) -> None:
+        self._channel.put(parts, sum(map(len, parts)))
 
     def _wait(self, span: UserCode | None) -> bool:
         """Waits for room; false when there will be none soon."""

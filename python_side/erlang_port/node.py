@@ -123,18 +123,13 @@ class Node:
         request = current.get()
         if request is not None:
             request.has_sent = True
-        span = self.span(request)
+        span = self.span()
         if channel.room.is_full():
             self._wait_for_room(channel.room, span)
         if span is None:
             channel.put(parts, size)
-            return
-        # An interrupt must not break off the writing of a frame.
-        try:
-            span.leave()
-            channel.put(parts, size)
-        finally:
-            span.enter()
+        else:
+            span.shielded(channel.put, parts, size)
 
     def _destination(self, to: Any) -> bytes:
         kind = type(to)
@@ -149,12 +144,10 @@ class Node:
             f"not to a {type(to).__name__!r}"
         )
 
-    def span(self, request: Any) -> UserCode | None:
+    def span(self) -> UserCode | None:
         """The span of user code that the calling thread is in, if interrupts may find it there."""
-        if request is not None and request.user_code.is_here():
-            return request.user_code  # type: ignore[no-any-return]
-        loop = self._program.loop.user_code
-        return loop if loop.is_here() else None
+        span = self._program.user_code()
+        return span if span.is_here() else None
 
     def may_wait(self, span: UserCode | None) -> bool:
         """Whether the calling thread, in this span of user code, may wait for the node."""
@@ -175,6 +168,9 @@ class Node:
         """Waits on the calling thread, whose place others may have for so long."""
         if span is None:
             return bell.wait(timeout)
+        return span.shielded(self._wait_lent, bell, span, timeout)
+
+    def _wait_lent(self, bell: Bell, span: UserCode, timeout: float) -> bool:
         give_back = self._program.lend(current.get())
         try:
             return span.wait(bell, timeout)
@@ -228,7 +224,7 @@ class Node:
         loop = asyncio.get_running_loop()
         change = loop.create_future()
         waiter = Waiter(self._waker(loop, change))
-        address = self._put(parts, waiter, self.span(current.get()))
+        address = self._put_shielded(parts, waiter, self.span())
         try:
             await change
         finally:
@@ -236,7 +232,7 @@ class Node:
         return _result(waiter)
 
     def _ask(self, kind: bytes, name: str, args: tuple[Any, ...], timeout: float | None) -> Any:
-        span = self.span(current.get())
+        span = self.span()
         if span is self._program.loop.user_code:
             raise RuntimeError(
                 "erlang.call would hold up the event loop; await erlang.acall instead"
@@ -247,7 +243,7 @@ class Node:
             self._wait_for_room(self.calls, span)
         bell = Bell()
         waiter = Waiter(bell.ring)
-        address = self._put(parts, waiter, span)
+        address = self._put_shielded(parts, waiter, span)
         try:
             left = -1.0 if timeout is None else max(0.0, deadline - time.monotonic())
             self.wait(bell, span, left)
@@ -264,12 +260,13 @@ class Node:
         # A str, so that no atom is made of a name.
         return [_TRIPLE, kind, encoder.encode(str(name))[1:], *encoder.parts(list(args))]
 
-    def _put(self, parts: list[Any], waiter: Waiter, span: UserCode | None) -> bytes:
+    def _put_shielded(self, parts: list[Any], waiter: Waiter, span: UserCode | None) -> bytes:
+        return self._put(parts, waiter) if span is None else span.shielded(self._put, parts, waiter)
+
+    def _put(self, parts: list[Any], waiter: Waiter) -> bytes:
         address = b"%x" % next(self._numbers)
         self._waiters[address] = waiter
         try:
-            if span is not None:
-                span.leave()
             # What was sent before arrives before.
             self.messages.flush()
             size = sum(map(len, parts))
@@ -279,9 +276,6 @@ class Node:
         except BaseException:
             del self._waiters[address]
             raise
-        finally:
-            if span is not None:
-                span.enter()
         return address
 
 

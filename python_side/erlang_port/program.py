@@ -19,7 +19,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import os
 import platform
 import queue
 import sys
@@ -36,14 +38,15 @@ from erlang.terms import Atom
 from erlang_port import etf, frames, reasons
 from erlang_port.async_stream import AsyncStream
 from erlang_port.calls import Call, Execution
-from erlang_port.current import current
 from erlang_port.encoder import Encoder, has_erlpack
-from erlang_port.inbox import Inbox, gate
+from erlang_port.inbox import Inbox, Refused, gate
+from erlang_port.interrupt import UserCode
 from erlang_port.loop import Loop
+from erlang_port.memory import MemoryLimit
 from erlang_port.node import Node
 from erlang_port.outbox import Outbox
 from erlang_port.reader import Reader
-from erlang_port.stream import Stream
+from erlang_port.stream import ERROR, Stream
 from erlang_port.sync_stream import SyncStream
 from erlang_port.targets import NotAllowed, Targets
 from erlang_port.threads import Threads, Work
@@ -62,12 +65,12 @@ class Program:
         self.inbox = Inbox(read_fd)
         self.gate = gate(read_fd)
         self.outbox = Outbox(write_fd, self.leave)
-        self.loop = Loop()
-        self.ticker = Ticker()
+        self.loop = Loop(self.user_code, self.fail)
+        self.ticker = Ticker(self.fail)
         self.targets = Targets()
         self.node = Node(self)
         self.reader = Reader(self.inbox, self.gate, self.dispatch, self.leave)
-        self.threads: Threads = Threads(self.gate, self.reader.read, 0)
+        self.threads: Threads = Threads(self.gate, self.reader.read, 0, self.fail)
         self.requests: dict[bytes, Request] = {}
         self._none = "none"
         self._local = threading.local()
@@ -102,7 +105,10 @@ class Program:
         self._configure(settings)
         self.loop.start()
         self.ticker.start()
-        self.threads = Threads(self.gate, self.reader.read, 2 * self._max_threads)
+        limit = settings["memory_limit"]
+        memory = MemoryLimit(limit) if isinstance(limit, int) else None
+        most = 2 * self._max_threads
+        self.threads = Threads(self.gate, self.reader.read, most, self.fail, memory)
         self.reader.hand_over_to(self.threads.submit)
         for frame in pending[1:]:
             work = self.dispatch(frame)
@@ -113,9 +119,24 @@ class Program:
         self.node.open(settings["level"])
         self._prepare(settings)
         self._send_ready()
-        while (work := self._main.get()) is not None:
-            work()
+        self._work()
         self._close()
+
+    def _work(self) -> None:
+        while True:
+            try:
+                work = self._main.get()
+            except BaseException as error:
+                # A signal: KeyboardInterrupt, or what a handler of the user's raised.
+                _complain(error)
+                continue
+            if work is None:
+                return
+            try:
+                work()
+            except BaseException as error:
+                self.fail(error)
+            self.user_code().regain()
 
     def _first_frames(self) -> list[bytes]:
         while True:
@@ -148,7 +169,7 @@ class Program:
             try:
                 self.execute(code, check=False)
             except BaseException as error:
-                sys.stderr.write(reasons.traceback_of(error))
+                _complain(error)
 
     def execute(self, code: str, check: bool = True) -> None:
         """Runs code in `__main__`."""
@@ -168,6 +189,19 @@ class Program:
     def leave(self) -> None:
         """The node is gone, or wants no more: the main thread closes everything."""
         self._main.put(None)
+
+    def fail(self, error: BaseException) -> None:
+        """What must not happen has happened: the node is told why, and the process ends.
+
+        Better than to go on with a thread less or a request that is never answered: the
+        pool starts another worker.
+        """
+        try:
+            _complain(error)
+            why = f"{type(error).__name__}: {reasons.message_of(error)}".encode()
+            self.outbox.last_words(frames.header(frames.FAILED, b"", len(why)) + why, 0.2)
+        finally:
+            os._exit(1)
 
     def _close(self) -> None:
         for request in list(self.requests.values()):
@@ -190,8 +224,29 @@ class Program:
 
     def dispatch(self, frame: bytes) -> Work | None:
         """Does what a frame asks for, or returns it as work for a thread."""
-        offset = 2 + frame[1]
-        return self._handlers[frame[0]](frame, bytes(frame[2:offset]), offset)
+        try:
+            if frame.__class__ is Refused:
+                raise MemoryError("no memory for a request of this size")
+            offset = 2 + frame[1]
+            return self._handlers[frame[0]](frame, bytes(frame[2:offset]), offset)
+        except Exception as error:
+            self._refuse(frame, error)
+            return None
+
+    def _refuse(self, frame: bytes, error: Exception) -> None:
+        """Answers a request for which there is no memory; any other error is the end."""
+        kind, offset = frame[0], 2 + frame[1]
+        requests = frames.STREAM, frames.CALL, frames.EXEC
+        if not isinstance(error, MemoryError) or kind not in requests:
+            self.fail(error)
+        address = bytes(frame[2:offset])
+        self.requests.pop(address, None)
+        reason = self.reason(error, False)
+        if kind == frames.STREAM:
+            prefix = frames.read_stream(frame, offset)[0].prefix
+            self._put(frames.LAST, address, [prefix, ERROR, reason])
+        else:
+            self._put(frames.REPLY, address, [b"\x83", ERROR, reason])
 
     def _on_stream(self, frame: bytes, address: bytes, offset: int) -> Work:
         options, target = frames.read_stream(frame, offset)
@@ -270,24 +325,28 @@ class Program:
     def _open(
         self, stream: SyncStream, options: frames.StreamOptions, frame: bytes, target: int
     ) -> None:
-        current.set(stream)
-        stream.user_code.enter()
-        try:
+        def source() -> tuple[bool, Any]:
             if stream.is_cancelled:
                 raise reasons.Cancelled
             function, args, kwargs = self.targets.bind(frame, target)
             value = function(*args, **kwargs)
-        except BaseException as error:
-            stream.user_code.leave()
-            stream.finish(reasons.Cancelled() if stream.is_cancelled else error)
+            kind = type(value)
+            if kind is GeneratorType:
+                return False, value
+            if hasattr(kind, "__aiter__") or isawaitable(value):
+                return True, value
+            return False, iter(value)
+
+        found = stream.run_user_code(source)
+        del source
+        if found is None:
             return
-        stream.user_code.leave()
-        del frame
-        kind = type(value)
-        if kind is not GeneratorType and (hasattr(kind, "__aiter__") or isawaitable(value)):
+        is_async, value = found
+        if is_async:
             self._become_async(stream, options, value)
         else:
-            self.iterate(stream, value)
+            stream.iterator = value
+            self.iterate(stream)
 
     def _become_async(self, sync: SyncStream, options: frames.StreamOptions, value: Any) -> None:
         stream = AsyncStream(self, sync.address, options, 0)
@@ -310,21 +369,14 @@ class Program:
             with self.reader.lock:
                 sync.is_cancelled = stream.is_cancelled
                 self.requests[stream.address] = sync
-            self.iterate(sync, value)
+            sync.iterator = sync.run_user_code(lambda: iter(value))
+            if sync.iterator is not None:
+                self.iterate(sync)
 
         self.threads.submit(iterate)
 
-    def iterate(self, stream: SyncStream, value: Any) -> None:
+    def iterate(self, stream: SyncStream) -> None:
         """Iterates here, unless too many do; then when one of them has ended."""
-        stream.user_code.enter()
-        try:
-            stream.iterator = iter(value)
-        except BaseException as error:
-            stream.user_code.leave()
-            stream.finish(error)
-            return
-        stream.user_code.leave()
-        del value
         with self._lock:
             # One that is cancelled needs no place.
             has_place = not stream.is_cancelled
@@ -388,6 +440,14 @@ class Program:
             encoder = self._local.encoder = Encoder(self._none)
             return encoder
 
+    def user_code(self) -> UserCode:
+        """The calling thread's spans of user code."""
+        try:
+            return self._local.user_code  # type: ignore[no-any-return]
+        except AttributeError:
+            user_code = self._local.user_code = UserCode()
+            return user_code
+
     def put(self, buffers: list[Any], size: int, wait: bool) -> None:
         """Sends a frame whose header is its first buffer."""
         size += len(buffers[0])
@@ -403,9 +463,11 @@ class Program:
 
     def ended(self, request: Call | Stream, kind: int, buffers: list[Any]) -> None:
         """Forgets a request and sends its last frame."""
+        size = sum(map(len, buffers))
+        header = frames.header(kind, request.address, size)
         if self.requests.get(request.address) is request:
             del self.requests[request.address]
-        self._put(kind, request.address, buffers)
+        self.outbox.put([header, *buffers], size + len(header))
 
     def reason(self, error: BaseException, with_traceback: bool) -> bytes:
         """An exception as an encoded term."""
@@ -420,3 +482,11 @@ class Program:
 
 def _nothing() -> None:
     """The main thread has no place to lend."""
+
+
+def _complain(error: BaseException) -> None:
+    """Prints a traceback, if there is anywhere to print it."""
+    # A full disk, a closed descriptor or no memory are no reason to fail.
+    with contextlib.suppress(BaseException):
+        sys.stderr.write(reasons.traceback_of(error))
+        sys.stderr.flush()

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from erlang_port import frames
 from erlang_port.formats import encode_json, encode_msgpack
+from erlang_port.reasons import Cancelled
 from erlang_port.window import Window
 
 if TYPE_CHECKING:
     from erlang_port.encoder import Encoder
+    from erlang_port.interrupt import UserCode
     from erlang_port.program import Program
 
 #: The most values in one frame. More cost latency and memory at both ends, fewer cost
@@ -32,7 +34,7 @@ _DATA = b"h\x02w\x04data"
 _BATCH = b"h\x02w\x05batch"
 _DONE = b"w\x04done"
 _WAITING = b"w\x07waiting"
-_ERROR = b"h\x02w\x05error"
+ERROR = b"h\x02w\x05error"
 
 #: In the order of frames.FORMATS.
 _FORMATTERS: tuple[Callable[[Any], bytes] | None, ...] = (None, encode_msgpack, encode_json)
@@ -46,6 +48,8 @@ class Stream:
 
     is_cancelled = False
     is_ended = False
+    #: Of the thread that runs the stream's code.
+    user_code: UserCode | None = None
     has_sent = False
     #: Whether the node knows that a frame waits for room.
     _has_said_so = False
@@ -172,17 +176,17 @@ class Stream:
 
     # The end.
 
-    def finish(self, error: BaseException | None) -> None:
+    def reason(self, error: BaseException) -> bytes:
+        """What the owner is told of an exception. Calls its `__str__`: that is user code."""
+        if self.is_cancelled:
+            error = Cancelled()
+        return self.program.reason(error, self.traceback)
+
+    def finish(self, reason: bytes | None) -> None:
         """Sends the terminal event, once, and forgets the stream."""
         with self.lock:
             if self.is_ended:
                 return
             self.is_ended = True
-        if error is None:
-            buffers = [self.prefix, _DONE]
-        else:
-            buffers = [self.prefix, _ERROR, self._reason(error)]
+        buffers = [self.prefix, _DONE] if reason is None else [self.prefix, ERROR, reason]
         self.program.ended(self, frames.LAST, buffers)
-
-    def _reason(self, error: BaseException) -> bytes:
-        return self.program.reason(error, self.traceback)

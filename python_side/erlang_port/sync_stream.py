@@ -14,19 +14,21 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from itertools import islice
 from types import GeneratorType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from erlang_port import frames
 from erlang_port.current import current
-from erlang_port.interrupt import UserCode
 from erlang_port.reasons import Cancelled
 from erlang_port.stream import Stream
 
 if TYPE_CHECKING:
+    from erlang_port.interrupt import UserCode
     from erlang_port.program import Program
+
+T = TypeVar("T")
 
 #: Values that come faster than this, one after another, are sent in runs, in seconds. A
 #: larger number makes slow generators wait for the ticker; a smaller one sends frames of
@@ -73,7 +75,6 @@ class SyncStream(Stream):
         self, program: Program, address: bytes, options: frames.StreamOptions, flags: int
     ) -> None:
         super().__init__(program, address, options, flags)
-        self.user_code = UserCode()
         self._pending: deque[Any] = deque()
         self._wake = threading.Lock()
         self._wake.acquire()
@@ -98,8 +99,9 @@ class SyncStream(Stream):
 
     def interrupt(self) -> bool:
         """Breaks the generator off where it is; false when it has ended."""
-        if not self.is_ended:
-            self.user_code.interrupt()
+        user_code = self.user_code
+        if user_code is not None and not self.is_ended:
+            user_code.interrupt(self)
         return not self.is_ended
 
     def tick(self) -> None:
@@ -116,7 +118,7 @@ class SyncStream(Stream):
         try:
             values = [pending.popleft() for _ in range(len(pending))]
             # What does not fit goes back to its place before what was yielded meanwhile.
-            pending.extendleft(reversed(self._send(values, wait=False)))
+            pending.extendleft(reversed(self._send(values, None)))
         except Exception as error:
             self._failure = error
         finally:
@@ -124,27 +126,49 @@ class SyncStream(Stream):
 
     # On the stream's own thread.
 
+    def run_user_code(self, function: Callable[[], T]) -> T | None:
+        """What the function returns; when it fails, the stream ends, and None."""
+
+        def attempt() -> tuple[T | None, bytes | None]:
+            try:
+                return function(), None
+            except BaseException as error:
+                return None, self.reason(error)
+
+        user_code = self.user_code = self.program.user_code()
+        current.set(self)
+        try:
+            value, reason = user_code.run(self, attempt)
+        except BaseException as late:
+            value, reason = None, self.program.reason(late, False)
+        user_code.request = None
+        if reason is not None:
+            self.finish(reason)
+        return value
+
     def run(self) -> None:
         """From the first value to the terminal event."""
+        user_code = self.user_code = self.program.user_code()
+        user_code.request = self
         current.set(self)
         error: BaseException | None = None
-        assert self.iterator is not None
         try:
-            self._iterate(self.iterator)
+            assert self.iterator is not None
+            self._iterate(self.iterator, user_code)
         except BaseException as raised:
             error = raised
-        finally:
-            self.user_code.leave()
-            self.program.ticker.discard(self)
-            self.program.reader.give_back(self)
-        if self.is_cancelled:
-            error = Cancelled()
-        closing = self._close()
-        self.finish(error or closing)
+        self.program.ticker.discard(self)
+        self.program.reader.give_back(self)
+        try:
+            reason = user_code.run(self, self._close, error)
+        except BaseException as late:
+            reason = self.program.reason(late, False)
+        user_code.request = None
+        self.finish(reason)
 
-    def _iterate(self, iterator: Iterator[Any]) -> None:
+    def _iterate(self, iterator: Iterator[Any], user_code: UserCode) -> None:
         streak, last = 0, time.monotonic()
-        user_code = self.user_code
+        enter, leave = user_code.enter, user_code.leave
         while True:
             room = self.room()
             if room <= 0 or self.is_cancelled:
@@ -152,19 +176,23 @@ class SyncStream(Stream):
                 if room == 0:
                     return  # As many as were to be taken.
             if self._run > 1 and room > 1:
-                if not self._collect(iterator, min(room, self._run)):
+                if not self._collect(iterator, min(room, self._run), user_code):
                     return
                 streak, last = FAST_VALUES, time.monotonic()
                 continue
             self.program.reader.give_back(self)
-            user_code.enter()
             try:
-                value = next(iterator)
+                try:
+                    enter()
+                    value = next(iterator)
+                finally:
+                    leave()
+                    if user_code.is_set:
+                        user_code.settle()
             except StopIteration:
                 return
-            user_code.leave()
             with self.lock:
-                self._send([value], wait=True)
+                self._send([value], user_code)
             del value
             now = time.monotonic()
             is_fast = now - last < FAST_SECONDS and self._frame_bytes * FIRST_RUN <= self.run_bytes
@@ -173,22 +201,26 @@ class SyncStream(Stream):
             if streak >= FAST_VALUES and self.longest_run > 1:
                 self._run = min(FIRST_RUN, self.longest_run)
 
-    def _collect(self, iterator: Iterator[Any], length: int) -> bool:
+    def _collect(self, iterator: Iterator[Any], length: int, user_code: UserCode) -> bool:
         """One run; false when the iterator is exhausted."""
         before = self.window.sent
         self._serial += 1
         self.attention = self.is_cancelled
         self.program.ticker.add(self)
         append = self._pending.append
-        self.user_code.enter()
         try:
-            for value in islice(iterator, length):
-                append(value)
-                if self.attention:
-                    break
+            try:
+                user_code.enter()
+                for value in islice(iterator, length):
+                    append(value)
+                    if self.attention:
+                        break
+            finally:
+                user_code.leave()
+                if user_code.is_set:
+                    user_code.settle()
         finally:
             # Values before an exception are the owner's.
-            self.user_code.leave()
             with self.lock:
                 # Nobody appends now, so the whole may be copied at once.
                 values = list(self._pending)
@@ -196,7 +228,7 @@ class SyncStream(Stream):
                 held = len(values)
                 # What was yielded after a value that cannot be sent is not sent.
                 if self._failure is None:
-                    self._send(values, wait=True)
+                    self._send(values, user_code)
         if self.is_cancelled:
             raise Cancelled
         if self._failure is not None:
@@ -226,13 +258,18 @@ class SyncStream(Stream):
         elif self._serial % RUNS_PER_LOOK == 0 or self.room() < self._run:
             reader.read_here(0)
 
-    def _send(self, values: list[Any], wait: bool) -> list[Any]:
+    def _send(self, values: list[Any], user_code: UserCode | None) -> list[Any]:
         """Sends values in as many frames as it takes; the lock is held.
 
-        Returns what did not fit where it may not wait.
+        On the stream's own thread it waits for room, and encoding is user code: a value may
+        have a say in it. Elsewhere it returns what did not fit.
         """
+        wait = user_code is not None
         while values:
-            buffers, size, count, error = self.frame(values)
+            if user_code is None:
+                buffers, size, count, error = self.frame(values)
+            else:
+                buffers, size, count, error = user_code.run(self, self.frame, values)
             if count:
                 while not self.fits(size) and not self.is_cancelled:
                     if not wait:
@@ -274,16 +311,14 @@ class SyncStream(Stream):
         finally:
             self.lock.acquire()
 
-    def _close(self) -> BaseException | None:
-        """Runs the generator's `finally` blocks, on its own thread."""
+    def _close(self, error: BaseException | None) -> bytes | None:
+        """Runs the generator's `finally` blocks, on its own thread; the reason of the end."""
         iterator, self.iterator = self.iterator, None
-        if type(iterator) is not GeneratorType and not isinstance(iterator, Generator):
-            return None
-        self.user_code.enter()
-        try:
-            iterator.close()
-        except BaseException as error:
-            return error
-        finally:
-            self.user_code.leave()
-        return None
+        if type(iterator) is GeneratorType or isinstance(iterator, Generator):
+            try:
+                iterator.close()
+            except BaseException as raised:
+                error = error or raised
+        if self.is_cancelled:
+            error = error or Cancelled()
+        return None if error is None else self.reason(error)

@@ -8,10 +8,12 @@ thread takes on work that may last, it sees to that.
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 
 from erlang_port.inbox import Gate
+from erlang_port.memory import MemoryLimit
 
 Work = Callable[[], None]
 Reader = Callable[[], list[Work]]
@@ -23,20 +25,35 @@ SPARE = 4
 #: How long a thread beyond those stays idle, in seconds.
 IDLE_SECONDS = 10.0
 
+#: For so long no thread is asked for after the system has refused one. A smaller number
+#: costs attempts in vain, a larger one lets work wait when there is room again.
+REFUSED_SECONDS = 0.2
+
 
 class Threads:
     """Runs work on at most `limit` threads, one more than that to read."""
 
-    def __init__(self, gate: Gate, read: Reader, limit: int) -> None:
+    def __init__(
+        self,
+        gate: Gate,
+        read: Reader,
+        limit: int,
+        failed: Callable[[BaseException], None],
+        memory: MemoryLimit | None = None,
+    ) -> None:
         self._gate = gate
         self._read = read
         self._limit = limit
+        self._failed = failed
+        self._memory = memory
         self._work: deque[Work] = deque()
         self._lock = threading.Lock()
         self._idle = 0
         self._total = 0
         self._lent = 0
         self._closed = False
+        #: When the system last refused a thread.
+        self._refused = -1.0
 
     def start(self) -> None:
         """Starts the first threads."""
@@ -82,27 +99,51 @@ class Threads:
         with self._lock:
             self._total += 1
             self._idle += 1
+        if self._memory is not None:
+            self._memory.thread_starts()
         try:
             threading.Thread(target=self._serve, name="erlang_port", daemon=True).start()
         except BaseException:
+            # Out of memory or of threads. Those that there are go on.
+            self._refused = time.monotonic()
             with self._lock:
                 self._total -= 1
                 self._idle -= 1
-            raise
+            if self._memory is not None:
+                self._memory.thread_ends()
 
     def _ensure_reader(self) -> None:
-        # One thread more than the limit, so that a full house still hears a cancel.
-        if self._idle < 1 and self._total <= self._limit and not self._closed:
+        if self._idle < 1 and self._may_spawn() and not self._closed:
             self._spawn()
 
+    def _may_spawn(self) -> bool:
+        # One thread more than the limit, so that a full house still hears a cancel.
+        if self._total > self._limit:
+            return False
+        return self._refused < 0 or time.monotonic() - self._refused > REFUSED_SECONDS
+
+    def _has_reader(self) -> bool:
+        """Whether another thread is left to read, so that this one may work."""
+        self._ensure_reader()
+        if self._idle > 0 or self._total > self._limit:
+            return True
+        with self._lock:
+            self._idle += 1
+        return False
+
     def _serve(self) -> None:
-        while not self._closed:
-            work = self._next()
-            if work is None:
-                return
-            work()
-            with self._lock:
-                self._idle += 1
+        try:
+            while not self._closed:
+                work = self._next()
+                if work is None:
+                    return
+                work()
+                del work
+                with self._lock:
+                    self._idle += 1
+        except BaseException as error:
+            # Whatever it was about would never be answered.
+            self._failed(error)
 
     def _next(self) -> Work | None:
         """Waits for work; None ends the thread. The thread is idle until it returns."""
@@ -115,26 +156,27 @@ class Threads:
                     with self._lock:
                         self._idle += 1
                 else:
-                    self._ensure_reader()
-                    # Whoever takes work wakes the next one while there is more: two rings
-                    # of the bell may let only one thread through (epoll(7)).
-                    if line:
-                        gate.wake()
-                    return work
-            came = gate.wait(IDLE_SECONDS)
+                    if self._has_reader():
+                        # Whoever takes work wakes the next one while there is more: two
+                        # rings of the bell may let only one thread through (epoll(7)).
+                        if line:
+                            gate.wake()
+                        return work
+                    line.appendleft(work)
+                    del work
+            came = gate.wait(REFUSED_SECONDS if line else IDLE_SECONDS)
             if self._closed or (not came and self._may_leave()):
                 return None
             if came:
                 found = self._read()
-                if len(found) == 1 and not line and self._may_work():
-                    self._ensure_reader()
+                if len(found) == 1 and not line and self._may_work() and self._has_reader():
                     return found[0]
                 line.extend(found)
 
     def _may_work(self) -> bool:
         # The last idle thread never takes work where no other can be had: it reads.
         with self._lock:
-            if self._idle > 1 or self._total <= self._limit:
+            if self._idle > 1 or self._may_spawn():
                 self._idle -= 1
                 return True
             return False
@@ -145,4 +187,6 @@ class Threads:
                 return False
             self._idle -= 1
             self._total -= 1
-            return True
+        if self._memory is not None:
+            self._memory.thread_ends()
+        return True

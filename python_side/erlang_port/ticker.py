@@ -29,7 +29,8 @@ class Ticked(Protocol):
 class Ticker:
     """One thread, asleep while nothing yields fast and no deadline is near."""
 
-    def __init__(self) -> None:
+    def __init__(self, failed: Callable[[BaseException], None]) -> None:
+        self._failed = failed
         self._hot: set[Ticked] = set()
         self._deadlines: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = itertools.count()
@@ -72,6 +73,13 @@ class Ticker:
             pass  # It rings already.
 
     def _run(self) -> None:
+        try:
+            self._tick()
+        except BaseException as error:
+            # Nobody would flush or interrupt any more.
+            self._failed(error)
+
+    def _tick(self) -> None:
         quiet = 0
         while not self._closed:
             if self._hot:
