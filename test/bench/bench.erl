@@ -6,7 +6,8 @@
 -export_type([context/0, result/0, series/0]).
 
 %% `flags' names the flags of the emulator, `x' is where on a plot's axis the
-%% figures lie, and `warm' says whether each series runs once uncounted first.
+%% figures lie, `warm' says whether each series runs once uncounted first, and
+%% `rounds' how many rounds there are where five are too few.
 -type context() :: #{
     build := file:filename(),
     source := file:filename(),
@@ -14,7 +15,8 @@
     out := file:io_device(),
     quick := boolean(),
     x => number(),
-    warm => boolean()
+    warm => boolean(),
+    rounds => pos_integer()
 }.
 -type result() :: number() | [{Unit :: string(), number()}].
 -type series() :: {Name :: atom(), fun(() -> result())}.
@@ -48,9 +50,19 @@ start(Context) ->
     {ok, _} = bench_pool:start(python, #{}, Context),
     {ok, _} = bench_pool:start(native, #{}, Context),
     bench_os:check_clock(),
-    {ok, Python} = py:call(platform, python_version, [], #{}, #{pool => python}),
-    Versions = #{otp => erlang:system_info(otp_release), erts => erlang:system_info(version), python => Python},
-    maps:foreach(fun(Name, V) -> report(versions, Name, #{}, unicode:characters_to_list(V), Context) end, Versions).
+    Versions = #{
+        otp => erlang:system_info(otp_release),
+        erts => erlang:system_info(version),
+        python => python_says(<<"__import__('platform').python_version()">>),
+        erlpack => python_says(<<"__import__('importlib.metadata').metadata.version('erlpack')">>)
+    },
+    maps:foreach(fun(Name, V) -> report(versions, Name, #{}, V, Context) end, Versions).
+
+python_says(Code) ->
+    case py:eval(Code, #{}, #{pool => python}) of
+        {ok, Text} -> binary_to_list(Text);
+        {error, _} -> "none"
+    end.
 
 section(Name, Context) ->
     Modules = [bench_rates, bench_latency, bench_many, bench_memory, bench_growth],
@@ -72,8 +84,8 @@ build(#{build := Build}) -> Build.
 
 %% @doc How many rounds a figure is the median of.
 -spec rounds(context()) -> pos_integer().
-rounds(#{quick := true}) -> 3;
-rounds(#{quick := false}) -> 5.
+rounds(Context = #{quick := true}) -> maps:get(rounds, Context, 5) * 3 div 5;
+rounds(Context = #{quick := false}) -> maps:get(rounds, Context, 5).
 
 %% @doc A count, or a quarter of it where it has to be quick.
 -spec scale(pos_integer(), context()) -> pos_integer().

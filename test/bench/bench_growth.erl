@@ -89,25 +89,27 @@ sizes(Size, Context) ->
         end,
     Native = {credit, lists:flatten(Name), []},
     Bare = bench_rates:bare(["bytes", integer_to_list(Size)], N, Context),
-    Megabytes = fun(Rate) -> [{"MB/s", Rate * Size / 1000000}, {"events/s", Rate}] end,
+    Python = {bench_values, blobs, [Size, N]},
+    Megabytes = fun(Rate) -> Rate * Size / 1000000 end,
     bench:compare(sizes, "MB/s", [
         {bare_pipe, fun() -> Megabytes(Bare(fun(_) -> ok end)) end},
-        {python, fun() -> Megabytes(bench_rates:stream({bench_values, blobs, [Size, N]}, N, python, #{})) end},
+        {python, fun() -> Megabytes(bench_rates:stream(Python, N, python, #{})) end},
         {native, fun() -> Megabytes(bench_rates:stream(Native, Sent, native, #{})) end}
     ], Context),
     Data = binary:copy(<<"x">>, Size),
     Calls = max(20, min(500, bench:scale(100000000, Context) div Size)),
+    Call = fun() -> bench_pool:call(echo, [{bytes, Data}], python, 5000) end,
     bench:compare(sizes_calls, "us", [
         {echo, bench_latency:echo(Calls, Data, Context)},
-        {python, bench_latency:timed(Calls, fun() -> bench_pool:call(echo, [{bytes, Data}], python, 5000) end)}
+        {python, bench_latency:timed(Calls, Call)}
     ], Context).
 
 %%% A call, a new stream and a cancel on a worker that has many idle streams.
 
 crowd(Idle, Context) ->
     bench_pool:with(crowd, #{}, Context, fun() ->
-        Owner = spawn_link(fun() -> crowd_owner(Idle) end),
-        Owner ! {run, self()},
+        Self = self(),
+        Owner = spawn_link(fun() -> crowd_owner(Idle, Self) end),
         receive
             {Owner, ready} -> ok
         end,
@@ -115,21 +117,27 @@ crowd(Idle, Context) ->
         bench:compare(crowd, "us", [
             {echo, bench_latency:echo(N, <<"0123456789">>, Context)},
             {call, bench_latency:timed(N, fun() -> bench_pool:call(echo, [1], crowd, 5000) end)},
-            {first, bench_latency:times(N, fun() -> bench_latency:first(bench_values, ints, [1], crowd) end)}
+            {first, bench_latency:times(N, fun() -> first(ints, [1]) end)},
+            {cancel, bench_latency:times(N div 5, fun() -> cancel(endless, [0.001]) end)}
         ], Context),
         unlink(Owner),
         exit(Owner, kill)
     end).
 
-crowd_owner(Idle) ->
-    Refs = [element(2, {ok, _} = py:stream_start(bench_values, async_idle, [], #{pool => crowd})) || _ <- lists:seq(1, Idle)],
+first(F, Args) -> bench_latency:first(bench_values, F, Args, crowd).
+
+cancel(F, Args) ->
+    {Start, End} = bench_latency:cancelled(bench_values, F, Args, crowd),
+    End - Start.
+
+crowd_owner(Idle, Parent) ->
+    Start = fun() -> py:stream_start(bench_values, async_idle, [], #{pool => crowd}) end,
+    Started = [Start() || _ <- lists:seq(1, Idle)],
     [
         receive
             {py_stream, Ref, {data, 0}} -> ok
         end
-     || Ref <- Refs
+     || {ok, Ref} <- Started
     ],
-    receive
-        {run, From} -> From ! {self(), ready}
-    end,
+    Parent ! {self(), ready},
     timer:sleep(infinity).

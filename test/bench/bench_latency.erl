@@ -2,7 +2,11 @@
 %% its way, a cancel.
 -module(bench_latency).
 
--export([sections/0, run/2, echo/3, first/4, timed/2, times/2]).
+-export([sections/0, run/2, cancelled/4, echo/3, first/4, timed/2, times/2]).
+
+%% Where the kernel puts two processes, on one core or on two, makes all the
+%% difference to a round trip and stays so for a while: more rounds, each shorter.
+-define(ROUNDS, 15).
 
 %% @doc The sections that this module measures.
 -spec sections() -> [atom()].
@@ -11,19 +15,19 @@ sections() -> [calls, first, ticks, beside, burst, cancel].
 %% @doc Measures one of them.
 -spec run(atom(), bench:context()) -> ok.
 run(calls, Context) ->
-    N = bench:scale(4000, Context),
+    N = bench:scale(2000, Context),
     bench:compare(calls, "us", [
         {echo, echo(N, <<"0123456789">>, Context)},
         {python, timed(N, fun call/0)},
         {native, timed(N, fun native_call/0)}
-    ], Context);
+    ], Context#{rounds => ?ROUNDS});
 run(first, Context) ->
-    N = bench:scale(2000, Context),
+    N = bench:scale(1000, Context),
     bench:compare(first, "us", [
         {echo, echo(N, <<"0123456789">>, Context)},
         {python, times(N, fun() -> first(bench_values, ints, [1], python) end)},
         {native, times(N, fun() -> first(credit, ints_0_1_1, [], native) end)}
-    ], Context);
+    ], Context#{rounds => ?ROUNDS});
 run(ticks, Context) ->
     N = bench:scale(120, Context),
     bench:compare(ticks, "ms", [
@@ -191,6 +195,10 @@ cancel(M, F, Args, Pool) ->
     {Start, End} = cancelled(M, F, Args ++ [Name], Pool),
     {End - Start, bench_pool:call(closed, [Name], Pool, 15000) - Start}.
 
+%% @doc Cancels a stream that has had some values; when that was, and when the
+%% terminal event was there.
+-spec cancelled(py_options:name(), py_options:name(), [term()], atom()) ->
+    {integer(), integer()}.
 cancelled(M, F, Args, Pool) ->
     {ok, Ref} = py:stream_start(M, F, Args, #{pool => Pool}),
     values(Ref, 20),

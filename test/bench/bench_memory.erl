@@ -5,6 +5,8 @@
 -export([sections/0, run/2]).
 
 -define(MIB, 1048576).
+%% The default of the option window_bytes.
+-define(WINDOW_BYTES, 4 * ?MIB).
 
 %% @doc The sections that this module measures.
 -spec sections() -> [atom()].
@@ -15,11 +17,14 @@ sections() -> [asleep, long, idle].
 run(asleep, Context) -> asleep(Context);
 run(long, Context) -> long(Context);
 run(idle, Context) ->
-    Cold = Context#{warm => false},
-    bench:compare(idle, "bytes", [
-        {sync, idle(idle, bench:scale(1000, Context), Context)},
-        {async, idle(async_idle, bench:scale(4000, Context), Context)}
-    ], Cold).
+    [
+        bench:compare(idle, "bytes", [
+            {Name, idle(F, N, Context)}
+         || {Name, F, Most} <- [{async, async_idle, 10000}, {sync, idle, 1000}], N =< Most
+        ], Context#{warm => false, x => N})
+     || N <- [10, 100, 1000, 10000]
+    ],
+    ok.
 
 %%% Owners that sleep.
 
@@ -67,31 +72,27 @@ asleep_watch(At, Until, Before, Beginnings, Context) ->
     Now = At + Step,
     {Rss0, Memory0, Cpu0} = Before,
     {Rss, Memory, Cpu} = node_memory(),
-    Share = length(Beginnings),
-    Node = [
-        {node_rss, "MiB", (Rss - Rss0) / ?MIB},
-        {node_memory, "MiB", (Memory - Memory0) / ?MIB},
-        {node_cpu, "% of a core", (Cpu - Cpu0) / (Now * 10) / Share}
+    %% What the windows may hold is not growth; those of integers hold next to nothing.
+    Windows = ?WINDOW_BYTES * length([Pid || {blobs_1m, Pid, _, _} <- Beginnings]),
+    Python = [
+        {Name, (bench_os:rss(Pid) - R) / ?MIB, (bench_os:cpu_ms(Pid) - C) / (Now * 10)}
+     || {Name, Pid, R, C} <- Beginnings
     ],
-    [asleep_report(Series, Unit, Value, Now, Context) || {Series, Unit, Value} <- Node],
-    Python = [{Name, Pid, (bench_os:rss(Pid) - R) / ?MIB, (bench_os:cpu_ms(Pid) - C) / (Now * 10)}
-              || {Name, Pid, R, C} <- Beginnings],
+    Figures =
+        [
+            {node, "MiB", (Rss - Rss0) / ?MIB},
+            {node_past_windows, "MiB", (Rss - Rss0 - Windows) / ?MIB},
+            {node_memory_function, "MiB", (Memory - Memory0) / ?MIB},
+            {node_cpu_each_stream, "% of a core", (Cpu - Cpu0) / (Now * 10) / length(Beginnings)},
+            {python_cpu, "% of a core", bench:percentile(50, [Percent || {_, _, Percent} <- Python])}
+        ] ++ [{Name, "MiB", Growth} || {Name, Growth, _} <- Python],
     [
-        asleep_report(Name, "MiB", Growth, Now, Context)
-     || {Name, _, Growth, _} <- Python
+        bench:report(asleep, Series, #{unit => Unit, x => Now}, Value, Context)
+     || {Series, Unit, Value} <- Figures
     ],
-    asleep_report(python_cpu, "% of a core", median([C || {_, _, _, C} <- Python]), Now, Context),
-    io:format("~4bs  node ~.1f (memory() ~.1f), Python: integers ~.1f, 1 MiB values ~.1f; % of a core: node ~.2f Python ~.2f~n", [
-        Now, (Rss - Rss0) / ?MIB, (Memory - Memory0) / ?MIB,
-        median([G || {integers, _, G, _} <- Python]), median([G || {blobs_1m, _, G, _} <- Python]),
-        (Cpu - Cpu0) / (Now * 10) / Share, median([C || {_, _, _, C} <- Python])
-    ]),
+    Now >= Until andalso
+        [io:format("~-24s ~8.2f ~s~n", [Name, float(V), Unit]) || {Name, Unit, V} <- Figures],
     Now >= Until orelse asleep_watch(Now, Until, Before, Beginnings, Context).
-
-asleep_report(Series, Unit, Value, Now, Context) ->
-    bench:report(asleep, Series, #{unit => Unit, x => Now}, Value, Context).
-
-median(Values) -> bench:percentile(50, Values).
 
 %%% A long stream: is it as fast, and as small, at its end as at its start?
 
@@ -154,7 +155,7 @@ per_second(N, Nanoseconds) -> N * 1.0e9 / max(1, Nanoseconds).
 
 idle(F, Streams, Context) ->
     fun() ->
-        bench_pool:with(idle, #{}, Context, fun() ->
+        bench_pool:with(idle, #{max_streams => Streams + 1}, Context, fun() ->
             Pid = bench_os:python_pid(idle),
             bench_pool:alone(fun() ->
                 _ = idle_start(F),
@@ -162,6 +163,7 @@ idle(F, Streams, Context) ->
                 Python0 = bench_os:rss(Pid),
                 [idle_start(F) || _ <- lists:seq(1, Streams)],
                 [
+                    {"MiB worker", Python0 / ?MIB},
                     {"bytes node", (node_bytes() - Node0) / Streams},
                     {"bytes Python", (bench_os:rss(Pid) - Python0) / Streams}
                 ]

@@ -1,0 +1,223 @@
+"""The figures of one run of script/bench, and the reach that they are held to."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple
+
+Key = tuple[str, str, str, str, float | None]
+
+
+class Figures:
+    """Values by section, series, unit, flags and place on the axis; one for each round."""
+
+    def __init__(self, lines: Iterable[str]) -> None:
+        self.versions: dict[str, str] = {}
+        self._values: dict[Key, list[float]] = defaultdict(list)
+        for line in lines:
+            entry = json.loads(line)
+            if entry["section"] == "versions":
+                self.versions[entry["series"]] = entry["value"]
+                continue
+            key = (entry["section"], entry["series"], entry["unit"], entry["flags"], entry.get("x"))
+            self._values[key].append(entry["value"])
+
+    @classmethod
+    def of(cls, path: Path) -> Figures:
+        """Reads what a run wrote."""
+        return cls(path.read_text().splitlines())
+
+    def values(
+        self, section: str, series: str, unit: str, flags: str = "default", x: float | None = None
+    ) -> list[float]:
+        """One value for each round; none where it was not measured."""
+        return self._values.get((section, series, unit, flags, x), [])
+
+    def median(
+        self, section: str, series: str, unit: str, flags: str = "default", x: float | None = None
+    ) -> float | None:
+        """The median over the rounds."""
+        values = self.values(section, series, unit, flags, x)
+        return median(values) if values else None
+
+    def ratio(
+        self,
+        section: str,
+        series: str,
+        ceiling: str,
+        unit: str,
+        flags: str = "default",
+        x: float | None = None,
+    ) -> float | None:
+        """The median of the ratios of each round."""
+        values = self.values(section, series, unit, flags, x)
+        best = self.values(section, ceiling, unit, flags, x)
+        if not values or len(values) != len(best):
+            return None
+        return median(value / other for value, other in zip(values, best, strict=True))
+
+    def places(self, section: str, series: str, unit: str) -> list[float]:
+        """Where on the axis there are figures."""
+        found = {key[4] for key in self._values if key[:3] == (section, series, unit)}
+        return sorted(x for x in found if x is not None)
+
+    def keys(self, section: str) -> list[Key]:
+        """All that was measured in a section, in the order of the run."""
+        return [key for key in self._values if key[0] == section]
+
+    def sections(self) -> list[str]:
+        """All sections, in the order of the run."""
+        return list(dict.fromkeys(key[0] for key in self._values))
+
+    def last_place(self, section: str, series: str, unit: str) -> float | None:
+        """The figure that lies furthest along the axis; the median of what lies there."""
+        places = self.places(section, series, unit)
+        return self.median(section, series, unit, x=places[-1]) if places else None
+
+
+class Reach(NamedTuple):
+    """What is to be reached: a value, beside what it is judged by, and how."""
+
+    what: str
+    figure: Callable[[Figures], float | None]
+    unit: str
+    limit: float
+    at_least: bool
+
+    def is_met(self, value: float) -> bool:
+        """Whether the value is good enough."""
+        return value >= self.limit if self.at_least else value <= self.limit
+
+
+def _ratio(
+    section: str, series: str, ceiling: str, unit: str, flags: str = "default"
+) -> Callable[[Figures], float | None]:
+    return lambda figures: figures.ratio(section, series, ceiling, unit, flags)
+
+
+def _value(section: str, series: str, unit: str) -> Callable[[Figures], float | None]:
+    return lambda figures: figures.median(section, series, unit)
+
+
+def _worst(section: str, series: Iterable[str], unit: str) -> Callable[[Figures], float | None]:
+    def worst(figures: Figures) -> float | None:
+        found = [figures.median(section, one, unit) for one in series]
+        return max((value for value in found if value is not None), default=None)
+
+    return worst
+
+
+def _last(section: str, series: str, unit: str) -> Callable[[Figures], float | None]:
+    return lambda figures: figures.last_place(section, series, unit)
+
+
+NATIVE = "of the native writer"
+PIPE = "of the bare pipe"
+ECHOES = "C echoes"
+
+REACHES = [
+    Reach("small integers", _ratio("ints", "python", "native", "events/s"), NATIVE, 0.7, True),
+    Reach("small integers", _value("ints", "python", "events/s"), "events/s", 2e6, True),
+    Reach("short strings", _ratio("strings", "python", "native", "events/s"), NATIVE, 0.5, True),
+    Reach("rows of 4 fields", _ratio("rows", "python", "native", "events/s"), NATIVE, 0.5, True),
+    Reach("`batch => 256`", _ratio("batch", "python", "native", "events/s"), NATIVE, 0.8, True),
+    Reach("64 KiB binaries", _ratio("bytes_64k", "python", "bare_pipe", "MB/s"), PIPE, 0.7, True),
+    Reach("1 MiB binaries", _ratio("bytes_1m", "python", "bare_pipe", "MB/s"), PIPE, 0.7, True),
+    Reach("first event, p50", _ratio("first", "python", "echo", "us p50"), ECHOES, 4, False),
+    Reach("call, p50", _ratio("calls", "python", "echo", "us p50"), ECHOES, 2.5, False),
+    Reach(
+        "call, p50, all on one core",
+        _ratio("calls", "python", "echo", "us p50", "one_core"),
+        ECHOES,
+        2.5,
+        False,
+    ),
+    Reach("value every 10 ms, p99, sync", _value("ticks", "sync", "ms p99"), "ms", 2, False),
+    Reach("value every 10 ms, p99, async", _value("ticks", "async", "ms p99"), "ms", 2, False),
+    Reach(
+        "the same beside a stream at full speed, sync",
+        _value("ticks_beside", "sync", "ms p99"),
+        "ms",
+        20,
+        False,
+    ),
+    Reach(
+        "the same beside a stream at full speed, async",
+        _value("ticks_beside", "async", "ms p99"),
+        "ms",
+        20,
+        False,
+    ),
+    Reach("last of a burst of 100, p99, sync", _value("burst", "sleep", "ms p99"), "ms", 10, False),
+    Reach(
+        "last of a burst of 100, p99, async",
+        _value("burst", "async_sleep", "ms p99"),
+        "ms",
+        10,
+        False,
+    ),
+    Reach("100 sync streams", _value("many_100", "sync", "s"), "s", 0.3, False),
+    Reach("100 async streams", _value("many_100", "async", "s"), "s", 0.3, False),
+    Reach("1,000 sync streams", _value("many_1000", "sync", "s"), "s", 1.5, False),
+    Reach("10,000 async streams", _value("many_10000", "async", "s"), "s", 4, False),
+    Reach(
+        "owners asleep: growth of the node past the windows, all streams together",
+        _last("asleep", "node_past_windows", "MiB"),
+        "MiB",
+        20,
+        False,
+    ),
+    Reach(
+        "owner asleep: growth of Python, integers",
+        _last("asleep", "integers", "MiB"),
+        "MiB",
+        20,
+        False,
+    ),
+    Reach(
+        "owner asleep: growth of Python, 1 MiB values",
+        _last("asleep", "blobs_1m", "MiB"),
+        "MiB",
+        20,
+        False,
+    ),
+    Reach(
+        "cancel to terminal event, p99",
+        _worst("cancel", ("full_speed", "every_ms", "async_every_ms"), "ms p99"),
+        "ms",
+        5,
+        False,
+    ),
+    Reach(
+        "cancel until `finally` has run, p99",
+        _worst("cancel", ("full_speed", "every_ms", "async_every_ms"), "ms finally p99"),
+        "ms",
+        50,
+        False,
+    ),
+    Reach(
+        "10,000,000 values: rate of the last tenth",
+        _value("long", "python", "last of second tenth"),
+        "of the second tenth",
+        0.9,
+        True,
+    ),
+    Reach(
+        "10,000,000 values: growth of the node",
+        _value("long", "python", "MiB node"),
+        "MiB",
+        5,
+        False,
+    ),
+    Reach(
+        "10,000,000 values: growth of Python",
+        _value("long", "python", "MiB writer"),
+        "MiB",
+        5,
+        False,
+    ),
+]
