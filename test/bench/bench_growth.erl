@@ -68,6 +68,10 @@ workers(Workers, N, Context) ->
         {native, fun() -> together(Native, Workers, N div 256 * 256, native) end},
         {python, fun() -> together({bench_values, ints, [N]}, Workers, N, several) end}
     ], Context),
+    Sums = bench:scale(40000, Context),
+    bench:compare(workers_computing, "events/s", [
+        {python, fun() -> together({bench_values, sums, [Sums]}, Workers, Sums, several) end}
+    ], Context),
     bench:compare(workers_calls, "us", [
         {echo, bench_latency:echo(1000, <<"0123456789">>, Context)},
         {python, bench_latency:timed(1000, fun() -> bench_pool:call(echo, [1], several, 5000) end)}

@@ -57,6 +57,12 @@ def blobs(size: int, number: int) -> Iterator[bytes]:
         yield blob
 
 
+def sums(number: int) -> Iterator[int]:
+    """Integers that take some ten microseconds each to compute."""
+    for _ in range(number):
+        yield sum(range(1_000))
+
+
 async def async_ints(number: int) -> AsyncIterator[int]:
     """The same integers from an async generator."""
     for i in range(100_000, 100_000 + number):

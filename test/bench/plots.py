@@ -18,8 +18,11 @@ OURS = "#1a73e8"
 ASYNC = "#e8710a"
 BOUND = "#5f6368"
 
+#: What the legend leaves out.
+UNNAMED = "_"
+
 #: The same input gives the same file, and text stays text.
-STYLE = {
+STYLE: Any = {
     "svg.hashsalt": "erlang_python",
     "svg.fonttype": "none",
     "font.size": 9,
@@ -62,8 +65,10 @@ def _rates(figures: Figures) -> Any:
         ours = figures.median(section, "python", "events/s") or 0
         bound = figures.median(section, "generator_and_erlpack", "events/s")
         first = place == 0
-        axes.bar(place - 0.2, native, 0.38, color=CEILING, label="native writer" if first else None)
-        axes.bar(place + 0.2, ours, 0.38, color=OURS, label="Python" if first else None)
+        axes.bar(
+            place - 0.2, native, 0.38, color=CEILING, label="native writer" if first else UNNAMED
+        )
+        axes.bar(place + 0.2, ours, 0.38, color=OURS, label="Python" if first else UNNAMED)
         axes.text(place + 0.2, ours, f"{ours / 1e6:.1f}", ha="center", va="bottom", fontsize=8)
         axes.text(place - 0.2, native, f"{native / 1e6:.1f}", ha="center", va="bottom", fontsize=8)
         if bound:
@@ -73,13 +78,13 @@ def _rates(figures: Figures) -> Any:
                 place + 0.4,
                 color=BOUND,
                 linestyles="dashed",
-                label="generator and erlpack alone, no port" if first else None,
+                label="generator and erlpack alone, no port" if first else UNNAMED,
             )
     axes.set_xticks(range(len(kinds)), [label for _, label in kinds])
     axes.yaxis.set_major_formatter(EngFormatter(sep=""))
     axes.set_ylabel("events a second")
     axes.grid(axis="x", visible=False)
-    axes.legend()
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
     return figure
 
 
@@ -146,7 +151,7 @@ def _latencies(figures: Figures) -> Any:
                 if low is None or high is None:
                     continue
                 at = place + (shift - 1) * 0.25
-                axes.bar(at, low, 0.23, color=color, label=series if place == 0 else None)
+                axes.bar(at, low, 0.23, color=color, label=series if place == 0 else UNNAMED)
                 axes.vlines(at, low, high, color=color, linewidth=1)
                 axes.text(at, low, f"{low:.0f}", ha="center", va="bottom", fontsize=7)
         axes.set_xticks(range(3), ["default", "no spinning", "one core"])
@@ -159,7 +164,7 @@ def _latencies(figures: Figures) -> Any:
 
 
 def _growth(figures: Figures) -> Any:
-    figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.2), layout="constrained")
+    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(10, 3.2), layout="constrained")
     series = {
         "native": ("native writer", CEILING),
         "sync": ("sync generators", OURS),
@@ -169,12 +174,16 @@ def _growth(figures: Figures) -> Any:
         return None
     _log(left, "streams on one worker", "events a second, all together", log_y=False)
     workers = {"native": ("native writer", CEILING), "python": ("Python", OURS)}
-    _lines(right, figures, "workers", "events/s", workers)
-    right.set_xlabel("workers, one stream on each")
-    right.set_xticks(figures.places("workers", "python", "events/s"))
-    right.yaxis.set_major_formatter(EngFormatter(sep=""))
-    right.set_ylim(bottom=0)
-    right.legend()
+    computing = {"python": ("Python, 10 us of computing for each value", OURS)}
+    panels = ((middle, "workers", workers), (right, "workers_computing", computing))
+    for axes, section, lines in panels:
+        if not _lines(axes, figures, section, "events/s", lines):
+            continue
+        axes.set_xlabel("workers, one stream on each")
+        axes.set_xticks(figures.places(section, "python", "events/s"))
+        axes.yaxis.set_major_formatter(EngFormatter(sep=""))
+        axes.set_ylim(bottom=0)
+        axes.legend()
     return figure
 
 
@@ -214,6 +223,7 @@ def _memory(figures: Figures) -> Any:
     if not _lines(left, figures, "asleep", "MiB", series):
         return None
     left.axhline(20, color=BOUND, linestyle="dashed", linewidth=1)
+    left.set_ylim(-5, 30)
     left.set_xlabel("seconds with the owners asleep")
     left.set_ylabel("growth in MiB")
     left.legend()

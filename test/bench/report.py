@@ -48,6 +48,7 @@ TITLES = {
     "idle": "An idle stream, by how many there are on the worker",
     "streams": "Streams at full speed on one worker, together, by their number",
     "workers": "One stream at full speed on each worker, together, by the number of workers",
+    "workers_computing": "The same with generators that compute for 10 us before each value",
     "workers_calls": "A call through a pool, by the number of workers",
     "sizes": "Binaries, by size in bytes",
     "sizes_calls": "A call with a binary there and back, by size in bytes",
