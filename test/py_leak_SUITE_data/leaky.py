@@ -1,0 +1,51 @@
+"""What runs often in order to see whether anything of it stays."""
+
+import asyncio
+
+
+def count(n):
+    yield from range(n)
+
+
+async def acount(n):
+    for i in range(n):
+        yield i
+
+
+def forever():
+    i = 0
+    while True:
+        yield i
+        i += 1
+
+
+async def aforever():
+    i = 0
+    while True:
+        yield i
+        i += 1
+        await asyncio.sleep(0)
+
+
+def failing(name):
+    """Raises an exception of a class that was never seen before."""
+    yield 0
+    raise type(name, (Exception,), {})("that was all")
+
+
+def echo(value):
+    return value
+
+
+async def aecho(value):
+    return value
+
+
+def spin():
+    """Python code that ends only when it is interrupted."""
+    while True:
+        pass
+
+
+async def asleep():
+    await asyncio.sleep(3600)

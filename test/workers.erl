@@ -1,0 +1,55 @@
+%% @doc A pool's workers, seen from outside: nothing here asks Python, whose answer would be
+%% a sign of life, and which may be dead.
+-module(workers).
+
+-export([ready/1, os_pid/1, load/1, kill/1, idle/1]).
+
+-include_lib("erlang_python/erlang_side/src/py_worker.hrl").
+
+%% @doc The workers that take work.
+-spec ready(Pool :: atom()) -> [pid()].
+ready(Pool) ->
+    [Pid || #worker{pid = Pid} <- workers(Pool)].
+
+%% @doc Their counted streams and requests, all together.
+-spec load(Pool :: atom()) -> {Streams :: integer(), Requests :: integer()}.
+load(Pool) ->
+    Loads = [Load || #worker{load = Load} <- workers(Pool)],
+    {
+        lists:sum([atomics:get(Load, ?LOAD_STREAMS) || Load <- Loads]),
+        lists:sum([atomics:get(Load, ?LOAD_REQUESTS) || Load <- Loads])
+    }.
+
+%% The tuple of workers in the pool's row, see py_pool.
+workers(Pool) ->
+    [Workers] = ets:select(py_pools, [{{row, Pool, '_', '_', '_', '$1', '_'}, [], ['$1']}]),
+    tuple_to_list(Workers).
+
+%% @doc The Python process of a worker, or `gone'.
+-spec os_pid(pid()) -> string() | gone.
+os_pid(Worker) ->
+    try
+        integer_to_list(gen_server:call(Worker, os_pid))
+    catch
+        exit:_ -> gone
+    end.
+
+%% @doc Kills the Python process of a worker, if it is there.
+-spec kill(pid()) -> ok.
+kill(Worker) ->
+    case os_pid(Worker) of
+        gone ->
+            ok;
+        OsPid ->
+            _ = os:cmd("kill -9 " ++ OsPid),
+            ok
+    end.
+
+%% @doc Returns when so many workers take work, and when neither side has any of it left.
+-spec idle(Pool :: atom()) -> ok.
+idle(Pool) ->
+    #{size := Size} = py:info(Pool),
+    eventually:equal(Size, fun() -> length(ready(Pool)) end),
+    %% First without a word to Python: counters that are too high come down when it is silent.
+    eventually:equal({0, 0}, fun() -> load(Pool) end),
+    leftovers:none().
