@@ -315,9 +315,12 @@ class TestRun:
         assert (count, error) == (1, None)
         assert len(encoded) < 21 << 20
 
-    rows = st.lists(
-        st.dictionaries(texts, st.none() | st.floats() | st.integers() | texts | atoms, max_size=4),
-        max_size=12,
+    cells = st.none() | st.floats() | st.integers() | texts | atoms
+    rows = (
+        st.lists(st.dictionaries(texts, cells, max_size=4), max_size=12)
+        | st.lists(st.lists(cells, max_size=4).map(tuple), max_size=12)
+        | st.lists(st.tuples(st.integers(), texts, st.floats(), cells), max_size=12)
+        | st.lists(st.tuples(st.integers(), texts, st.booleans()), max_size=12)
     )
 
     @given(rows, st.integers(0, 3000))
