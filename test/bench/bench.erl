@@ -131,7 +131,9 @@ summary(Name, Unit, Ceiling, Rounds) ->
             Name, number(percentile(50, Values)), Unit, ratio(Name, Unit, Ceiling, Rounds)
         ]).
 
-%% Growth and ratios are not shares of anything.
+%% Growth, costs and ratios are not shares of anything.
+ratio(_Name, "us of" ++ _, _Ceiling, _Rounds) -> "";
+ratio(_Name, "us by" ++ _, _Ceiling, _Rounds) -> "";
 ratio(_Name, "MiB" ++ _, _Ceiling, _Rounds) -> "";
 ratio(_Name, "last of" ++ _, _Ceiling, _Rounds) -> "";
 ratio(Name, Unit, Ceiling, Rounds) ->
