@@ -32,8 +32,6 @@ class EpollGate:
         self._epoll.register(fd, select.EPOLLIN | select.EPOLLET)
         self._epoll.register(self._bell, select.EPOLLIN | select.EPOLLET)
         self._fd = fd
-        self._poll = select.poll()
-        self._poll.register(fd, select.POLLIN)
 
     def wait(self, timeout: float) -> bool:
         """Waits for so many seconds; false when nothing came."""
@@ -60,7 +58,11 @@ class EpollGate:
 
     def poll(self, seconds: float) -> bool:
         """Waits for an arrival outside the gate."""
-        return bool(self._poll.poll(seconds * 1000))
+        # An object of its own: a thread that has just lost the right to read may still be
+        # in here when the next one comes, and two in one object are an error.
+        poll = select.poll()
+        poll.register(self._fd, select.POLLIN)
+        return bool(poll.poll(seconds * 1000))
 
     def descriptors(self) -> tuple[int, ...]:
         """What a forked child must close."""
