@@ -43,7 +43,7 @@ init_per_suite(Config) ->
     ok = application:set_env(erlang_python, pools, #{default => Pool}),
     %% Who is killed between counting a request and making it leaves the counter too high
     %% until two looks have found the same.
-    ok = application:set_env(erlang_python, liveness_ms, 100),
+    ok = application:set_env(erlang_python, liveness_ms, 500),
     {ok, _} = application:ensure_all_started(erlang_python),
     Config.
 
@@ -271,7 +271,7 @@ measure() ->
     },
     {Counts, #{
         node_bytes => erlang:memory(total),
-        python_bytes => lists:sum([resident(OsPid) || OsPid <- OsPids])
+        python_bytes => lists:sum([workers:memory(Pid) || Pid <- workers:ready(default)])
     }}.
 
 %% The processes that run this application's code, and nothing of the test's.
@@ -300,11 +300,6 @@ tables() ->
 descriptors(OsPid) ->
     {ok, Names} = file:list_dir("/proc/" ++ OsPid ++ "/fd"),
     length(Names).
-
-resident(OsPid) ->
-    {ok, Status} = file:read_file("/proc/" ++ OsPid ++ "/status"),
-    {match, [Kilobytes]} = re:run(Status, "VmRSS:\\s*(\\d+)", [{capture, all_but_first, list}]),
-    1024 * list_to_integer(Kilobytes).
 
 %% Whose children all programs are that this node runs, Python or not.
 erl_child_setup() ->

@@ -2,7 +2,7 @@
 %% a sign of life, and which may be dead.
 -module(workers).
 
--export([ready/1, os_pid/1, load/1, kill/1, idle/1]).
+-export([ready/1, os_pid/1, load/1, kill/1, memory/1, idle/1]).
 
 -include_lib("erlang_python/erlang_side/src/py_worker.hrl").
 
@@ -43,6 +43,18 @@ kill(Worker) ->
         OsPid ->
             _ = os:cmd("kill -9 " ++ OsPid),
             ok
+    end.
+
+%% @doc What memory the Python process of a worker uses, in bytes; Linux knows.
+-spec memory(pid()) -> non_neg_integer().
+memory(Worker) ->
+    case os_pid(Worker) of
+        gone ->
+            0;
+        OsPid ->
+            {ok, Status} = file:read_file("/proc/" ++ OsPid ++ "/status"),
+            {match, [Kilobytes]} = re:run(Status, "VmRSS:\\s*(\\d+)", [{capture, all_but_first, list}]),
+            1024 * list_to_integer(Kilobytes)
     end.
 
 %% @doc Returns when so many workers take work, and when neither side has any of it left.

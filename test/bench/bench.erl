@@ -65,7 +65,7 @@ python_says(Code) ->
     end.
 
 section(Name, Context) ->
-    Modules = [bench_rates, bench_latency, bench_many, bench_memory, bench_growth, bench_cost],
+    Modules = [bench_rates, bench_latency, bench_many, bench_memory, bench_growth],
     case [M || M <- Modules, lists:member(Name, M:sections())] of
         [Module] ->
             io:format("~n== ~s, flags ~s~n", [Name, maps:get(flags, Context)]),
@@ -131,9 +131,7 @@ summary(Name, Unit, Ceiling, Rounds) ->
             Name, number(percentile(50, Values)), Unit, ratio(Name, Unit, Ceiling, Rounds)
         ]).
 
-%% Growth, costs and ratios are not shares of anything.
-ratio(_Name, "us of" ++ _, _Ceiling, _Rounds) -> "";
-ratio(_Name, "us by" ++ _, _Ceiling, _Rounds) -> "";
+%% Growth and ratios are not shares of anything.
 ratio(_Name, "MiB" ++ _, _Ceiling, _Rounds) -> "";
 ratio(_Name, "last of" ++ _, _Ceiling, _Rounds) -> "";
 ratio(Name, Unit, Ceiling, Rounds) ->
