@@ -12,7 +12,8 @@ sections() -> [ints, strings, rows, dicts, batch, bytes].
 -spec run(atom(), bench:context()) -> ok.
 run(ints, Context) ->
     N = bench:scale(2000000, Context),
-    values(ints, N, [{one_frame_each, events(N div 4, Context)}], Context);
+    More = [{one_frame_each, events(N div 4, Context)}, {messages_alone, messages(N)}],
+    values(ints, N, More, Context);
 run(Kind, Context) when Kind =:= strings; Kind =:= rows; Kind =:= dicts ->
     values(Kind, bench:scale(1000000, Context), [], Context);
 run(batch, Context) ->
@@ -84,6 +85,45 @@ stream({M, F, Args}, N, Pool, Opts) ->
 events(N, Context) ->
     Bare = bare(["events"], N, Context),
     fun() -> Bare(fun erlang:binary_to_term/1) end.
+
+%% The same messages from one Erlang process to another, without port and Python: what
+%% it costs that every value is a message of its own. 1,024 are on their way at most.
+messages(N) ->
+    Runs = N div 256,
+    fun() ->
+        bench_pool:alone(fun() ->
+            Owner = self(),
+            Ref = make_ref(),
+            Start = erlang:monotonic_time(),
+            Sender = spawn_link(fun() -> send_runs(Runs, lists:seq(100000, 100255), Ref, Owner, 4) end),
+            ok = take_runs(Runs, Ref, Sender),
+            per_second(Runs * 256, Start)
+        end)
+    end.
+
+send_runs(0, _Run, _Ref, _Owner, _Credit) ->
+    ok;
+send_runs(Runs, Run, Ref, Owner, 0) ->
+    receive
+        taken -> send_runs(Runs, Run, Ref, Owner, 1)
+    end;
+send_runs(Runs, Run, Ref, Owner, Credit) ->
+    _ = [Owner ! {py_stream, Ref, {data, Value}} || Value <- Run],
+    send_runs(Runs - 1, Run, Ref, Owner, Credit - 1).
+
+take_runs(0, _Ref, _Sender) ->
+    ok;
+take_runs(Runs, Ref, Sender) ->
+    ok = take_values(256, Ref),
+    Sender ! taken,
+    take_runs(Runs - 1, Ref, Sender).
+
+take_values(0, _Ref) ->
+    ok;
+take_values(N, Ref) ->
+    receive
+        {py_stream, Ref, {data, _}} -> take_values(N - 1, Ref)
+    end.
 
 %% @doc A plain port, whose owner takes each of `N' frames; frames per second.
 -spec bare([string()], pos_integer(), bench:context()) -> fun((fun((binary()) -> term())) -> float()).

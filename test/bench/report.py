@@ -61,6 +61,7 @@ EXPLAINED = {
     "bare_pipe": "a C program behind a plain port, whose owner takes its frames",
     "echo": "a C program behind a plain port that writes each frame back",
     "one_frame_each": "a C program behind a plain port; a frame and a `binary_to_term` for each",
+    "messages_alone": "the same messages from one Erlang process to another; no port, no Python",
     "generator_alone": "the generator in Python, exhausted by 256, nothing sent",
     "generator_and_erlpack": "the same, and `erlpack.pack` of each 256",
     "ideal": "by the clock alone",
