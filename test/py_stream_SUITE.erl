@@ -336,7 +336,7 @@ the_generator_is_closed(Config) ->
         {with_finally, fun(P) -> [Forever, P, 0.001] end, #{}, fun cancel_after_a_value/1},
         {with_finally, fun(P) -> [Forever, P] end, #{window => 1}, fun cancel_after_a_value/1},
         {with_finally, fun(P) -> [Forever, P] end, #{demand => 1}, fun cancel_after_a_value/1},
-        {with_finally, fun(P) -> [Forever, P, 0.5] end, #{timeout => 20}, fun(R) ->
+        {with_finally, fun(P) -> [Forever, P, 1] end, #{timeout => 300}, fun(R) ->
             {[0], {error, timeout}} = all_events(R)
         end},
         {failing_with_finally, fun(P) -> [P] end, #{}, fun(R) ->

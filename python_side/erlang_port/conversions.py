@@ -188,6 +188,7 @@ AS_IS: Final = frozenset((int, str, bytes, bool, Atom))
 _FLOATS: Final = frozenset((float,))
 _STR_KEYS: Final = frozenset((str,))
 _DICTS: Final = frozenset((dict,))
+_TUPLES: Final = frozenset((tuple,))
 _TEXT: Final = frozenset((str, bytes, Atom))
 _PLAIN_SCALARS: Final = AS_IS | {float}
 _SCALAR: Final = AS_IS | {float, NoneType}
@@ -281,30 +282,61 @@ def _plain_floats(values: Any, kinds: set[type], none: Atom) -> Any:
 
 
 def plain_rows_size(values: list[Any], limit: int) -> int:
-    """A bound for the encoded bytes of a list of dicts that erlpack writes right, else -1.
+    """A bound for the encoded bytes of a list of rows that erlpack writes right, else -1.
 
-    The same test that `plain` makes of each dict, made of all at once in a fraction of the time.
-    Only dicts of scalars with text for keys pass it. A bound past `limit` may be of untested ones.
+    The same test that `plain` makes of each row, made of all at once in a fraction of the time.
+    Rows are dicts with text for keys, or tuples; only such of scalars pass it. A bound past `limit`
+    may be of untested ones.
     """
-    if kinds_of(values) != _DICTS:
+    kinds = kinds_of(values)
+    if kinds != _DICTS and kinds != _TUPLES:
         return -1
-    # Before anything is listed: many rows may be one large dict over and over.
-    headers = 16 * (2 * sum(map(len, values)) + len(values) + 1)
+    lengths = list(map(len, values))
+    # Before anything is listed: many rows may be one large dict over and over. Anything but text,
+    # and every header, takes at most 16 bytes.
+    headers = 16 * (2 * sum(lengths) + len(values) + 1)
     if headers > limit:
         return headers
-    keys = list(chain.from_iterable(values))
-    entries = list(chain.from_iterable(map(dict.values, values)))
-    kinds = set(map(type, entries))
-    if kinds_of(keys) != _STR_KEYS or not kinds <= _PLAIN_SCALARS:
+    characters = 0
+    rows: list[Any] = values
+    if kinds == _DICTS:
+        keys = list(chain.from_iterable(values))
+        if kinds_of(keys) != _STR_KEYS:
+            return -1
+        characters = sum(map(len, keys))
+        rows = list(map(dict.values, values))
+    columns: list[Any]
+    if min(lengths) == max(lengths):
+        # A column mostly holds one type, and is then looked at in C.
+        try:
+            columns = list(zip(*rows, strict=True))
+        except ValueError:
+            return -1  # Another thread has changed a row.
+    else:
+        columns = [list(chain.from_iterable(rows))]
+    for column in columns:
+        found = _characters(column)
+        if found < 0:
+            return -1
+        characters += found
+    # A character takes at most four bytes.
+    return 4 * characters + headers
+
+
+def _characters(values: list[Any] | tuple[Any, ...]) -> int:
+    """The characters of the texts among scalars; -1 where erlpack does not write all right."""
+    kinds = kinds_of(values)
+    if not kinds <= _PLAIN_SCALARS:
         return -1
     if float in kinds:
         # As in _plain_floats.
-        total = sum([entry for entry in entries if type(entry) is float])
+        floats = values if kinds == _FLOATS else [v for v in values if type(v) is float]
+        total = sum(floats)
         if total - total != 0.0:
             return -1
-    characters = sum(map(len, keys)) + sum([len(e) for e in entries if type(e) in _TEXT])
-    # A character takes at most four bytes, anything else and every header at most 16.
-    return 4 * characters + headers
+    if kinds.isdisjoint(_TEXT):
+        return 0
+    return sum(map(len, values if kinds <= _TEXT else [v for v in values if type(v) in _TEXT]))
 
 
 def _plain_dict(value: dict[Any, Any], none: Atom, depth: int) -> dict[Any, Any]:

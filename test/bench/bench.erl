@@ -65,7 +65,7 @@ python_says(Code) ->
     end.
 
 section(Name, Context) ->
-    Modules = [bench_rates, bench_latency, bench_many, bench_memory, bench_growth],
+    Modules = [bench_rates, bench_latency, bench_many, bench_memory, bench_growth, bench_cost],
     case [M || M <- Modules, lists:member(Name, M:sections())] of
         [Module] ->
             io:format("~n== ~s, flags ~s~n", [Name, maps:get(flags, Context)]),
@@ -131,7 +131,9 @@ summary(Name, Unit, Ceiling, Rounds) ->
             Name, number(percentile(50, Values)), Unit, ratio(Name, Unit, Ceiling, Rounds)
         ]).
 
-%% Growth and ratios are not shares of anything.
+%% Growth, costs and ratios are not shares of anything.
+ratio(_Name, "us of" ++ _, _Ceiling, _Rounds) -> "";
+ratio(_Name, "us by" ++ _, _Ceiling, _Rounds) -> "";
 ratio(_Name, "MiB" ++ _, _Ceiling, _Rounds) -> "";
 ratio(_Name, "last of" ++ _, _Ceiling, _Rounds) -> "";
 ratio(Name, Unit, Ceiling, Rounds) ->

@@ -51,7 +51,7 @@ asleep_start(Name, Target, N, Context) ->
     {Name, Pool, Target}.
 
 asleep_open({Name, Pool, {F, Args}}) ->
-    Pid = bench_os:python_pid(Pool),
+    Pid = bench_os:worker_pid(Pool),
     Before = {Name, Pid, bench_os:rss(Pid), bench_os:cpu_ms(Pid)},
     Self = self(),
     Owner = spawn_link(fun() ->
@@ -106,7 +106,7 @@ long(Context) ->
     ], Cold).
 
 long(M, F, Args, N, Pool, Context) ->
-    Pid = writer_pid(Pool),
+    Pid = bench_os:worker_pid(Pool),
     Marks = bench_pool:alone(fun() ->
         {ok, Ref} = py:stream_start(M, F, Args, #{pool => Pool}),
         marks(Ref, Pid, N div 10, N div 10, 0, [mark(Pid)])
@@ -131,9 +131,6 @@ long(M, F, Args, N, Pool, Context) ->
         {"MiB writer", (Python2 - Python1) / ?MIB}
     ].
 
-writer_pid(python) -> bench_os:python_pid(python);
-writer_pid(native) -> os:getpid().
-
 %% Growth counts from the end of the first tenth, when buffers have their size.
 marks(Ref, Pid, Next, Step, N, Marks) ->
     receive
@@ -156,7 +153,7 @@ per_second(N, Nanoseconds) -> N * 1.0e9 / max(1, Nanoseconds).
 idle(F, Streams, Context) ->
     fun() ->
         bench_pool:with(idle, #{max_streams => Streams + 1}, Context, fun() ->
-            Pid = bench_os:python_pid(idle),
+            Pid = bench_os:worker_pid(idle),
             bench_pool:alone(fun() ->
                 _ = idle_start(F),
                 Node0 = node_bytes(),

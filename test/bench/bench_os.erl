@@ -2,7 +2,7 @@
 %% sides read. Linux only.
 -module(bench_os).
 
--export([check_clock/0, clock/0, cpu_ms/1, node_rss/0, python_pid/1, rss/1]).
+-export([check_clock/0, clock/0, cpu_ms/1, node_rss/0, rss/1, worker_pid/1]).
 
 %% @doc The clock in nanoseconds that Python reads as time.monotonic_ns().
 -spec clock() -> integer().
@@ -17,11 +17,11 @@ check_clock() ->
     true = Before =< Python andalso Python =< After,
     ok.
 
-%% @doc The process of a pool's only worker.
--spec python_pid(atom()) -> pos_integer().
-python_pid(Pool) ->
-    {ok, Pid} = py:call(os, getpid, [], #{}, #{pool => Pool}),
-    Pid.
+%% @doc The operating system's process of a pool's only worker.
+-spec worker_pid(atom()) -> pos_integer().
+worker_pid(Pool) ->
+    #{workers := [#{pid := Worker}]} = py:info(Pool),
+    gen_server:call(Worker, os_pid).
 
 %% @doc Resident memory in bytes.
 -spec rss(pos_integer() | string()) -> non_neg_integer().

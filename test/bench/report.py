@@ -45,6 +45,7 @@ TITLES = {
     "many_10000": "10,000 streams of 5 values 100 ms apart, one worker",
     "asleep": "Owners asleep for so many seconds, endless generators: growth of memory",
     "long": "One stream of 10,000,000 integers",
+    "cost": "Processor time that the node and the writer use for an event, and time by the clock",
     "idle": "An idle stream, by how many there are on the worker",
     "streams": "Streams at full speed on one worker, together, by their number",
     "workers": "One stream at full speed on each worker, together, by the number of workers",

@@ -4,6 +4,7 @@ import dataclasses
 import datetime
 import decimal
 import enum
+import importlib.util
 import ipaddress
 import math
 import pathlib
@@ -16,6 +17,10 @@ from erlang_port import encoder
 from erlang_port.conversions import register_encoder
 
 has_erlpack = encoder.has_erlpack
+
+
+def has_msgpack():
+    return importlib.util.find_spec("msgpack") is not None
 
 
 class Color(enum.Enum):

@@ -315,9 +315,12 @@ class TestRun:
         assert (count, error) == (1, None)
         assert len(encoded) < 21 << 20
 
-    rows = st.lists(
-        st.dictionaries(texts, st.none() | st.floats() | st.integers() | texts | atoms, max_size=4),
-        max_size=12,
+    cells = st.none() | st.floats() | st.integers() | texts | atoms
+    rows = (
+        st.lists(st.dictionaries(texts, cells, max_size=4), max_size=12)
+        | st.lists(st.lists(cells, max_size=4).map(tuple), max_size=12)
+        | st.lists(st.tuples(st.integers(), texts, st.floats(), cells), max_size=12)
+        | st.lists(st.tuples(st.integers(), texts, st.booleans()), max_size=12)
     )
 
     @given(rows, st.integers(0, 3000))
@@ -333,6 +336,25 @@ class TestRun:
                 if count > 1:
                     assert sum(len(made.encode(value)) - 1 for value in taken[:-1]) <= limit
                 start += count
+
+    @pytest.mark.parametrize("odd", [math.nan, math.inf, None, 1 << 99, b"\xff", [1], object])
+    @pytest.mark.parametrize("place", [0, 7])
+    @pytest.mark.parametrize("as_row", [tuple, lambda cells: dict(zip("abc", cells, strict=True))])
+    def test_of_rows_with_one_odd_cell(self, made, odd, place, as_row):
+        run = [as_row((i, "text", 0.5)) for i in range(8)]
+        run[place] = as_row((1, "text", odd))
+        encoded, count, error = made.encode_run(run, 0, 1 << 20)
+        if odd is object:
+            assert (count, type(error)) == (place, TypeError)
+        else:
+            assert (count, error) == (8, None)
+            assert meaning(back(b"\x83" + encoded)) == meaning(run)
+
+    def test_of_rows_of_different_lengths(self, made):
+        run = [(1, 0.5), (1, 0.5, "a"), (), (math.nan,), (2,)]
+        encoded, count, error = made.encode_run(run, 0, 1 << 20)
+        assert (count, error) == (5, None)
+        assert meaning(back(b"\x83" + encoded)) == meaning(run)
 
     def test_of_one_large_row_over_and_over(self, made):
         row = dict.fromkeys(map(str, range(100_000)), 1)

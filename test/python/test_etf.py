@@ -45,7 +45,11 @@ def shape(value):
     if isinstance(value, dict):
         return (kind, *sorted(((shape(k), shape(v)) for k, v in value.items()), key=repr))
     if isinstance(value, (list, tuple)):
-        return (kind, *map(shape, value))
+        parts = [kind]
+        # No map: Python 3.12 allows fewer calls in each other where C code makes them.
+        for item in value:
+            parts.append(shape(item))
+        return tuple(parts)
     return (kind, repr(value))
 
 
@@ -56,6 +60,11 @@ def same(one, other):
 
 @pytest.mark.parametrize(("name", "encoding", "python"), VECTORS, ids=[v[0] for v in VECTORS])
 class TestGolden:
+    @pytest.fixture(autouse=True)
+    def _needs(self, name):
+        if name == "msgpack":
+            pytest.importorskip("msgpack")
+
     def test_is_read(self, name, encoding, python):
         expected = eval(python, dict(NAMES))
         for kind in (bytes, bytearray, lambda data: memoryview(data)):
