@@ -1,0 +1,315 @@
+%% @doc However a node, an application, a pool or a worker ends: a second later no Python
+%% process of theirs is left, not even one that is stuck in C code with the interpreter lock.
+%%
+%% Each pool's processes carry a mark in their environment, so that those are found, too, that
+%% nobody knows of any more. ORPHAN_ROUNDS in the environment says how often each case ends
+%% what it ends.
+-module(py_orphan_SUITE).
+
+-include_lib("common_test/include/ct.hrl").
+-include_lib("stdlib/include/assert.hrl").
+
+-export([all/0, suite/0]).
+-export([init_per_suite/1, end_per_suite/1]).
+-export([
+    node_stops/1,
+    node_is_killed/1,
+    node_is_killed_while_workers_start/1,
+    application_stops/1,
+    pool_stops/1,
+    manager_is_killed/1,
+    worker_is_killed/1,
+    interrupt_in_a_terminal/1
+]).
+%% Called on the other node.
+-export([begin_load/1, start_pools/1, os_pids/0, kill_manager/1, kill_worker/1]).
+
+%% What the contract allows.
+-define(LIMIT_MS, 1000).
+-define(ROUNDS, "3").
+
+-spec suite() -> [{atom(), term()}].
+suite() ->
+    [{timetrap, {seconds, 60 + 20 * rounds()}}].
+
+-spec all() -> [atom()].
+all() ->
+    [
+        node_stops,
+        node_is_killed,
+        node_is_killed_while_workers_start,
+        application_stops,
+        pool_stops,
+        manager_is_killed,
+        worker_is_killed,
+        interrupt_in_a_terminal
+    ].
+
+-spec init_per_suite(ct_suite:ct_config()) -> ct_suite:ct_config() | {skip, string()}.
+init_per_suite(Config) ->
+    case filelib:is_file("/proc/self/environ") of
+        true -> Config;
+        false -> {skip, "there is no /proc to look for processes in"}
+    end.
+
+-spec end_per_suite(ct_suite:ct_config()) -> ok.
+end_per_suite(_Config) ->
+    ok.
+
+%%% Cases.
+
+%% `init:stop' leaves no Python process behind, whatever the node was doing.
+-spec node_stops(ct_suite:ct_config()) -> ok.
+node_stops(_Config) ->
+    rounds(fun() ->
+        with_loaded_node(fun(Node, Mark) ->
+            BeamPid = peer:call(Node, os, getpid, []),
+            ok = peer:call(Node, init, stop, []),
+            eventually:equal(gone, fun() -> process_state(BeamPid) end),
+            none_left(Mark)
+        end)
+    end).
+
+%% Nor does a node that is killed, and that had no time for anything.
+-spec node_is_killed(ct_suite:ct_config()) -> ok.
+node_is_killed(_Config) ->
+    rounds(fun() ->
+        with_loaded_node(fun(Node, Mark) ->
+            kill(peer:call(Node, os, getpid, [])),
+            none_left(Mark)
+        end)
+    end).
+
+%% The same where workers are not ready yet.
+-spec node_is_killed_while_workers_start(ct_suite:ct_config()) -> ok.
+node_is_killed_while_workers_start(_Config) ->
+    rounds(fun() ->
+        with_node(fun(Node, Mark) ->
+            BeamPid = peer:call(Node, os, getpid, []),
+            ok = peer:cast(Node, ?MODULE, start_pools, [Mark]),
+            eventually:true(fun() -> marked(Mark) =/= [] end),
+            kill(BeamPid),
+            none_left(Mark)
+        end)
+    end).
+
+%% When the application has stopped, all of its processes have ended.
+-spec application_stops(ct_suite:ct_config()) -> ok.
+application_stops(_Config) ->
+    with_node(fun(Node, Mark) ->
+        rounds(fun() ->
+            load(Node, Mark),
+            ok = peer:call(Node, application, stop, [erlang_python], 30000),
+            ?assertEqual([], marked(Mark)),
+            0
+        end)
+    end).
+
+%% A pool that is stopped takes its processes with it, and no others.
+-spec pool_stops(ct_suite:ct_config()) -> ok.
+pool_stops(_Config) ->
+    with_node(fun(Node, Mark) ->
+        rounds(fun() ->
+            Before = load(Node, Mark),
+            [ok = peer:call(Node, py, stop_pool, [Pool], 30000) || Pool <- [busy, stuck]],
+            Took = gone(maps:get(busy, Before) ++ maps:get(stuck, Before)),
+            ?assertEqual(maps:get(calm, Before), marked(Mark)),
+            ok = peer:call(Node, py, stop_pool, [calm], 30000),
+            max(Took, none_left(Mark))
+        end)
+    end).
+
+%% A pool's manager that is killed leaves none of the processes that it had.
+-spec manager_is_killed(ct_suite:ct_config()) -> ok.
+manager_is_killed(_Config) ->
+    with_node(fun(Node, Mark) ->
+        rounds(fun() ->
+            Before = load(Node, Mark),
+            [ok = peer:call(Node, ?MODULE, kill_manager, [Pool]) || Pool <- [busy, stuck]],
+            Took = gone(maps:get(busy, Before) ++ maps:get(stuck, Before)),
+            only_known(Node, Mark),
+            stop(Node, Mark),
+            Took
+        end)
+    end).
+
+%% Nor does a worker process that is killed.
+-spec worker_is_killed(ct_suite:ct_config()) -> ok.
+worker_is_killed(_Config) ->
+    with_node(fun(Node, Mark) ->
+        rounds(fun() ->
+            #{stuck := Stuck} = load(Node, Mark),
+            Busy = peer:call(Node, ?MODULE, kill_worker, [busy]),
+            Stuck = [peer:call(Node, ?MODULE, kill_worker, [stuck])],
+            Took = gone([Busy | Stuck]),
+            only_known(Node, Mark),
+            stop(Node, Mark),
+            Took
+        end)
+    end).
+
+%% Ctrl-C in a terminal is the node's alone: after `c' for "continue" the same worker answers.
+-spec interrupt_in_a_terminal(ct_suite:ct_config()) -> ok.
+interrupt_in_a_terminal(Config) ->
+    Script = filename:join(?config(data_dir, Config), "terminal.py"),
+    Python = os:find_executable(os:getenv("ERLANG_PYTHON", "python3")),
+    Erl = [os:find_executable("erl"), "-pa" | code:get_path()],
+    {Status, Printed} = program:run(Python, [Script | Erl], #{env => [{"TERM", "dumb"}]}),
+    ?assertEqual({0, Printed}, {Status, Printed}),
+    [Before, After] = string:lexemes(Printed, " \r\n"),
+    ?assertEqual(Before, After).
+
+%%% On the other node.
+
+%% @doc Starts the pools, and gives their processes when all are at work: `busy' streams as
+%% fast as it can, `stuck' holds the interpreter lock, `calm' does nothing.
+-spec begin_load(Mark :: string()) -> #{atom() => [string()]}.
+begin_load(Mark) ->
+    start_pools(Mark),
+    [spawn(fun stream/0) || _ <- lists:seq(1, 20)],
+    spawn(fun() -> py:eval("__import__('ctypes').PyDLL(None).sleep(600)", #{}, #{pool => stuck}) end),
+    eventually:true(fun() ->
+        py:call(os, getpid, [], #{}, #{pool => stuck, timeout => 20}) =:= {error, timeout}
+    end),
+    os_pids().
+
+%% @doc Starts the pools.
+-spec start_pools(Mark :: string()) -> ok.
+start_pools(Mark) ->
+    application:set_env(erlang_python, pools, #{}),
+    {ok, _} = application:ensure_all_started(erlang_python),
+    Env = [{Mark, "1"}],
+    {ok, _} = py:start_pool(busy, #{workers => 2, env => Env}),
+    {ok, _} = py:start_pool(stuck, #{workers => 1, env => Env}),
+    {ok, _} = py:start_pool(calm, #{workers => 1, env => Env}),
+    ok.
+
+stream() ->
+    case py:stream_start(itertools, count, [], #{pool => busy}) of
+        {ok, Ref} -> take(Ref);
+        {error, _} -> ok
+    end.
+
+take(Ref) ->
+    receive
+        {py_stream, Ref, {data, _}} -> take(Ref);
+        {py_stream, Ref, {error, _}} -> ok
+    end.
+
+%% @doc The processes of each pool, sorted.
+-spec os_pids() -> #{atom() => [string()]}.
+os_pids() ->
+    maps:from_list([
+        {Pool, lists:sort([workers:os_pid(Worker) || Worker <- workers:ready(Pool)])}
+     || Pool <- py_pool:names()
+    ]).
+
+%% @doc Kills a pool's manager.
+-spec kill_manager(Pool :: atom()) -> ok.
+kill_manager(Pool) ->
+    exit(manager(Pool), kill),
+    ok.
+
+%% The manager is the workers' parent.
+manager(Pool) ->
+    [Worker | _] = workers:ready(Pool),
+    {dictionary, Dictionary} = process_info(Worker, dictionary),
+    hd(proplists:get_value('$ancestors', Dictionary)).
+
+%% @doc Kills one of a pool's worker processes, and gives the Python process that it had.
+-spec kill_worker(Pool :: atom()) -> string().
+kill_worker(Pool) ->
+    [Worker | _] = workers:ready(Pool),
+    OsPid = workers:os_pid(Worker),
+    exit(Worker, kill),
+    OsPid.
+
+%%% Helpers.
+
+rounds() ->
+    list_to_integer(os:getenv("ORPHAN_ROUNDS", ?ROUNDS)).
+
+%% Runs it so often, and says how long the slowest took, in milliseconds.
+rounds(Round) ->
+    Times = [Round() || _ <- lists:seq(1, rounds())],
+    ct:pal("~b rounds, the slowest took ~b ms", [length(Times), lists:max(Times)]),
+    ok.
+
+with_node(Fun) ->
+    Mark = "ORPHAN_" ++ integer_to_list(erlang:unique_integer([positive])) ++ "_" ++ os:getpid(),
+    %% Not linked: some are killed.
+    {ok, Node, _} = peer:start(#{connection => standard_io, args => ["-pa" | code:get_path()]}),
+    try
+        Fun(Node, Mark)
+    after
+        catch peer:stop(Node),
+        [kill(Pid) || Pid <- marked(Mark)]
+    end.
+
+with_loaded_node(Fun) ->
+    with_node(fun(Node, Mark) ->
+        load(Node, Mark),
+        Fun(Node, Mark)
+    end).
+
+load(Node, Mark) ->
+    Pids = peer:call(Node, ?MODULE, begin_load, [Mark], 30000),
+    ?assertEqual(lists:sort(lists:append(maps:values(Pids))), marked(Mark)),
+    Pids.
+
+stop(Node, Mark) ->
+    ok = peer:call(Node, application, stop, [erlang_python], 30000),
+    ?assertEqual([], marked(Mark)).
+
+%% Every process is one that its node knows, once those that were lost have been replaced.
+only_known(Node, Mark) ->
+    eventually:true(fun() ->
+        #{busy := Busy, stuck := Stuck, calm := Calm} = peer:call(Node, ?MODULE, os_pids, []),
+        length(Busy ++ Stuck ++ Calm) =:= 4 andalso
+            lists:sort(Busy ++ Stuck ++ Calm) =:= marked(Mark)
+    end).
+
+none_left(Mark) ->
+    within(fun() -> marked(Mark) =:= [] end).
+
+gone(Pids) ->
+    within(fun() -> lists:all(fun(Pid) -> process_state(Pid) =:= gone end, Pids) end).
+
+%% Waits until it is true, which must be soon; gives how long that took.
+within(Fun) ->
+    Start = erlang:monotonic_time(millisecond),
+    eventually:true(Fun),
+    Took = erlang:monotonic_time(millisecond) - Start,
+    ?assert(Took =< ?LIMIT_MS, {took_ms, Took}),
+    Took.
+
+kill(Pid) ->
+    [] = os:cmd("kill -9 " ++ Pid),
+    ok.
+
+%% A process that nobody waits for any more is gone.
+process_state(Pid) ->
+    case file:read_file(["/proc/", Pid, "/stat"]) of
+        {ok, Stat} ->
+            case string:split(Stat, ") ", trailing) of
+                [_, <<"Z", _/binary>>] -> gone;
+                _ -> there
+            end;
+        {error, _} ->
+            gone
+    end.
+
+%% The processes with this mark in their environment, sorted.
+marked(Mark) ->
+    {ok, Names} = file:list_dir("/proc"),
+    lists:sort([Name || Name <- Names, is_marked(Name, list_to_binary(Mark))]).
+
+is_marked([First | _] = Pid, Mark) when First >= $1, First =< $9 ->
+    case file:read_file(["/proc/", Pid, "/environ"]) of
+        {ok, Environ} ->
+            binary:match(Environ, Mark) =/= nomatch andalso process_state(Pid) =:= there;
+        {error, _} ->
+            false
+    end;
+is_marked(_Name, _Mark) ->
+    false.
