@@ -1,5 +1,5 @@
 %% @doc The frames between the node and a worker, as written down in
-%% docs/protocol.md. Pure functions: nothing here sends or receives.
+%% docs/protocol.md. Nothing here sends or receives.
 %%
 %% A frame is `<<Kind, Size, Address:Size/binary, Payload/binary>>', behind
 %% the four bytes of length that `{packet, 4}' adds. The address is an
@@ -14,6 +14,7 @@
     credit/4,
     data_prefix/1,
     exec/3,
+    items/1,
     parse/1,
     ping/0,
     reply/2,
@@ -184,6 +185,17 @@ level(Level) ->
 -spec stats(address()) -> iodata().
 stats(Address) ->
     <<?STATS, Address/binary>>.
+
+%% @doc The terms of a payload that carries a list of them. What makes no sense
+%% is the worker's fault: it sees the process that reads it end with `bad_frame'.
+-spec items(binary()) -> [term()].
+items(Payload) ->
+    try binary_to_term(Payload) of
+        Items when is_list(Items) -> Items;
+        _ -> exit(bad_frame)
+    catch
+        error:badarg -> exit(bad_frame)
+    end.
 
 %% @doc Takes a frame from Python apart. Throws nothing: what makes no sense is
 %% `error', and the worker that sent it is replaced.

@@ -43,7 +43,7 @@ loop(State = #state{worker_monitor = Monitor, worker = Worker}) ->
             put_chars(Payload),
             loop(State#state{output = credit(output, Payload, State#state.output, Worker)});
         {log, Payload} ->
-            lists:foreach(fun log/1, decode(Payload)),
+            lists:foreach(fun log/1, py_frame:items(Payload)),
             loop(State#state{log = credit(log, Payload, State#state.log, Worker)});
         look ->
             loop(look(State));
@@ -70,15 +70,6 @@ credit(Kind, Payload, {Total, Told}, Worker) ->
     end.
 
 %%% Log records.
-
-%% What makes no sense is the worker's fault: it sees this process end so.
-decode(Payload) ->
-    try binary_to_term(Payload) of
-        Records when is_list(Records) -> Records;
-        _ -> exit(bad_frame)
-    catch
-        error:badarg -> exit(bad_frame)
-    end.
 
 log({Number, Logger, Message, Module, Function, File, Line, Time, Traceback}) ->
     Meta = #{

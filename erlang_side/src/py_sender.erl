@@ -80,20 +80,11 @@ loop(State = #state{worker_monitor = Monitor}) ->
 %%% Messages.
 
 send(Payload, State) ->
-    Messages = decode(Payload),
+    Messages = py_frame:items(Payload),
     case deliver(Messages, State, []) of
         {[], NewState} -> sent(byte_size(Payload), NewState);
         %% Counted as sent when the last of them is.
         {Remote, NewState} -> send_far(lists:reverse(Remote), byte_size(Payload), NewState)
-    end.
-
-%% What makes no sense is the worker's fault: it sees this process end so.
-decode(Payload) ->
-    try binary_to_term(Payload) of
-        Messages when is_list(Messages) -> Messages;
-        _ -> exit(bad_frame)
-    catch
-        error:badarg -> exit(bad_frame)
     end.
 
 deliver([{To, Message} | Rest], State, Remote) ->

@@ -94,7 +94,18 @@ def _exactly(raw: bytes, end: int) -> None:
         raise ValueError("wrong length")
 
 
-class Pid(Opaque):
+class OfNode(Opaque, final=False):
+    """An opaque term whose first part is the node that made it."""
+
+    __slots__ = ()
+
+    @property
+    def node(self) -> str:
+        """The name of the node it was made on."""
+        return str(self.parts()[0])
+
+
+class Pid(OfNode):
     """An Erlang process identifier (NEW_PID_EXT, PID_EXT)."""
 
     __slots__ = ()
@@ -107,17 +118,12 @@ class Pid(Opaque):
         number, serial = struct.unpack_from(">II", raw, at)
         return node, number, serial, int.from_bytes(raw[at + 8 :], "big")
 
-    @property
-    def node(self) -> str:
-        """The name of the node it was made on."""
-        return str(self.parts()[0])
-
     def __repr__(self) -> str:
         node, number, serial, _creation = self.parts()
         return f"<erlang.Pid {number}.{serial} of {node}>"
 
 
-class Reference(Opaque):
+class Reference(OfNode):
     """An Erlang reference (NEWER_REFERENCE_EXT, NEW_REFERENCE_EXT, REFERENCE_EXT)."""
 
     __slots__ = ()
@@ -137,17 +143,12 @@ class Reference(Opaque):
         _exactly(raw, ids + 4 * words)
         return node, struct.unpack_from(f">{words}I", raw, ids), int.from_bytes(raw[at:ids], "big")
 
-    @property
-    def node(self) -> str:
-        """The name of the node it was made on."""
-        return str(self.parts()[0])
-
     def __repr__(self) -> str:
         node, words, _creation = self.parts()
         return f"<erlang.Reference {'.'.join(map(str, reversed(words)))} of {node}>"
 
 
-class Port(Opaque):
+class Port(OfNode):
     """An Erlang port identifier (V4_PORT_EXT, NEW_PORT_EXT, PORT_EXT)."""
 
     __slots__ = ()
@@ -159,11 +160,6 @@ class Port(Opaque):
         middle = at + id_size
         _exactly(raw, middle + creation_size)
         return node, int.from_bytes(raw[at:middle], "big"), int.from_bytes(raw[middle:], "big")
-
-    @property
-    def node(self) -> str:
-        """The name of the node it was made on."""
-        return str(self.parts()[0])
 
     def __repr__(self) -> str:
         node, number, _creation = self.parts()

@@ -11,7 +11,7 @@ from typing import Any
 from erlang_port import etf, frames
 
 
-class NotAllowed(Exception):
+class NotAllowed(Exception):  # noqa: N818 - named as the reason that the node gets
     """The pool option `allow` does not name this."""
 
 

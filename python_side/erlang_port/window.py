@@ -13,7 +13,7 @@ class Window:
     pass when nothing is out, however large it is.
     """
 
-    __slots__ = ("size", "max_bytes", "demand", "taken", "taken_bytes", "sent", "sent_bytes")
+    __slots__ = ("demand", "max_bytes", "sent", "sent_bytes", "size", "taken", "taken_bytes")
 
     def __init__(self, size: int, max_bytes: int, demand: int = UNLIMITED) -> None:
         self.size = size
