@@ -5,8 +5,9 @@
 
 %% The shell moves the protocol to descriptors 3 and 4 before Python starts, so
 %% that what a site hook prints at start-up cannot touch it. It replaces itself
-%% by Python, so the port's process is Python.
--define(LAUNCH, "exec \"$@\" 3<&0 4>&1 0</dev/null 1>&2").
+%% by Python, so the port's process is Python. A node whose standard error is
+%% closed has nothing to give.
+-define(LAUNCH, "true >&2 || exec 2>/dev/null; exec \"$@\" 3<&0 4>&1 0</dev/null 1>&2").
 
 %% @doc The program, its arguments and the options for `open_port/2'; `PoolOpts'
 %% are checked pool options.

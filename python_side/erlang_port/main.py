@@ -29,18 +29,17 @@ def take_over(read_fd: int, write_fd: int) -> tuple[int, int]:
     What is on 0 and 1 afterwards has nothing to do with the port: 0 is empty, and 1 goes
     where 2 goes.
     """
+    null = os.open(os.devnull, os.O_RDWR)
+    while null <= 2:
+        # One of 0 to 2 is closed: what is opened next must not take its place.
+        os.set_inheritable(null, True)
+        null = os.dup(null)
     protocol = os.dup(read_fd), os.dup(write_fd)  # Not inheritable (PEP 446).
     if (read_fd, write_fd) != (0, 1):
         os.close(read_fd)
         os.close(write_fd)
-    null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)
-    try:
-        os.dup2(2, 1)
-    except OSError:
-        # A closed stderr: what is written there is lost, and harms nobody.
-        os.dup2(null, 1)
-        os.dup2(null, 2)
+    os.dup2(2, 1)
     os.close(null)
     return protocol
 
@@ -124,7 +123,9 @@ def _exit() -> None:
 
     Not by the end of the main thread: threads of user code would keep the process alive.
     """
-    handlers = threading.Thread(target=atexit._run_exitfuncs, daemon=True)
-    handlers.start()
-    handlers.join(0.1)
-    os._exit(0)
+    try:
+        handlers = threading.Thread(target=atexit._run_exitfuncs, daemon=True)
+        handlers.start()
+        handlers.join(0.1)
+    finally:
+        os._exit(0)  # Also where there is no memory for a thread.

@@ -5,8 +5,8 @@ whether allocated by Python or by C code), so that an allocation past it fails w
 MemoryError where it is made, and the worker lives. RLIMIT_AS would count address space
 that is only reserved, such as malloc's arenas, 64 MiB for each thread.
 
-What the worker had when it became ready is not counted, nor are the stacks of its own
-threads: how many there are is not the user's doing. Linux only: macOS takes the limit
+What the worker had when it became ready is not counted, nor are the stacks and
+buffers of its own threads: how many there are is not the user's doing. Linux only: macOS takes the limit
 and does not enforce it. Child processes inherit it.
 """
 
@@ -18,6 +18,10 @@ import threading
 #: glibc keeps the stacks of ended threads up to 40 MiB, and so does this account.
 _KEPT_STACKS = 40 * 1024 * 1024
 
+#: What else a thread of the worker's has for itself: its encoder's buffer, 1 MiB with
+#: erlpack, and its part of the C library's heap.
+_THREAD_BYTES = 2 * 1024 * 1024
+
 #: The size of a thread's stack where the limit for stacks says nothing.
 _DEFAULT_STACK = 8 * 1024 * 1024
 
@@ -27,7 +31,7 @@ class MemoryLimit:
 
     def __init__(self, limit: int) -> None:
         self._allowed = _allocated() + limit
-        self._stack = threading.stack_size() or _stack_size()
+        self._stack = (threading.stack_size() or _stack_size()) + _THREAD_BYTES
         self._threads = 0
         self._most_threads = 0
         self._lock = threading.Lock()

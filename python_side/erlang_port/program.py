@@ -58,6 +58,10 @@ Request = Call | SyncStream | AsyncStream
 LEAVE_SECONDS = 0.4
 
 
+#: The reason where there is no memory to say more.
+_NO_MEMORY = b"h\x02m\0\0\0\x0bMemoryErrorm\0\0\0\0"
+
+
 class Program:
     """One worker: the requests that are under way, by address, and what they share."""
 
@@ -477,7 +481,10 @@ class Program:
             return b"w\x09cancelled"
         if self.node.logs.level <= logging.DEBUG:
             self.node.logs.failed(error)
-        return self.encoder().encode(reasons.reason(error, with_traceback))[1:]
+        try:
+            return self.encoder().encode(reasons.reason(error, with_traceback))[1:]
+        except MemoryError:
+            return _NO_MEMORY
 
 
 def _nothing() -> None:
