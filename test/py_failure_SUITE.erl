@@ -207,7 +207,7 @@ death_of_the_worker_process(Config) ->
     %% The Erlang process that owns the port is killed while Python holds the interpreter
     %% lock: its requests are answered, and its Python process is gone within a second.
     start(#{workers => 1}, Config),
-    {Python, Ref} = started(hold_the_lock, [60]),
+    {Python, Ref} = stuck(hold_the_lock, [60]),
     [#{pid := Pid}] = lists:filter(fun(W) -> is_map_key(pid, W) end, workers()),
     exit(Pid, kill),
     ?assertEqual([{error, {worker_exit, killed}}], events(Ref)),
@@ -446,7 +446,6 @@ interrupt_a_stream(Config) ->
     ],
     [
         begin
-            ct:pal("~s", [Generator]),
             {_, Ref} = started(Generator),
             timer:sleep(100),
             py:stream_cancel(Ref),
@@ -497,10 +496,9 @@ kill_after(Config) ->
     start(#{workers => 1, interrupt_after => 50, kill_after => 300}, Config),
     [
         begin
-            ct:pal("~s", [Generator]),
             eventually_ok(fun() -> call(pid, []) end),
             {Python, Other} = started(async_idle),
-            {Python, Ref} = started(Generator, Args),
+            {Python, Ref} = stuck(Generator, Args),
             py:stream_cancel(Ref),
             ?assertEqual([{error, cancelled}], events(Ref)),
             ?assertEqual([{error, {worker_exit, kill_after}}], events(Other)),
@@ -528,7 +526,7 @@ timeouts_go_up_the_ladder(Config) ->
     %% Timeouts of streams and calls reach kill_after as cancels do.
     start(#{workers => 1, interrupt_after => 50, kill_after => 200}, Config),
     {ok, First} = call(pid, []),
-    {ok, Ref} = stream(hold_the_lock, [60], #{timeout => 200}),
+    {ok, Ref} = stream(hold_the_lock, [self(), 60], #{timeout => 200}),
     ?assertMatch([{data, First}, {error, timeout}], events(Ref)),
     ?assert(is_gone_within(2000, First)),
     {ok, Second} = eventually_ok(fun() -> call(pid, []) end),
@@ -544,7 +542,7 @@ a_held_lock_is_the_worker_s_alone(Config) ->
     %% C code that keeps the interpreter lock holds up its own worker and nobody else: other
     %% workers serve, and cancels are answered.
     start(#{workers => 2}, Config),
-    {Stuck, Ref} = started(hold_the_lock, [1.5]),
+    {Stuck, Ref} = stuck(hold_the_lock, [1.5]),
     Other = [Pid || {ok, Pid} <- [call(pid, []) || _ <- lists:seq(1, 5)]],
     ?assertEqual(false, lists:member(Stuck, Other)),
     py:stream_cancel(Ref),
@@ -600,6 +598,14 @@ started(Generator, Args) ->
     {ok, Ref} = stream(Generator, Args, #{}),
     {ok, Pid} = py:stream_next(Ref, ?LONG),
     {Pid, Ref}.
+
+%% The same, once it is where nothing gets it out.
+stuck(Generator, Args) ->
+    Started = started(Generator, [self() | Args]),
+    receive
+        <<"stuck">> -> Started
+    after ?LONG -> error({not_stuck, Generator})
+    end.
 
 events(Ref) ->
     receive

@@ -51,7 +51,7 @@ class AsyncStream(Stream):
     def interrupt(self) -> bool:
         """Breaks off the step that the loop is in, if it is this stream's."""
         if not self.is_ended:
-            self.program.loop.interrupt(self)
+            self.program.interrupt(self)
             # Code that took the first cancellation for something else gets another.
             self.cancel()
         return not self.is_ended

@@ -52,9 +52,7 @@ class Call:
     def interrupt(self) -> bool:
         """Breaks the code off where it is; false when it has ended."""
         if not self.is_ended:
-            user_code = self.user_code
-            if user_code is not None:
-                user_code.interrupt(self)
+            self.program.interrupt(self)
             if self._task is not None:
                 self.cancel()
         return not self.is_ended

@@ -11,7 +11,7 @@ goes that way.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, TypeAlias
 
 from erlang.terms import Atom
@@ -65,6 +65,11 @@ _REFUSED: Final = (OverflowError, UnicodeError, NotImplementedError, _EncodingEr
 def has_erlpack() -> bool:
     """Whether erlpack can be used: it is installed, and erlang.Atom is one of its atoms."""
     return _erlpack is not None and issubclass(Atom, _erlpack.Atom)
+
+
+def is_scalar(values: Iterable[Any]) -> bool:
+    """Whether encoding these values runs no code but the port program's own."""
+    return _RUN_SCALARS.issuperset(map(type, values))
 
 
 class Encoder:

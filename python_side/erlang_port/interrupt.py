@@ -49,7 +49,16 @@ _clear_async_exc = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_ulong, ctypes.c_void
 class UserCode:
     """The spans in which one thread runs user code; made by that thread, for itself."""
 
-    __slots__ = ("_bell", "_thread", "_token", "enter", "is_set", "leave", "request")
+    __slots__ = (
+        "__weakref__",
+        "_bell",
+        "_thread",
+        "_token",
+        "enter",
+        "is_set",
+        "leave",
+        "request",
+    )
 
     def __init__(self) -> None:
         # Reentrant, so that a finalizer that runs amid the program's own work can go

@@ -89,11 +89,6 @@ class Loop:
         assert self.user_code is not None
         self.user_code.run(request, function)
 
-    def interrupt(self, request: object) -> None:
-        """Breaks off what the loop runs at the moment, if it is code of this request."""
-        if self.user_code is not None:
-            self.user_code.interrupt(request)
-
     def runs_in(self, loop: asyncio.AbstractEventLoop) -> bool:
         """Whether `loop` is this one."""
         return loop is self._loop

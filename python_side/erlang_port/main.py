@@ -41,6 +41,9 @@ def take_over(read_fd: int, write_fd: int) -> tuple[int, int]:
     os.dup2(null, 0)
     os.dup2(2, 1)
     os.close(null)
+    if sys.stderr is None:
+        # Python found descriptor 2 closed.
+        sys.stderr = open(2, "w", errors="backslashreplace", closefd=False)  # noqa: SIM115
     return protocol
 
 

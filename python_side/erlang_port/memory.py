@@ -5,9 +5,9 @@ whether allocated by Python or by C code), so that an allocation past it fails w
 MemoryError where it is made, and the worker lives. RLIMIT_AS would count address space
 that is only reserved, such as malloc's arenas, 64 MiB for each thread.
 
-What the worker had when it became ready is not counted, nor are the stacks and
-buffers of its own threads: how many there are is not the user's doing. Linux only: macOS takes the limit
-and does not enforce it. Child processes inherit it.
+What the worker had when it started is not counted, nor are the stacks and buffers of
+its own threads: how many there are is not the user's doing. Linux only: macOS takes the
+limit and does not enforce it. Child processes inherit it.
 """
 
 from __future__ import annotations

@@ -28,6 +28,7 @@ import sys
 import threading
 import time
 import types
+import weakref
 from collections import deque
 from collections.abc import Callable
 from inspect import isawaitable
@@ -78,6 +79,8 @@ class Program:
         self.requests: dict[bytes, Request] = {}
         self._none = "none"
         self._local = threading.local()
+        #: Of every thread that ran user code and has not ended.
+        self._user_codes: weakref.WeakSet[UserCode] = weakref.WeakSet()
         #: Guards the counts of sync streams.
         self._lock = threading.Lock()
         self._interrupt_after: float | None = None
@@ -450,7 +453,16 @@ class Program:
             return self._local.user_code  # type: ignore[no-any-return]
         except AttributeError:
             user_code = self._local.user_code = UserCode()
+            with self._lock:
+                self._user_codes.add(user_code)
             return user_code
+
+    def interrupt(self, request: Request) -> None:
+        """Breaks off whatever code of this request runs, on any thread."""
+        with self._lock:
+            user_codes = tuple(self._user_codes)
+        for user_code in user_codes:
+            user_code.interrupt(request)
 
     def put(self, buffers: list[Any], size: int, wait: bool) -> None:
         """Sends a frame whose header is its first buffer."""

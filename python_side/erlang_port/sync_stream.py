@@ -11,6 +11,7 @@ another.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import deque
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from erlang_port import frames
 from erlang_port.current import current
+from erlang_port.encoder import is_scalar
 from erlang_port.reasons import Cancelled
 from erlang_port.stream import Stream
 
@@ -69,7 +71,7 @@ class SyncStream(Stream):
     #: The encoded size of the last frame.
     _frame_bytes = 0
     #: What the ticker found to be no term.
-    _failure: Exception | None = None
+    _failure: BaseException | None = None
 
     def __init__(
         self, program: Program, address: bytes, options: frames.StreamOptions, flags: int
@@ -91,17 +93,17 @@ class SyncStream(Stream):
         self._resume()
 
     def _resume(self) -> None:
-        with self.lock:
-            if not self._waiting:
-                return
+        # Without the lock, which may be held for as long as a value takes to be encoded:
+        # the thread that reads must not wait for that. Two that come at once wake twice.
+        if self._waiting:
             self._waiting = False
-        self._wake.release()
+            with contextlib.suppress(RuntimeError):
+                self._wake.release()
 
     def interrupt(self) -> bool:
         """Breaks the generator off where it is; false when it has ended."""
-        user_code = self.user_code
-        if user_code is not None and not self.is_ended:
-            user_code.interrupt(self)
+        if not self.is_ended:
+            self.program.interrupt(self)
         return not self.is_ended
 
     def tick(self) -> None:
@@ -113,16 +115,31 @@ class SyncStream(Stream):
         self.attention = True
         self.program.reader.give_back(self)
         pending = self._pending
-        if not pending or not self.lock.acquire(blocking=False):
+        if not pending:
             return
+        if not is_scalar(tuple(pending)):
+            # Encoding may run code of the values' own, which the ticker must not wait for.
+            self.program.threads.submit(self._send_pending_elsewhere)
+        elif self.lock.acquire(blocking=False):
+            self._send_pending(None)
+
+    def _send_pending_elsewhere(self) -> None:
+        self.lock.acquire()
+        self._send_pending(self.program.user_code())
+
+    def _send_pending(self, user_code: UserCode | None) -> None:
+        """Sends what the generator has yielded before it paused; releases the lock."""
+        pending = self._pending
         try:
             values = [pending.popleft() for _ in range(len(pending))]
             # What does not fit goes back to its place before what was yielded meanwhile.
-            pending.extendleft(reversed(self._send(values, None)))
-        except Exception as error:
+            pending.extendleft(reversed(self._send(values, user_code, False)))
+        except BaseException as error:
             self._failure = error
         finally:
             self.lock.release()
+            if user_code is not None:
+                user_code.request = None
 
     # On the stream's own thread.
 
@@ -192,7 +209,7 @@ class SyncStream(Stream):
             except StopIteration:
                 return
             with self.lock:
-                self._send([value], user_code)
+                self._send([value], user_code, True)
             del value
             now = time.monotonic()
             is_fast = now - last < FAST_SECONDS and self._frame_bytes * FIRST_RUN <= self.run_bytes
@@ -228,7 +245,7 @@ class SyncStream(Stream):
                 held = len(values)
                 # What was yielded after a value that cannot be sent is not sent.
                 if self._failure is None:
-                    self._send(values, user_code)
+                    self._send(values, user_code, True)
         if self.is_cancelled:
             raise Cancelled
         if self._failure is not None:
@@ -258,13 +275,12 @@ class SyncStream(Stream):
         elif self._serial % RUNS_PER_LOOK == 0 or self.room() < self._run:
             reader.read_here(0)
 
-    def _send(self, values: list[Any], user_code: UserCode | None) -> list[Any]:
+    def _send(self, values: list[Any], user_code: UserCode | None, wait: bool) -> list[Any]:
         """Sends values in as many frames as it takes; the lock is held.
 
-        On the stream's own thread it waits for room, and encoding is user code: a value may
-        have a say in it. Elsewhere it returns what did not fit.
+        Encoding them is user code: a value may have a say in it. Returns what did not fit
+        where it may not wait.
         """
-        wait = user_code is not None
         while values:
             if user_code is None:
                 buffers, size, count, error = self.frame(values)
@@ -274,7 +290,7 @@ class SyncStream(Stream):
                 while not self.fits(size) and not self.is_cancelled:
                     if not wait:
                         return values
-                    self._wait_locked()
+                    self._wait_locked(size)
                 if self.is_cancelled:
                     return []
                 self.sent(count, size)
@@ -294,14 +310,18 @@ class SyncStream(Stream):
                 return room
             self.program.ticker.discard(self)
             with self.lock:
-                if self.room() <= 0 and not self.is_cancelled:
-                    self._wait_locked()
+                self._wait_locked(None)
 
-    def _wait_locked(self) -> None:
+    def _wait_locked(self, size: int | None) -> None:
+        """Waits for room for a value, or for a frame of so many bytes; may return early."""
         self._waiting = True
         self.lock.release()
         reader = self.program.reader
         try:
+            # Looked at again: what came before this waited woke nobody.
+            has_room = self.room() > 0 if size is None else self.window.fits(size)
+            if has_room or self.is_cancelled:
+                return
             while reader.holder is self:
                 if not reader.read_here(PATIENCE_SECONDS):
                     reader.give_back(self)
@@ -309,6 +329,7 @@ class SyncStream(Stream):
                     return
             self._wake.acquire()
         finally:
+            self._waiting = False
             self.lock.acquire()
 
     def _close(self, error: BaseException | None) -> bytes | None:

@@ -170,8 +170,9 @@ def stuck_in_reason():
     raise StuckError
 
 
-def stubborn():
+def stubborn(reporter):
     yield os.getpid()
+    erlang.send(reporter, "stuck")
     while True:
         try:
             while True:
@@ -180,14 +181,16 @@ def stubborn():
             pass
 
 
-def sleep_in_c():
+def sleep_in_c(reporter):
     yield os.getpid()
+    erlang.send(reporter, "stuck")
     time.sleep(3600)
 
 
-def hold_the_lock(seconds):
+def hold_the_lock(reporter, seconds):
     """C code that keeps the interpreter lock."""
     yield os.getpid()
+    erlang.send(reporter, "stuck")
     ctypes.PyDLL(None).usleep(int(seconds * 1_000_000))
 
 
