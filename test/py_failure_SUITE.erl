@@ -381,10 +381,15 @@ owner_lives_on_a_node_that_goes_down(Config) ->
         true ->
             start(#{workers => 1}, Config),
             {ok, Peer, Node} = ?CT_PEER(),
-            Owner = spawn(Node, timer, sleep, [infinity]),
             Generators = ?config(generators, Config),
-            [{ok, _} = stream(Generator, [self()], #{owner => Owner}) || Generator <- Generators],
-            eventually:true(fun() -> has_mail(Owner) end),
+            [
+                begin
+                    Owner = spawn(Node, timer, sleep, [infinity]),
+                    {ok, _} = stream(Generator, [self()], #{owner => Owner}),
+                    eventually:true(fun() -> has_mail(Owner) end)
+                end
+             || Generator <- Generators
+            ],
             ok = peer:stop(Peer),
             [
                 receive
