@@ -6,9 +6,16 @@
 
 -export([all/0, suite/0]).
 -export([init_per_suite/1, end_per_suite/1, end_per_testcase/2]).
+-export([log/2]).
 -export([
     what_is_allowed/1,
     attempts/1,
+    casts_are_refused/1,
+    submodules/1,
+    a_module_by_another_name/1,
+    registered_functions/1,
+    a_restarted_worker_allows_no_more/1,
+    refused_code_waits_nowhere/1,
     a_name_that_changes/1,
     code_is_refused/1,
     preloaded_code_is_not/1,
@@ -26,6 +33,12 @@ all() ->
     [
         what_is_allowed,
         attempts,
+        casts_are_refused,
+        submodules,
+        a_module_by_another_name,
+        registered_functions,
+        a_restarted_worker_allows_no_more,
+        refused_code_waits_nowhere,
         a_name_that_changes,
         code_is_refused,
         preloaded_code_is_not,
@@ -89,7 +102,24 @@ what_is_allowed(_Config) ->
 -spec attempts(ct_suite:ct_config()) -> {comment, string()}.
 attempts(_Config) ->
     {ok, _} = py:call(offered, what_was_called, []),
-    Attempts = [
+    Attempts = table(),
+    No = {error, not_allowed},
+    [
+        begin
+            ?assertEqual({M, F, No}, {M, F, py:call(M, F, Args)}),
+            ?assertEqual({M, F, No}, {M, F, py:call(M, F, Args, #{x => 1})}),
+            ?assertEqual({M, F, No}, {M, F, py:stream(M, F, Args)}),
+            ?assertEqual({M, F, No}, {M, F, py:await(py:spawn_call(M, F, Args))}),
+            {ok, Ref} = py:stream_start(M, F, Args),
+            ?assertEqual({M, F, No}, {M, F, py:stream_next(Ref)})
+        end
+     || {M, F, Args} <- Attempts
+    ],
+    ?assertEqual({ok, []}, py:call(offered, what_was_called, [])),
+    {comment, integer_to_list(length(Attempts)) ++ " attempts by 5 ways in"}.
+
+table() ->
+    [
         %% Modules that are not allowed, and paths into modules.
         {os, system, [<<"true">>]},
         {'os.path', join, [<<"a">>, <<"b">>]},
@@ -155,21 +185,135 @@ attempts(_Config) ->
         {offered, <<"Public">>, []},
         {<<"ｏffered"/utf8>>, public, []},
         {offered, <<"＿private"/utf8>>, []}
-    ],
-    No = {error, not_allowed},
+    ].
+
+%% A cast is refused as well, and says so in the log.
+-spec casts_are_refused(ct_suite:ct_config()) -> ok.
+casts_are_refused(_Config) ->
+    {ok, _} = py:call(offered, what_was_called, []),
+    ok = logger:add_handler(?MODULE, ?MODULE, #{config => self()}),
+    Refused = py:format_error(not_allowed),
+    try
+        [
+            begin
+                ok = py:cast(M, F, Args),
+                receive
+                    {log, Reason} -> ?assertEqual({M, F, Refused}, {M, F, Reason})
+                end
+            end
+         || {M, F, Args} <- table()
+        ]
+    after
+        logger:remove_handler(?MODULE)
+    end,
+    ?assertEqual({ok, []}, py:call(offered, what_was_called, [])).
+
+%% @doc A handler that sends why casts failed to a test.
+-spec log(logger:log_event(), logger:handler_config()) -> term().
+log(#{msg := {report, #{text := "a py:cast failed", reason := Reason}}}, #{config := To}) ->
+    To ! {log, Reason};
+log(_Event, _Config) ->
+    ok.
+
+%% A package does not bring its submodules with it, nor does a module what lies in it.
+-spec submodules(ct_suite:ct_config()) -> ok.
+submodules(Config) ->
+    Allow = [pack, json, {json, 'decoder.JSONDecoder'}],
+    {ok, Worker} = py:start_worker((?config(own, Config))#{allow => Allow}),
+    Call = fun(M, F, Args) -> py:call(M, F, Args, #{}, #{pool => Worker}) end,
+    ?assertEqual({ok, <<"outer">>}, Call(pack, outer, [])),
+    ?assertEqual({ok, [1]}, Call(json, loads, [<<"[1]">>])),
+    %% It is called: the result is what has no place here.
+    {error, {'TypeError', Message}} = Call(json, 'decoder.JSONDecoder', []),
+    ?assertNotEqual(nomatch, string:find(Message, "JSONDecoder")),
     [
-        begin
-            ?assertEqual({M, F, No}, {M, F, py:call(M, F, Args)}),
-            ?assertEqual({M, F, No}, {M, F, py:call(M, F, Args, #{x => 1})}),
-            ?assertEqual({M, F, No}, {M, F, py:stream(M, F, Args)}),
-            ?assertEqual({M, F, No}, {M, F, py:await(py:spawn_call(M, F, Args))}),
-            {ok, Ref} = py:stream_start(M, F, Args),
-            ?assertEqual({M, F, No}, {M, F, py:stream_next(Ref)})
-        end
-     || {M, F, Args} <- Attempts
+        ?assertEqual({M, F, {error, not_allowed}}, {M, F, Call(M, F, Args)})
+     || {M, F, Args} <- [
+            {'pack.inner', run, []},
+            {pack, 'inner.run', []},
+            {pack, inner, []},
+            {pack, found, []},
+            {pack, 'found.run', []},
+            {json, 'codecs.open', [<<"no such file">>]},
+            {'json.codecs', open, [<<"no such file">>]},
+            {json, 'JSONDecoder', []},
+            {'json.decoder', 'JSONDecoder', []},
+            {json, 'decoder.scanstring', [<<"a">>, 0]},
+            {json, 'decoder.JSONDecoder.decode', [<<"1">>]}
+        ]
     ],
-    ?assertEqual({ok, []}, py:call(offered, what_was_called, [])),
-    {comment, integer_to_list(length(Attempts)) ++ " attempts by 5 ways in"}.
+    ok = py:stop_worker(Worker).
+
+%% A name for a module that calls itself otherwise allows what that module defines, under
+%% this name and no other. What the version is may always be asked.
+-spec a_module_by_another_name(ct_suite:ct_config()) -> ok.
+a_module_by_another_name(Config) ->
+    {ok, Worker} = py:start_worker((?config(own, Config))#{allow => ["os.path"]}),
+    Call = fun(M, F, Args) -> py:call(M, F, Args, #{}, #{pool => Worker}) end,
+    ?assertEqual({ok, <<"a/b">>}, Call('os.path', join, [<<"a">>, <<"b">>])),
+    ?assertEqual({error, not_allowed}, Call(posixpath, join, [<<"a">>, <<"b">>])),
+    ?assertEqual({error, not_allowed}, Call(os, 'path.join', [<<"a">>, <<"b">>])),
+    ?assertEqual({error, not_allowed}, Call('os.path', 'os.system', [<<"true">>])),
+    ?assertEqual({error, not_allowed}, Call('os.path', exists, [<<"from genericpath">>])),
+    ok = py:stop_worker(Worker),
+    ?assertMatch({ok, <<"3.", _/binary>>}, py:version()).
+
+%% Allowed code may call registered functions, which get no further in Python than anybody
+%% else. From outside, such a function has to be allowed by its name.
+-spec registered_functions(ct_suite:ct_config()) -> ok.
+registered_functions(Config) ->
+    Own = ?config(own, Config),
+    {ok, Worker} = py:start_worker(Own#{allow => [pack]}),
+    Opts = #{pool => Worker},
+    ok = py:register_function(called, fun(Args) -> {called, Args} end),
+    ok = py:register_function(back, fun([]) -> py:call(os, getpid, [], #{}, Opts) end),
+    ?assertEqual({ok, {called, [1]}}, py:call(pack, ask, [called, 1], #{}, Opts)),
+    ?assertEqual({ok, {error, not_allowed}}, py:call(pack, ask, [back], #{}, Opts)),
+    [
+        ?assertEqual({M, F, {error, not_allowed}}, {M, F, py:call(M, F, Args, #{}, Opts)})
+     || {M, F, Args} <- [
+            {erlang, called, []},
+            {erlang, call, [called]},
+            {'erlang.calls', call, [called]},
+            {pack, 'erlang.call', [called]},
+            {pack, 'erlang.called', []}
+        ]
+    ],
+    ok = py:stop_worker(Worker),
+    %% The module `erlang' makes up a function for every name, and defines none of them.
+    {ok, Whole} = py:start_worker(Own#{allow => [erlang]}),
+    ?assertEqual({error, not_allowed}, py:call(erlang, called, [], #{}, #{pool => Whole})),
+    ok = py:stop_worker(Whole),
+    {ok, Named} = py:start_worker(Own#{allow => [{erlang, called}]}),
+    ?assertEqual({ok, {called, [2]}}, py:call(erlang, called, [2], #{}, #{pool => Named})),
+    ?assertEqual({error, not_allowed}, py:call(erlang, back, [], #{}, #{pool => Named})),
+    ok = py:stop_worker(Named),
+    ok = py:unregister_function(called),
+    ok = py:unregister_function(back).
+
+%% A worker that takes the place of another one has the same list.
+-spec a_restarted_worker_allows_no_more(ct_suite:ct_config()) -> ok.
+a_restarted_worker_allows_no_more(Config) ->
+    {ok, _} = py:start_pool(listed, (?config(own, Config))#{workers => 1, allow => [pack]}),
+    Opts = #{pool => listed},
+    ?assertEqual({error, {worker_exit, 7}}, py:call(pack, leave, [], #{}, Opts)),
+    eventually:equal({ok, <<"outer">>}, fun() -> py:call(pack, outer, [], #{}, Opts) end),
+    ?assertEqual({error, not_allowed}, py:call(os, getpid, [], #{}, Opts)),
+    ?assertEqual({error, not_allowed}, py:exec("1", Opts)),
+    ok = py:stop_pool(listed).
+
+%% Refused code is never kept, where a worker that starts meanwhile would find it: it is
+%% refused even while no worker can say so.
+-spec refused_code_waits_nowhere(ct_suite:ct_config()) -> ok.
+refused_code_waits_nowhere(_Config) ->
+    [Worker] = workers:ready(default),
+    OsPid = workers:os_pid(Worker),
+    "" = os:cmd("kill -STOP " ++ OsPid),
+    try
+        ?assertEqual({error, not_allowed}, py:exec("import secret", #{timeout => 2000}))
+    after
+        os:cmd("kill -CONT " ++ OsPid)
+    end.
 
 %% Where a name means something else each time it is looked up, what is called is what was
 %% checked.

@@ -143,6 +143,10 @@ start_failure(Reason) -> Reason.
 
 -spec handle_call(term(), gen_server:from(), #state{}) ->
     {noreply, #state{}} | {reply, term(), #state{}}.
+handle_call({exec, _, _}, _From, State = #state{opts = #{allow := Allow}}) when Allow =/= all ->
+    %% Python refuses it as well; here it is kept out of the journal, which is what
+    %% a worker that starts meanwhile would run.
+    {reply, {error, not_allowed}, State};
 handle_call({exec, Code, Opts}, From, State) ->
     {noreply, next_job(State#state{jobs = queue:in({exec, From, Code, Opts}, State#state.jobs)})};
 handle_call(info, _From, State = #state{name = Name, opts = Opts}) ->

@@ -60,7 +60,7 @@
     traceback => boolean(),
     window => pos_integer(),
     window_bytes => pos_integer(),
-    allow => all | [atom() | {atom(), atom()}],
+    allow => all | [name() | {name(), name()}],
     interrupt_after => timeout(),
     kill_after => timeout(),
     start_timeout => timeout()

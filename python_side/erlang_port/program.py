@@ -174,7 +174,7 @@ class Program:
                 self.execute(item, check=False)
         for code in settings["journal"]:
             try:
-                self.execute(code, check=False)
+                self.execute(code)
             except BaseException as error:
                 _complain(error)
 

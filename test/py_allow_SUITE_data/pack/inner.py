@@ -1,0 +1,5 @@
+"""A submodule."""
+
+
+def run():
+    return "inner"
