@@ -18,7 +18,7 @@ def _private():
     called.append("private")
 
 
-def __dunder__():
+def __dunder__():  # noqa: N807 - what is tried is such a name
     called.append("dunder")
 
 
