@@ -380,9 +380,10 @@ functions_that_fail(_Config) ->
     end),
     {ok, Error} = py:call(caller, failure, [fails, error]),
     #{<<"kind">> := error, <<"reason">> := function_clause, <<"stacktrace">> := Stack} = Error,
-    ?assertMatch([{lists, nth, 2, {_, _}} | _], Stack),
+    %% The function or its helper, by release of OTP.
+    ?assertMatch([{lists, _, 2, {_, _}} | _], Stack),
     ?assertEqual(false, lists:keymember(py_callback, 1, Stack)),
-    ?assertNotEqual(nomatch, string:find(maps:get(<<"text">>, Error), "lists:nth(2,[])")),
+    ?assertNotEqual(nomatch, string:find(maps:get(<<"text">>, Error), "lists:nth")),
     ?assertMatch(
         {ok, #{<<"kind">> := exit, <<"reason">> := {because, <<"text">>}}},
         py:call(caller, failure, [fails, exit])

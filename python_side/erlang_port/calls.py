@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
-from inspect import isawaitable
+from inspect import isawaitable, iscoroutine
 from typing import TYPE_CHECKING, Any
 
 from erlang_port import frames
@@ -95,7 +95,14 @@ class Call:
 
     def _start(self, awaitable: Awaitable[Any]) -> None:
         loop = self.program.loop
-        self._task = loop.create_task(self, self._await(awaitable), self._awaited)
+
+        def awaited(reply: list[Any] | None, error: BaseException | None) -> None:
+            if iscoroutine(awaitable):
+                # A task that is cancelled before its first step never awaits it.
+                awaitable.close()
+            self._send(self._error(error or Cancelled()) if reply is None else reply)
+
+        self._task = loop.create_task(self, self._await(awaitable), awaited)
         self.user_code = loop.user_code
         if self.is_cancelled:
             self._task.cancel()
@@ -106,9 +113,6 @@ class Call:
             return self._reply(await awaitable)
         except BaseException as error:
             return self._error(error)
-
-    def _awaited(self, reply: list[Any] | None, error: BaseException | None) -> None:
-        self._send(self._error(error or Cancelled()) if reply is None else reply)
 
     # Either.
 
