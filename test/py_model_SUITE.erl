@@ -1,15 +1,16 @@
-%% @doc Random commands against the model of streams and calls, see py_model, and those that
-%% once led to something that must not be.
+%% @doc Random commands against the model of streams and calls, see py_model, and some lists
+%% that are rarely made at random.
 %%
 %% The OS variable MODEL_LISTS says how many lists of commands are tried, MODEL_SEED from
 %% which seed on: list I of a run is made from the seed and I.
 -module(py_model_SUITE).
 
 -include_lib("common_test/include/ct.hrl").
+-include_lib("stdlib/include/assert.hrl").
 
 -export([all/0, suite/0]).
 -export([init_per_suite/1, end_per_suite/1]).
--export([random_commands/1, commands_that_failed_once/1, shrinking/1]).
+-export([random_commands/1, commands_by_hand/1, shrinking/1]).
 
 -define(SEED, "2026").
 -define(LISTS, "60").
@@ -21,7 +22,7 @@ suite() ->
 
 -spec all() -> [atom()].
 all() ->
-    [shrinking, commands_that_failed_once, random_commands].
+    [shrinking, commands_by_hand, random_commands].
 
 -spec init_per_suite(ct_suite:ct_config()) -> ct_suite:ct_config().
 init_per_suite(Config) ->
@@ -69,14 +70,36 @@ fails(Commands) ->
 lists_to_try() ->
     list_to_integer(os:getenv("MODEL_LISTS", ?LISTS)).
 
-%% Lists of commands that led to something that must not be, shrunk.
--spec commands_that_failed_once(ct_suite:ct_config()) -> ok.
-commands_that_failed_once(_Config) ->
-    [ok = py_model:run(Commands) || Commands <- failed_once(), _ <- [1, 2, 3]],
+%% The same for lists that are rarely made at random.
+-spec commands_by_hand(ct_suite:ct_config()) -> ok.
+commands_by_hand(_Config) ->
+    [?assertEqual({ok, Commands}, {py_model:run(Commands), Commands}) || Commands <- by_hand()],
     ok.
 
-failed_once() ->
-    [].
+by_hand() ->
+    Start = fun(Kind, N, Opts) -> {start, Kind, N, Opts, owner} end,
+    Each = fun(Command) -> [{Command, I} || I <- lists:seq(1, 20)] end,
+    Fast = lists:duplicate(10, Start(forever, 0, #{window => 100})),
+    [
+        %% Many streams at full speed take turns in reading for all of them.
+        Fast ++ [{read, I, 500} || _ <- [1, 2, 3], I <- lists:seq(1, 20)] ++ Each(flush),
+        %% All that may be on its way when the workers die, both at once, or the pool.
+        Fast ++ [{kill_worker, 1}, {kill_worker, 2}] ++ Fast ++ [heal | Fast] ++ [restart_pool | Fast],
+        %% As many as were demanded, and the end is still to come.
+        [Start(count, 3, #{demand => 3}), {read, 1, 10}, Start(acount, 3, #{demand => 3}), {read, 1, 10}],
+        %% What never yields again is cancelled, timed out, and loses its owner.
+        [
+            Start(stuck, 1, #{}),
+            Start(astuck, 1, #{}),
+            {cancel, 0},
+            {flush, 1},
+            Start(stuck, 1, #{timeout => 5}),
+            Start(astuck, 1, #{timeout => 5}),
+            {read, 2, 10},
+            Start(stuck, 0, #{}),
+            {kill_owner, 4}
+        ]
+    ].
 
 %% Shrinking leaves what is needed, in its order, and nothing else.
 -spec shrinking(ct_suite:ct_config()) -> ok.
