@@ -45,17 +45,22 @@ kill(Worker) ->
             ok
     end.
 
-%% @doc What memory the Python process of a worker uses, in bytes; Linux knows.
+%% @doc What memory the Python process of a worker uses, in bytes; 0 where the
+%% system does not tell.
 -spec memory(pid()) -> non_neg_integer().
 memory(Worker) ->
     case os_pid(Worker) of
         gone ->
             0;
         OsPid ->
-            {ok, Status} = file:read_file("/proc/" ++ OsPid ++ "/status"),
-            {match, [Kilobytes]} = re:run(Status, "VmRSS:\\s*(\\d+)", [{capture, all_but_first, list}]),
-            1024 * list_to_integer(Kilobytes)
+            resident(file:read_file("/proc/" ++ OsPid ++ "/status"))
     end.
+
+resident({ok, Status}) ->
+    {match, [Kilobytes]} = re:run(Status, "VmRSS:\\s*(\\d+)", [{capture, all_but_first, list}]),
+    1024 * list_to_integer(Kilobytes);
+resident({error, _}) ->
+    0.
 
 %% @doc Returns when so many workers take work, and when neither side has any of it left.
 -spec idle(Pool :: atom()) -> ok.
