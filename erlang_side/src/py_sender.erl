@@ -88,18 +88,22 @@ send(Payload, State) ->
     end.
 
 deliver([{To, Message} | Rest], State, Remote) ->
-    case destination(To) of
-        {local, Where} ->
-            deliver_here(Where, Message),
-            deliver(Rest, State, Remote);
-        {Node, Where} ->
-            deliver(Rest, State, [{Node, Where, Message} | Remote]);
-        nobody ->
-            lost(To),
-            deliver(Rest, State, Remote)
-    end;
+    deliver(Rest, State, deliver_to(destination(To), [Message], Remote));
+deliver([{To, run, Messages} | Rest], State, Remote) ->
+    deliver(Rest, State, deliver_to(destination(To), Messages, Remote));
 deliver([], State, Remote) ->
-    {Remote, State}.
+    {Remote, State};
+deliver(_, _State, _Remote) ->
+    exit(bad_frame).
+
+deliver_to({local, Where}, Messages, Remote) ->
+    deliver_here(Where, Messages),
+    Remote;
+deliver_to({nobody, Name}, _Messages, Remote) ->
+    lost(Name),
+    Remote;
+deliver_to({Node, Where}, Messages, Remote) ->
+    [{Node, Where, Messages} | Remote].
 
 destination(Pid) when is_pid(Pid), node(Pid) =:= node() -> {local, Pid};
 destination(Pid) when is_pid(Pid) -> {node(Pid), Pid};
@@ -115,16 +119,19 @@ existing(Name) ->
     try
         {local, binary_to_existing_atom(Name)}
     catch
-        error:badarg -> nobody
+        error:badarg -> {nobody, Name}
     end.
 
-deliver_here(Name, Message) when is_atom(Name) ->
+deliver_here(Name, Messages) when is_atom(Name) ->
     case whereis(Name) of
         undefined -> lost(Name);
-        Where -> Where ! Message
+        Where -> deliver_here(Where, Messages)
     end;
-deliver_here(Where, Message) ->
-    Where ! Message.
+deliver_here(Where, [Message | Rest]) ->
+    Where ! Message,
+    deliver_here(Where, Rest);
+deliver_here(_Where, []) ->
+    ok.
 
 lost(To) ->
     ?LOG_DEBUG(#{text => "Python code sent to a name that nobody has", name => To}, #{
@@ -137,7 +144,7 @@ send_far(Remote, Size, State) ->
     lists:foldl(
         fun(Node, S) ->
             {Deputy, NewS} = deputy(Node, S),
-            Deputy ! {send, [{To, Message} || {N, To, Message} <- Remote, N =:= Node], Share},
+            Deputy ! {send, [{To, Messages} || {N, To, Messages} <- Remote, N =:= Node], Share},
             NewS
         end,
         sent(Size - Share * length(Nodes), State),
@@ -157,7 +164,7 @@ deputy(Node, State = #state{deputies = Deputies}) ->
 deputy_loop(Sender) ->
     receive
         {send, Messages, Size} ->
-            lists:foreach(fun({To, Message}) -> To ! Message end, Messages),
+            [To ! Message || {To, Run} <- Messages, Message <- Run],
             Sender ! {sent, Size},
             deputy_loop(Sender);
         stop ->

@@ -17,24 +17,18 @@ from typing import TYPE_CHECKING, Any
 from erlang.errors import ErlangError
 from erlang.terms import Atom, Pid, Port, Reference
 from erlang_port import etf, frames, output
-from erlang_port.channel import Channel
 from erlang_port.connection import connect
 from erlang_port.current import current
 from erlang_port.interrupt import Bell, UserCode
 from erlang_port.logs import Logs
 from erlang_port.lossy import LossyChannel
+from erlang_port.messages import LIMIT, Messages, is_fixed
 from erlang_port.output import Output
 from erlang_port.room import Room
 
 if TYPE_CHECKING:
     from erlang_port.program import Program
 
-#: Encoded bytes that may be under way in messages, and as many in arguments of calls.
-#: A larger number costs memory in the node when it is busy, a smaller one makes Python
-#: code wait sooner.
-LIMIT = 8 * 1024 * 1024
-
-_PAIR = b"h\x02"
 _TRIPLE = b"\x83h\x03"
 _CALL = b"w\x04call"
 _WHEREIS = b"w\x07whereis"
@@ -60,7 +54,7 @@ class Node:
 
     def __init__(self, program: Program) -> None:
         self._program = program
-        self.messages = Channel(frames.SEND, program.outbox.put, program.ticker, LIMIT)
+        self.messages = Messages(program)
         self.calls = Room(LIMIT)
         self._waiters: dict[bytes, Waiter] = {}
         self._numbers = itertools.count()
@@ -116,20 +110,23 @@ class Node:
 
     def send(self, to: Any, term: Any) -> None:
         """See `erlang.send`."""
-        program = self._program
-        parts = [_PAIR, self._destination(to), *program.encoder().parts(term)]
-        size = sum(map(len, parts))
-        channel = self.messages
+        address = to.raw if type(to) is Pid else self._destination(to)
+        size: int | None = None
+        messages = self.messages
         request = current.get()
         if request is not None:
             request.has_sent = True
-        span = self.span()
-        if channel.room.is_full():
-            self._wait_for_room(channel.room, span)
-        if span is None:
-            channel.put(parts, size)
+        if is_fixed(term):
+            if messages.put_fixed(address, term):
+                if not messages.is_hot:
+                    self._shielded(messages.flush)
+                return
         else:
-            span.shielded(channel.put, parts, size)
+            term = self._program.encoder().parts(term)
+            size = sum(map(len, term))
+        if messages.room.is_full():
+            self._wait_for_room(messages.room, self.span())
+        self._shielded(messages.put, address, term, size)
 
     def _destination(self, to: Any) -> bytes:
         kind = type(to)
@@ -143,6 +140,14 @@ class Node:
             "a message goes to a Pid, a Reference, a name or (name, node), "
             f"not to a {type(to).__name__!r}"
         )
+
+    def _shielded(self, function: Callable[..., None], *args: Any) -> None:
+        """Calls what no interrupt may break off: the writing of a frame."""
+        span = self.span()
+        if span is None:
+            function(*args)
+        else:
+            span.shielded(function, *args)
 
     def span(self) -> UserCode | None:
         """The span of user code that the calling thread is in, if interrupts may find it there."""

@@ -1,0 +1,177 @@
+"""Messages in line: their order, their runs, and when they leave."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from erlang.terms import Atom
+from erlang_port import frames, messages
+from erlang_port.encoder import Encoder
+from erlang_port.messages import RUN_BYTES, RUN_LENGTH, Messages, is_fixed
+from fakes import FakeProgram, payload
+
+A, B = b"w\x01a", b"w\x01b"
+
+
+class Clock:
+    """Time that stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(messages, "time", clock)
+    return clock
+
+
+def send(line: Messages, to: bytes, term: Any) -> None:
+    """As `Node.send` does."""
+    if not is_fixed(term):
+        parts = Encoder().parts(term)
+        line.put(to, parts, sum(map(len, parts)))
+    elif not line.put_fixed(to, term):
+        line.put(to, term, None)
+
+
+def delivered(program: FakeProgram) -> list[tuple[str, Any]]:
+    """What the node makes of the frames."""
+    found: list[tuple[str, Any]] = []
+    for frame in program.outbox.frames:
+        assert frame[4] == frames.SEND
+        for entry in payload(frame):
+            if len(entry) == 3:
+                to, tag, terms = entry
+                assert tag == "run"
+                found += [(to, term) for term in terms]
+            else:
+                found.append(entry)
+    return found
+
+
+def test_a_message_that_comes_alone_leaves_at_once(clock):
+    program = FakeProgram()
+    line = Messages(program)
+    for number in range(5):
+        clock.now += 1
+        send(line, A, number)
+        assert len(program.outbox.frames) == number + 1
+    assert delivered(program) == [("a", number) for number in range(5)]
+    assert not program.ticker.hot
+
+
+def test_a_burst_leaves_in_runs_and_at_the_next_tick(clock):
+    program = FakeProgram()
+    line = Messages(program)
+    count = 3 * RUN_LENGTH
+    for number in range(count):
+        send(line, A, number)
+    program.ticker.tick()
+    assert delivered(program) == [("a", number) for number in range(count)]
+    assert len(program.outbox.frames) < 10
+    # A tick that finds nothing is the last one.
+    assert program.ticker.hot
+    program.ticker.tick()
+    assert not program.ticker.hot
+    send(line, A, "later")
+    program.ticker.tick()
+    assert delivered(program)[-1] == ("a", "later")
+
+
+def test_flush_leaves_nothing_behind(clock):
+    program = FakeProgram()
+    line = Messages(program)
+    for number in range(20):
+        send(line, A, number)
+        line.flush()
+        assert len(delivered(program)) == number + 1
+
+
+def test_what_can_change_is_sent_as_it_was(clock):
+    program = FakeProgram()
+    line = Messages(program)
+    changing = [0]
+    for number in range(20):
+        changing[0] = number
+        send(line, A, changing)
+    line.flush()
+    assert delivered(program) == [("a", [number]) for number in range(20)]
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([A, B]),
+            st.one_of(
+                st.integers(),
+                st.floats(allow_nan=False, allow_infinity=False),
+                st.booleans(),
+                st.none(),
+                st.text(max_size=20),
+                st.text(st.characters(max_codepoint=127), max_size=20).map(str.encode),
+                st.lists(st.integers(0, 9), max_size=3),
+                st.just(Atom("atom")),
+                st.just("x" * (RUN_BYTES // 3)),
+                st.just("y" * (RUN_BYTES + 1)),
+            ),
+            st.sampled_from(["", "", "", "tick", "flush", "pause"]),
+        ),
+        max_size=60,
+    )
+)
+def test_any_order_is_kept(steps):
+    clock = Clock()
+    program = FakeProgram()
+    line = Messages(program)
+    expected = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(messages, "time", clock)
+        for to, term, then in steps:
+            send(line, to, term)
+            expected.append((str(to[2:], "ascii"), term))
+            if then == "tick":
+                program.ticker.tick()
+            elif then == "flush":
+                line.flush()
+            elif then == "pause":
+                clock.now += 1
+        line.flush()
+    found = [(to, term.encode() if type(term) is str else term) for to, term in delivered(program)]
+    assert found == [(to, term.encode() if type(term) is str else term) for to, term in expected]
+    assert line.room.sent == sum(len(frame) - 6 for frame in program.outbox.frames)
+
+
+def test_frames_are_no_longer_than_a_run(clock):
+    program = FakeProgram()
+    line = Messages(program)
+    text = "x" * 1000
+    for _ in range(1000):
+        send(line, A, text)
+    line.flush()
+    assert len(delivered(program)) == 1000
+    assert max(map(len, program.outbox.frames)) < RUN_BYTES + 4096
+
+
+def test_what_is_too_large_for_a_frame_is_refused():
+    line = Messages(FakeProgram())
+    with pytest.raises(frames.FrameTooLargeError):
+        line.put(A, [b""], frames.MAX_FRAME)
+
+
+@pytest.mark.parametrize("term", [1, 2**80, -1.5, True, None, "ascii", b"bytes", Atom("ö")])
+def test_what_is_encoded_late(term):
+    assert is_fixed(term)
+
+
+@pytest.mark.parametrize("term", ["ö", "\udcff", "x" * 5000, b"x" * 5000, [], (), {}, object()])
+def test_what_is_encoded_at_once(term):
+    assert not is_fixed(term)
