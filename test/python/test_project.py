@@ -28,3 +28,10 @@ def test_links_between_pages_lead_somewhere() -> None:
     for page in pages:
         for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
             assert (page.parent / link).exists(), f"{page.name} links to {link}"
+
+
+@pytest.mark.parametrize("index", ["README.md", "docs/README.md"])
+def test_every_page_is_in_the_index(index: str) -> None:
+    text = (ROOT / index).read_text()
+    for page in (ROOT / "docs").glob("[a-z]*.md"):
+        assert f"{page.name})" in text, f"{index} has no link to {page.name}"
