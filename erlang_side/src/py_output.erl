@@ -71,7 +71,9 @@ credit(Kind, Payload, {Total, Told}, Worker) ->
 
 %%% Log records.
 
-log({Number, Logger, Message, Module, Function, File, Line, Time, Traceback}) ->
+log({Number, Logger, Message, Module, Function, File, Line, Time, Traceback}) when
+    is_integer(Number), is_binary(Message), is_binary(File), is_binary(Traceback)
+->
     Meta = #{
         domain => ?DOMAIN ++ [python],
         time => Time,

@@ -197,10 +197,10 @@ ends(Reason, State) ->
 
 frame(Frame, State = #state{pulse = Pulse}) when element(1, Frame) =/= pong ->
     heard(Frame, State#state{pulse = py_pulse:heard(Pulse)});
-frame({pong, Requests, Streams}, State = #state{worker = Worker, pulse = Pulse}) ->
+frame({pong, Requests, Streams}, State = #state{ready = true, worker = Worker, pulse = Pulse}) ->
     {Surplus, NewPulse} = py_pulse:answered({Requests, Streams}, load(Worker), Pulse),
     correct(Surplus, State#state{pulse = NewPulse});
-frame(error, State) ->
+frame(_, State) ->
     ends(bad_frame, State).
 
 heard({event, Pid, Payload}, State = #state{ready = true}) ->

@@ -1,0 +1,154 @@
+"""Frames with some bytes changed: the port program answers, ignores them, or leaves and says why.
+
+``HOSTILE_ROUNDS`` in the environment says how many rounds there are, ``HOSTILE_SEED`` which
+is the first.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import struct
+
+import pytest
+
+from erlang_port import etf, frames
+from port import Worker, credit, encode, expression, frame, stream, target
+
+ROUNDS = int(os.environ.get("HOSTILE_ROUNDS", "25"))
+FIRST = int(os.environ.get("HOSTILE_SEED", "20260"))
+
+#: So many frames in each round.
+FRAMES = 12
+
+#: More than this on stderr is a storm and no reason, in bytes. One traceback through the
+#: program takes about 2,000.
+STORM = 16_000
+
+
+def _good() -> list[bytes]:
+    """Frames that make sense, and whose requests end by themselves."""
+    return [
+        stream(b"s", target("builtins", "range", 3)),
+        stream(b"t", expression("iter('abc')"), window=1, batch=2, take=2, demand=1),
+        credit(b"s", 1, 10),
+        frame(frames.CALL, b"c", target("builtins", "len", [1, 2, {"a": 1.5}])),
+        frame(frames.CALL, b"d", expression("1 + 1")),
+        frame(frames.EXEC, b"e", b"\0pass"),
+        frame(frames.CANCEL, b"s"),
+        frame(frames.ANSWER, b"\0\0\0\1", encode(("ok", 1))),
+        frame(frames.PING),
+        frame(frames.LEVEL, b"", b"\x1e"),
+        frame(frames.STATS, b"x"),
+        frame(frames.TAKEN, bytes((frames.SEND,)), struct.pack(">Q", 100)),
+    ]
+
+
+def _changed(good: bytes, choice: random.Random) -> bytes:
+    """The frame with a few bytes of it changed, cut off or put in; its length is right."""
+    body = bytearray(good[4:])
+    for _ in range(choice.randint(1, 3)):
+        at = choice.randrange(len(body)) if body else 0
+        how = choice.randrange(4)
+        if how == 0 and body:
+            body[at] ^= 1 << choice.randrange(8)
+        elif how == 1 and body:
+            body[at] = choice.randrange(256)
+        elif how == 2:
+            del body[at:]
+        else:
+            body[at:at] = choice.randbytes(choice.randint(1, 8))
+    return struct.pack(">I", len(body)) + bytes(body)
+
+
+def _read_all(worker: Worker) -> list[int]:
+    """The kinds of all that comes until the output ends, which is made of good frames only."""
+    kinds = []
+    while (found := worker.read()) is not None:
+        kind, _, payload = found
+        assert frames.READY <= kind <= frames.ORDERED, found
+        if kind in (frames.REPLY, frames.ORDERED, frames.READY, frames.SEND, frames.LOG):
+            etf.decode(payload, 0)
+        kinds.append(kind)
+    return kinds
+
+
+def _leaves(worker: Worker, closes: bool = True) -> list[int]:
+    """What it sends until it ends; why it ended is on stderr, unless all was well."""
+    if closes:
+        worker.hang_up()
+    kinds = _read_all(worker)
+    status = worker.wait()
+    assert worker.process.stderr is not None
+    said = worker.process.stderr.read()
+    assert len(said) < STORM, said
+    assert status in (0, 1), said
+    if status == 1:
+        assert said or frames.FAILED in kinds
+        # The reason is the last thing that it sends.
+        assert kinds.count(frames.FAILED) <= 1
+    return kinds
+
+
+@pytest.mark.parametrize("seed", range(FIRST, FIRST + ROUNDS))
+def test_changed_frames(seed: int) -> None:
+    choice = random.Random(seed)
+    with Worker() as worker:
+        worker.expect(frames.READY)
+        try:
+            for _ in range(FRAMES):
+                worker.write(_changed(choice.choice(_good()), choice))
+        except BrokenPipeError:
+            pass  # It had enough.
+        _leaves(worker)
+
+
+def test_changed_settings() -> None:
+    choice = random.Random(FIRST)
+    for _ in range(10):
+        with Worker(ready=False) as worker:
+            try:
+                worker.write(_changed(worker.settings(), choice))
+            except BrokenPipeError:
+                pass
+            _leaves(worker)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"\x02",
+        b"\x63\x00",
+        bytes((frames.READY, 0)),
+        bytes((frames.CALL, 200)) + b"short",
+        bytes((frames.STREAM, 1)) + b"s",
+        bytes((frames.LEVEL, 0)),
+        bytes((frames.TAKEN, 0)),
+    ],
+    ids=repr,
+)
+def test_a_frame_that_makes_no_sense_is_the_end_and_says_why(body: bytes) -> None:
+    with Worker() as worker:
+        worker.expect(frames.READY)
+        worker.write(struct.pack(">I", len(body)) + body)
+        kinds = _leaves(worker, closes=False)
+        assert kinds[-1:] == [frames.FAILED]
+
+
+def test_what_is_for_nobody_is_ignored() -> None:
+    with Worker() as worker:
+        worker.expect(frames.READY)
+        worker.write(credit(b"nobody", 1, 2) + frame(frames.CANCEL, b"nobody"))
+        worker.write(frame(frames.ANSWER, b"nobody", encode(1)))
+        assert worker.call(expression("1")) == ("ok", 1)
+        assert _leaves(worker) == []
+
+
+@pytest.mark.parametrize("size", [10, 70_000, 2**31])
+def test_a_frame_that_ends_within_is_ignored(size: int) -> None:
+    with Worker() as worker:
+        worker.expect(frames.READY)
+        worker.write(struct.pack(">I", size) + frame(frames.CALL, b"c")[4:])
+        assert _leaves(worker) == []
+        assert worker.process.returncode == 0
