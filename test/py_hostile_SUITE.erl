@@ -219,7 +219,7 @@ silence_before_it_is_ready(Config) ->
 changed_bytes(Config) ->
     First = list_to_integer(os:getenv("HOSTILE_SEED", ?SEED)),
     Seeds = lists:seq(First, First + rounds() - 1),
-    ct:pal("seeds ~b to ~b, up to six frames each", [First, lists:last(Seeds)]),
+    ct:pal("seeds ~b to ~b, up to three frames each", [First, lists:last(Seeds)]),
     Replaced = [Seed || Seed <- Seeds, changed(Seed, Config)],
     ct:pal("~b of ~b workers were replaced", [length(Replaced), length(Seeds)]),
     ?assert(length(Replaced) > 0).
