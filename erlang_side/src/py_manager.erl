@@ -118,6 +118,8 @@ init(State = #state{opts = Opts}, IsRestart) ->
 %% The first start of a pool succeeds when every worker is ready, and fails
 %% with the first that is not.
 await_all(State = #state{workers = Workers}) ->
+    %% A supervisor, or the process that the worker is for: proc_lib(3).
+    Ancestors = [ancestor(Ancestor) || Ancestor <- get('$ancestors')],
     case [starting || #slot{worker = starting} <- maps:values(Workers)] of
         [] ->
             {ok, State};
@@ -128,11 +130,14 @@ await_all(State = #state{workers = Workers}) ->
                 {'EXIT', Pid, Reason} when is_map_key(Pid, Workers) ->
                     stop_workers(maps:remove(Pid, Workers)),
                     give_up(start_failure(Reason), State);
-                {'EXIT', _Parent, Reason} ->
+                {'EXIT', Parent, Reason} when Parent =:= hd(Ancestors) ->
                     stop_workers(Workers),
                     give_up(Reason, State)
             end
     end.
+
+ancestor(Name) when is_atom(Name) -> whereis(Name);
+ancestor(Pid) -> Pid.
 
 give_up(Reason, #state{name = Name}) ->
     py_pool:forget(Name),

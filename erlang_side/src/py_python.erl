@@ -15,12 +15,14 @@
     {ok, {file:filename(), [term()]}} | {error, py_error:reason()}.
 command(PoolOpts) ->
     Name = interpreter(PoolOpts),
-    case os:find_executable(Name) of
-        false ->
+    case {os:find_executable(Name), directory(PoolOpts)} of
+        {false, _} ->
             {error, {python_not_found, Name}};
-        Python ->
+        {_, {missing, Dir}} ->
+            {error, {cannot_start, unicode:characters_to_binary(["there is no directory ", Dir])}};
+        {Python, Directory} ->
             Args = ["-c", ?LAUNCH, "sh", Python, "-m", "erlang_port", "3", "4"],
-            {ok, {"/bin/sh", [{args, Args}, {env, env(PoolOpts)} | directory(PoolOpts)]}}
+            {ok, {"/bin/sh", [{args, Args}, {env, env(PoolOpts)} | Directory]}}
     end.
 
 %% @doc Why the interpreter did not become a worker, for people.
@@ -78,8 +80,13 @@ python_side() ->
 virtual_env(#{venv := Venv}) -> [{"VIRTUAL_ENV", filename:absname(text(Venv))}];
 virtual_env(_) -> [].
 
-directory(#{cd := Dir}) -> [{cd, text(Dir)}];
-directory(_) -> [].
+directory(#{cd := Dir}) ->
+    case filelib:is_dir(text(Dir)) of
+        true -> [{cd, text(Dir)}];
+        false -> {missing, text(Dir)}
+    end;
+directory(_) ->
+    [].
 
 value(false) -> false;
 value(Value) -> text(Value).

@@ -38,7 +38,17 @@ make(Directory, Requirements, PoolOpts) ->
     Name = py_python:interpreter(maps:remove(venv, PoolOpts)),
     case os:find_executable(Name) of
         false -> {error, {python_not_found, Name}};
-        Python -> run(Python, ["-I", py_python:file("environment.py"), Directory | Requirements], PoolOpts)
+        Python -> apart(Python, ["-I", py_python:file("environment.py"), Directory | Requirements], PoolOpts)
+    end.
+
+%% In a process of its own, whose mailbox goes with it.
+apart(Python, Args, PoolOpts) ->
+    {Pid, Monitor} = spawn_monitor(fun() -> exit({result, run(Python, Args, PoolOpts)}) end),
+    receive
+        {'DOWN', Monitor, process, Pid, {result, Result}} ->
+            Result;
+        {'DOWN', Monitor, process, Pid, Reason} ->
+            {error, {cannot_start, unicode:characters_to_binary(io_lib:format("~tp", [Reason]))}}
     end.
 
 run(Python, Args, #{env := Env}) ->

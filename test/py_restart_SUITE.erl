@@ -1,0 +1,581 @@
+%% @doc How pools start, and how they heal: what cannot start says what to do, what died is
+%% replaced and has run what the others have, and nothing that is broken for good takes down
+%% what is not.
+-module(py_restart_SUITE).
+
+-include_lib("common_test/include/ct.hrl").
+-include_lib("stdlib/include/assert.hrl").
+
+-export([all/0, groups/0, suite/0]).
+-export([init_per_suite/1, end_per_suite/1, init_per_group/2, end_per_group/2]).
+-export([init_per_testcase/2, end_per_testcase/2, log/2]).
+-export([
+    no_interpreter/1,
+    an_interpreter_that_is_too_old/1,
+    a_program_that_is_no_interpreter/1,
+    an_interpreter_that_never_gets_ready/1,
+    a_site_hook_that_hangs/1,
+    a_site_hook_that_prints/1,
+    preload_that_fails/1,
+    no_directory/1,
+    the_application_says_what_to_do/1,
+    surroundings/1,
+    broken_while_running/1,
+    broken_workers_exhaust_nothing/1,
+    dies_as_soon_as_it_is_ready/1,
+    a_pool_without_workers_answers_at_once/1,
+    replay_in_order/1,
+    replay_of_what_came_meanwhile/1,
+    replay_not/1,
+    the_journal_counts_code_once/1,
+    the_journal_is_bounded/1,
+    code_that_fails_is_not_replayed/1,
+    code_that_kills_is_not_replayed/1,
+    exec_beside_a_death/1,
+    a_manager_is_killed/1,
+    the_supervisor_of_pools_is_killed/1,
+    the_reaper_is_killed/1,
+    stop_a_pool_that_cannot_start/1,
+    make_an_environment/1,
+    make_an_environment_once/1,
+    make_a_half_made_environment_again/1,
+    leave_an_environment_of_the_user_s/1,
+    an_environment_that_cannot_be_made/1
+]).
+
+-define(LONG, 10000).
+
+-spec suite() -> [{atom(), term()}].
+suite() ->
+    [{timetrap, {minutes, 2}}].
+
+-spec all() -> [{group, atom()}].
+all() ->
+    [{group, start}, {group, heal}, {group, replay}, {group, supervision}, {group, environment}].
+
+-spec groups() -> [{atom(), [atom()], [atom()]}].
+groups() ->
+    [
+        {start, [], [
+            no_interpreter,
+            an_interpreter_that_is_too_old,
+            a_program_that_is_no_interpreter,
+            an_interpreter_that_never_gets_ready,
+            a_site_hook_that_hangs,
+            a_site_hook_that_prints,
+            preload_that_fails,
+            no_directory,
+            the_application_says_what_to_do,
+            surroundings
+        ]},
+        {heal, [], [
+            broken_while_running,
+            broken_workers_exhaust_nothing,
+            dies_as_soon_as_it_is_ready,
+            a_pool_without_workers_answers_at_once
+        ]},
+        {replay, [], [
+            replay_in_order,
+            replay_of_what_came_meanwhile,
+            replay_not,
+            the_journal_counts_code_once,
+            the_journal_is_bounded,
+            code_that_fails_is_not_replayed,
+            code_that_kills_is_not_replayed,
+            exec_beside_a_death
+        ]},
+        {supervision, [], [
+            a_manager_is_killed,
+            the_supervisor_of_pools_is_killed,
+            the_reaper_is_killed,
+            stop_a_pool_that_cannot_start
+        ]},
+        {environment, [], [
+            make_an_environment,
+            make_an_environment_once,
+            make_a_half_made_environment_again,
+            leave_an_environment_of_the_user_s,
+            an_environment_that_cannot_be_made
+        ]}
+    ].
+
+-spec init_per_suite(ct_suite:ct_config()) -> ct_suite:ct_config().
+init_per_suite(Config) ->
+    persistent_term:put(?MODULE, ?config(priv_dir, Config)),
+    Config.
+
+-spec end_per_suite(ct_suite:ct_config()) -> term().
+end_per_suite(_Config) ->
+    application:unset_env(erlang_python, pools).
+
+-spec init_per_group(atom(), ct_suite:ct_config()) -> ct_suite:ct_config().
+init_per_group(environment, Config) ->
+    [{wheel, wheel(?config(priv_dir, Config))} | Config];
+init_per_group(_Group, Config) ->
+    Config.
+
+-spec end_per_group(atom(), ct_suite:ct_config()) -> ok.
+end_per_group(_Group, _Config) ->
+    ok.
+
+-spec init_per_testcase(atom(), ct_suite:ct_config()) -> ct_suite:ct_config().
+init_per_testcase(_Case, Config) ->
+    ok = application:set_env(erlang_python, pools, #{}),
+    {ok, _} = application:ensure_all_started(erlang_python),
+    Config.
+
+-spec end_per_testcase(atom(), ct_suite:ct_config()) -> ok.
+end_per_testcase(_Case, _Config) ->
+    _ = logger:remove_handler(?MODULE),
+    _ = application:stop(erlang_python),
+    ok.
+
+%%% Starts.
+
+-spec no_interpreter(ct_suite:ct_config()) -> term().
+no_interpreter(_Config) ->
+    %% A pool without an interpreter does not start, and says how to name one.
+    {error, Reason = {python_not_found, "no-such-python"}} = start(#{python => "no-such-python"}),
+    says(["no-such-python", "3.10", "ERLANG_PYTHON"], Reason).
+
+-spec an_interpreter_that_is_too_old(ct_suite:ct_config()) -> term().
+an_interpreter_that_is_too_old(Config) ->
+    %% One that is too old says so itself.
+    {error, Reason = {cannot_start, _}} = start(#{python_path => [data("old", Config)]}),
+    says(["3.9", "too old", "3.10"], Reason).
+
+-spec a_program_that_is_no_interpreter(ct_suite:ct_config()) -> term().
+a_program_that_is_no_interpreter(_Config) ->
+    %% A program that ends at once, or is not Python at all, is named with what it did.
+    {error, Reason} = start(#{python => "false"}),
+    says(["false", "exit code 1", "standard error"], Reason),
+    {error, Killed} = start(#{python => script("kill -9 $$")}),
+    says(["signal 9"], Killed),
+    {error, Nonsense} = start(#{python => script("printf '\\0\\0\\0\\003abc' >&4; sleep 60")}),
+    says(["no frame"], Nonsense),
+    %% The first four letters announce a frame of a gigabyte, which never comes.
+    Talks = #{python => script("echo What is this? >&4; sleep 60"), start_timeout => 500},
+    {error, {start_timeout, 500}} = start(Talks).
+
+-spec an_interpreter_that_never_gets_ready(ct_suite:ct_config()) -> term().
+an_interpreter_that_never_gets_ready(_Config) ->
+    %% A worker that is not ready in time is given up, and its process ended.
+    Slow = #{preload => ["import time\ntime.sleep(3600)"], start_timeout => 500},
+    {error, Reason = {start_timeout, 500}} = start(Slow),
+    says(["500 ms", "start_timeout", "preload"], Reason),
+    eventually:equal([], fun() -> ets:tab2list(py_processes) end).
+
+-spec a_site_hook_that_hangs(ct_suite:ct_config()) -> term().
+a_site_hook_that_hangs(Config) ->
+    %% So is one that does not get as far as the port program.
+    Slow = #{python_path => [data("slow", Config)], start_timeout => 500},
+    {error, {start_timeout, 500}} = start(Slow),
+    eventually:equal([], fun() -> ets:tab2list(py_processes) end).
+
+-spec a_site_hook_that_prints(ct_suite:ct_config()) -> term().
+a_site_hook_that_prints(Config) ->
+    %% What is printed before the program's first line does not touch the protocol.
+    {ok, _} = start(#{python_path => [data("loud", Config)], workers => 2}),
+    ?assertEqual({ok, 2}, eval("1 + 1")).
+
+-spec preload_that_fails(ct_suite:ct_config()) -> term().
+preload_that_fails(_Config) ->
+    %% Code to preload that fails is told with its error.
+    {error, Missing} = start(#{preload => [no_such_module]}),
+    says(["ModuleNotFoundError", "no_such_module"], Missing),
+    {error, Wrong} = start(#{preload => ["1 +"]}),
+    says(["SyntaxError"], Wrong),
+    {error, Exit} = start(#{preload => ["import os\nos._exit(3)"]}),
+    says(["exit code 3", "preload"], Exit).
+
+-spec no_directory(ct_suite:ct_config()) -> term().
+no_directory(_Config) ->
+    %% A directory to run in that is not there is named.
+    {error, Reason} = start(#{cd => "/no/such/directory"}),
+    says(["/no/such/directory"], Reason).
+
+-spec the_application_says_what_to_do(ct_suite:ct_config()) -> term().
+the_application_says_what_to_do(_Config) ->
+    %% An application whose pool cannot start does not start, says so in words, and leaves
+    %% nothing behind.
+    ok = application:stop(erlang_python),
+    Pools = #{good => #{workers => 1}, missing => #{python => "no-such-python"}},
+    ok = application:set_env(erlang_python, pools, Pools),
+    {error, {erlang_python, Reason}} = application:ensure_all_started(erlang_python),
+    Text = lists:flatten(io_lib:format("~tp", [Reason])),
+    [?assertNotEqual(nomatch, string:find(Text, Word)) || Word <- ["missing", "no-such-python", "ERLANG_PYTHON"]],
+    ?assertEqual(undefined, whereis(py_sup)).
+
+-spec surroundings(ct_suite:ct_config()) -> term().
+surroundings(Config) ->
+    %% A pool's directory, environment and path are its workers'.
+    Directory = ?config(priv_dir, Config),
+    ok = file:write_file(filename:join(Directory, "found_on_path.py"), "where = __file__\n"),
+    true = os:putenv("PY_RESTART_TAKEN_AWAY", "1"),
+    {ok, _} = start(#{
+        cd => Directory,
+        env => [{"PY_RESTART", <<"è"/utf8>>}, {<<"PY_RESTART_TAKEN_AWAY">>, false}],
+        python_path => [Directory]
+    }),
+    ?assertEqual(
+        {ok, unicode:characters_to_binary(filename:nativename(filename:absname(Directory)))},
+        eval("__import__('os').path.abspath('.')")
+    ),
+    ?assertEqual({ok, <<"è"/utf8>>}, eval("__import__('os').environ['PY_RESTART']")),
+    ?assertEqual({ok, none}, eval("__import__('os').environ.get('PY_RESTART_TAKEN_AWAY')")),
+    ?assertMatch({ok, _}, eval("__import__('found_on_path').where")).
+
+%%% Healing.
+
+-spec broken_while_running(ct_suite:ct_config()) -> term().
+broken_while_running(Config) ->
+    %% A pool whose environment breaks keeps trying, says so in the log and in info(), and
+    %% recovers when it is mended.
+    Marker = filename:join(?config(priv_dir, Config), "broken"),
+    Python = script("test -e " ++ Marker ++ " && exit 9; exec " ++ python() ++ " \"$@\""),
+    {ok, _} = start(#{python => Python, workers => 2}),
+    ok = py:exec("word = 1", #{pool => test}),
+    ok = logger:add_handler(?MODULE, ?MODULE, #{config => self()}),
+    ok = file:write_file(Marker, ""),
+    kill_workers(),
+    eventually:true(fun() -> maps:get(failures, py:info(test)) >= 4 end),
+    #{last_exit := Reason, workers := []} = py:info(test),
+    says(["exit code 9"], Reason),
+    ?assertEqual({error, Reason}, eval("1")),
+    Pauses = [maps:get(next_try_ms, Report) || Report = #{next_try_ms := _} <- logged()],
+    [First | _] = Distinct = lists:usort(Pauses),
+    ?assertEqual([First, 2 * First], lists:sublist(Distinct, 2)),
+    ok = logger:remove_handler(?MODULE),
+    ok = file:delete(Marker),
+    eventually:equal({ok, 1}, fun() -> eval("word") end),
+    eventually:equal(2, fun() -> length(maps:get(workers, py:info(test))) end),
+    ?assertMatch(#{failures := 0}, py:info(test)).
+
+-spec broken_workers_exhaust_nothing(ct_suite:ct_config()) -> term().
+broken_workers_exhaust_nothing(Config) ->
+    %% Many workers that cannot start do not wear out a supervisor, and other pools notice
+    %% nothing.
+    Marker = filename:join(?config(priv_dir, Config), "broken_for_good"),
+    Python = script("test -e " ++ Marker ++ " && exit 9; exec " ++ python() ++ " \"$@\""),
+    {ok, Manager} = start(#{python => Python, workers => 6}),
+    {ok, _} = py:start_pool(other, #{workers => 1}),
+    Supervisor = whereis(py_pool_sup),
+    ok = file:write_file(Marker, ""),
+    kill_workers(),
+    eventually:true(fun() -> maps:get(failures, py:info(test)) >= 12 end),
+    ?assertEqual(Supervisor, whereis(py_pool_sup)),
+    ?assert(is_process_alive(Manager)),
+    ?assertEqual({ok, 2}, py:eval("1 + 1", #{}, #{pool => other})),
+    ?assertMatch(#{restarts := 0}, py:info(other)),
+    ok = file:delete(Marker).
+
+-spec dies_as_soon_as_it_is_ready(ct_suite:ct_config()) -> term().
+dies_as_soon_as_it_is_ready(_Config) ->
+    %% A worker that dies of its own code right after it was ready is not started in a tight
+    %% loop.
+    Code = "import os, threading\nthreading.Timer(0.02, os._exit, (1,)).start()",
+    _ = start(#{preload => [Code], workers => 1}),
+    Restarts = fun() -> maps:get(restarts, py:info(test)) + maps:get(failures, py:info(test)) end,
+    First = Restarts(),
+    timer:sleep(1500),
+    %% Ten a second at the most at the beginning, and fewer and fewer.
+    ?assert(Restarts() - First < 15).
+
+-spec a_pool_without_workers_answers_at_once(ct_suite:ct_config()) -> term().
+a_pool_without_workers_answers_at_once(Config) ->
+    %% While no worker lives, every request has its answer at once.
+    Marker = filename:join(?config(priv_dir, Config), "broken_now"),
+    Python = script("test -e " ++ Marker ++ " && exit 9; exec " ++ python() ++ " \"$@\""),
+    {ok, _} = start(#{python => Python, workers => 1}),
+    ok = file:write_file(Marker, ""),
+    kill_workers(),
+    eventually:true(fun() -> maps:get(failures, py:info(test)) >= 2 end),
+    {Took, _} = timer:tc(fun() ->
+        ?assertMatch({error, {cannot_start, _}}, eval("1")),
+        ?assertMatch({error, {cannot_start, _}}, py:exec("1", #{pool => test})),
+        ?assertMatch({error, {cannot_start, _}}, py:call(time, sleep, [1], #{}, #{pool => test})),
+        ?assertMatch({error, {cannot_start, _}}, py:stream(builtins, iter, [[]], #{}, #{pool => test})),
+        ?assertMatch({error, {cannot_start, _}}, py:stream_start(builtins, iter, [[]], #{pool => test}))
+    end),
+    ?assert(Took < 1000000),
+    ok = file:delete(Marker).
+
+%%% Replay.
+
+-spec replay_in_order(ct_suite:ct_config()) -> term().
+replay_in_order(_Config) ->
+    %% A worker that takes another's place has run what is preloaded, then all code in order.
+    {ok, _} = start(#{workers => 2, preload => ["order = ['preload']"]}),
+    [ok = exec(["order.append(", integer_to_list(N), ")"]) || N <- lists:seq(1, 20)],
+    kill_workers(),
+    Expected = {ok, [<<"preload">> | lists:seq(1, 20)]},
+    [eventually:equal(Expected, fun() -> eval("order") end) || _ <- lists:seq(1, 10)].
+
+-spec replay_of_what_came_meanwhile(ct_suite:ct_config()) -> term().
+replay_of_what_came_meanwhile(_Config) ->
+    %% Code that is run while a worker starts is run in that worker, too.
+    {ok, _} = start(#{workers => 2, preload => ["import time\ntime.sleep(0.3)\nseen = []"]}),
+    [kill(Pid) || {ok, Pid} <- [eval("__import__('os').getpid()")]],
+    eventually:equal(1, fun() -> length(maps:get(workers, py:info(test))) end),
+    [ok = exec(["seen.append(", integer_to_list(N), ")"]) || N <- lists:seq(1, 5)],
+    eventually:equal(2, fun() -> length(maps:get(workers, py:info(test))) end),
+    [eventually:equal({ok, [1, 2, 3, 4, 5]}, fun() -> eval("seen") end) || _ <- lists:seq(1, 10)].
+
+-spec replay_not(ct_suite:ct_config()) -> term().
+replay_not(_Config) ->
+    %% Code that is not to be replayed is not.
+    {ok, _} = start(#{workers => 1}),
+    ok = exec("kept = 1"),
+    ok = py:exec("gone = 1", #{pool => test, replay => false}),
+    ?assertEqual({ok, 1}, eval("gone")),
+    kill_workers(),
+    eventually:equal({ok, 1}, fun() -> eval("kept") end),
+    ?assertMatch({error, {'NameError', _}}, eval("gone")).
+
+-spec the_journal_counts_code_once(ct_suite:ct_config()) -> term().
+the_journal_counts_code_once(_Config) ->
+    %% Code that is run again and again is kept once, at its latest place.
+    {ok, _} = start(#{workers => 1}),
+    ok = exec("order = globals().get('order', []) + ['first']"),
+    [ok = exec("again = globals().get('again', 0) + 1; order = globals().get('order', []) + ['again']")
+     || _ <- lists:seq(1, 50)
+    ],
+    ?assertMatch(#{journal := 2}, py:info(test)),
+    ?assertEqual({ok, 50}, eval("again")),
+    kill_workers(),
+    eventually:equal({ok, 1}, fun() -> eval("again") end),
+    ?assertEqual({ok, [<<"first">>, <<"again">>]}, eval("order")).
+
+-spec the_journal_is_bounded(ct_suite:ct_config()) -> term().
+the_journal_is_bounded(_Config) ->
+    %% Past its bound code is run and not kept, and the log warns and advises.
+    {ok, _} = start(#{workers => 1}),
+    ok = logger:add_handler(?MODULE, ?MODULE, #{config => self()}),
+    [ok = exec(["x", integer_to_list(N), " = 1"]) || N <- lists:seq(1, 1005)],
+    ok = logger:remove_handler(?MODULE),
+    ?assertMatch(#{journal := 1000}, py:info(test)),
+    ?assertEqual({ok, 1}, eval("x1005")),
+    Warnings = [Advice || #{advice := Advice, pool := test} <- logged()],
+    ?assertEqual(5, length(Warnings)).
+
+-spec code_that_fails_is_not_replayed(ct_suite:ct_config()) -> term().
+code_that_fails_is_not_replayed(_Config) ->
+    %% Code that failed is not kept.
+    {ok, _} = start(#{workers => 2}),
+    ?assertMatch({error, {'ZeroDivisionError', _}}, exec("1 / 0")),
+    ?assertMatch({error, {'SyntaxError', _}}, exec("1 +")),
+    ?assertMatch(#{journal := 0}, py:info(test)).
+
+-spec code_that_kills_is_not_replayed(ct_suite:ct_config()) -> term().
+code_that_kills_is_not_replayed(_Config) ->
+    %% Nor is code that took every worker with it: the pool would never heal.
+    {ok, _} = start(#{workers => 2}),
+    ok = exec("word = 1"),
+    ?assertEqual({error, {worker_exit, 4}}, exec("import os\nos._exit(4)")),
+    eventually:equal({ok, 1}, fun() -> eval("word") end),
+    ?assertMatch(#{journal := 1}, py:info(test)).
+
+-spec exec_beside_a_death(ct_suite:ct_config()) -> term().
+exec_beside_a_death(_Config) ->
+    %% Code that ran while another worker died is ok, and the one that took its place ran it.
+    {ok, _} = start(#{workers => 2}),
+    {ok, Victim} = eval("__import__('os').getpid()"),
+    {Pid, Monitor} = spawn_monitor(fun() ->
+        exit(exec("import time\ntime.sleep(0.5)\nword = 'ran'"))
+    end),
+    eventually:true(fun() -> lists:sum([C || #{calls := C} <- maps:get(workers, py:info(test))]) > 0 end),
+    kill(Victim),
+    receive
+        {'DOWN', Monitor, process, Pid, Result} -> ?assertEqual(ok, Result)
+    end,
+    eventually:equal(2, fun() -> length(maps:get(workers, py:info(test))) end),
+    [eventually:equal({ok, <<"ran">>}, fun() -> eval("word") end) || _ <- lists:seq(1, 10)].
+
+%%% Supervision.
+
+-spec a_manager_is_killed(ct_suite:ct_config()) -> term().
+a_manager_is_killed(_Config) ->
+    %% A pool whose manager is killed comes back with what it had run, and its workers'
+    %% requests are answered.
+    {ok, Manager} = start(#{workers => 2}),
+    ok = exec("word = 1"),
+    {ok, Ref} = py:stream_start(time, sleep, [60], #{pool => test}),
+    exit(Manager, kill),
+    receive
+        {py_stream, Ref, Event} -> ?assertMatch({error, {worker_exit, _}}, Event)
+    after ?LONG -> error(no_answer)
+    end,
+    eventually:equal({ok, 1}, fun() -> eval("word") end),
+    eventually:equal(2, fun() -> ets:info(py_processes, size) end).
+
+-spec the_supervisor_of_pools_is_killed(ct_suite:ct_config()) -> term().
+the_supervisor_of_pools_is_killed(_Config) ->
+    %% Pools that were started at run time come back when their supervisor does.
+    {ok, _} = start(#{workers => 2}),
+    {ok, _} = py:start_pool(other, #{workers => 1}),
+    ok = exec("word = 1"),
+    ok = py:stop_pool(other),
+    exit(whereis(py_pool_sup), kill),
+    eventually:equal({ok, 1}, fun() -> eval("word") end),
+    eventually:equal(2, fun() -> ets:info(py_processes, size) end),
+    ?assertEqual([test], py_pool:names()).
+
+-spec the_reaper_is_killed(ct_suite:ct_config()) -> term().
+the_reaper_is_killed(_Config) ->
+    %% A reaper that is restarted still ends the Python processes that it did not start with.
+    {ok, _} = start(#{workers => 1}),
+    Reaper = whereis(py_reaper),
+    exit(Reaper, kill),
+    eventually:true(fun() -> is_pid(whereis(py_reaper)) andalso whereis(py_reaper) =/= Reaper end),
+    {ok, Python} = eval("__import__('os').getpid()"),
+    {ok, _} = py:stream_start(
+        builtins, eval, ["[__import__('ctypes').PyDLL(None).usleep(60_000_000)]"], #{pool => test}
+    ),
+    [#{pid := Worker}] = maps:get(workers, py:info(test)),
+    exit(Worker, kill),
+    eventually:true(fun() -> os:cmd("kill -0 " ++ integer_to_list(Python)) =/= [] end).
+
+-spec stop_a_pool_that_cannot_start(ct_suite:ct_config()) -> term().
+stop_a_pool_that_cannot_start(Config) ->
+    %% A pool that keeps trying in vain can be stopped, and is forgotten.
+    Marker = filename:join(?config(priv_dir, Config), "broken_then_stopped"),
+    Python = script("test -e " ++ Marker ++ " && exit 9; exec " ++ python() ++ " \"$@\""),
+    {ok, _} = start(#{python => Python, workers => 2}),
+    ok = file:write_file(Marker, ""),
+    kill_workers(),
+    eventually:true(fun() -> maps:get(failures, py:info(test)) >= 2 end),
+    ok = py:stop_pool(test),
+    ?assertEqual({error, {no_pool, test}}, eval("1")),
+    ok = file:delete(Marker),
+    {ok, _} = start(#{workers => 1}).
+
+%%% Virtual environments.
+
+-spec make_an_environment(ct_suite:ct_config()) -> term().
+make_an_environment(Config) ->
+    %% A pool with requirements makes its environment and fills it; the next start finds it.
+    Venv = filename:join(?config(priv_dir, Config), "made"),
+    Opts = #{venv => Venv, requirements => [?config(wheel, Config)], start_timeout => 60000},
+    {ok, _} = start(Opts),
+    ?assertEqual({ok, <<"from a wheel">>}, eval("__import__('tiny_wheel').word")),
+    ok = py:stop_pool(test),
+    {Took, {ok, _}} = timer:tc(fun() -> start(Opts) end),
+    ct:pal("the second start took ~p ms", [Took div 1000]),
+    ?assertEqual({ok, <<"from a wheel">>}, eval("__import__('tiny_wheel').word")).
+
+-spec make_an_environment_once(ct_suite:ct_config()) -> term().
+make_an_environment_once(Config) ->
+    %% Two that make the same environment at the same time make it once.
+    Venv = filename:join(?config(priv_dir, Config), "made_once"),
+    Opts = py_options:pool(#{venv => Venv, requirements => [?config(wheel, Config)]}),
+    Makers = [spawn_monitor(fun() -> exit(py_venv:prepare(Opts)) end) || _ <- [1, 2]],
+    [
+        receive
+            {'DOWN', Monitor, process, Pid, Result} -> ?assertEqual(ok, Result)
+        end
+     || {Pid, Monitor} <- Makers
+    ],
+    {ok, _} = start(#{venv => Venv, requirements => [?config(wheel, Config)]}),
+    ?assertEqual({ok, <<"from a wheel">>}, eval("__import__('tiny_wheel').word")).
+
+-spec make_a_half_made_environment_again(ct_suite:ct_config()) -> term().
+make_a_half_made_environment_again(Config) ->
+    %% One that was broken off is made again.
+    Venv = filename:join(?config(priv_dir, Config), "half_made"),
+    ok = filelib:ensure_dir(filename:join([Venv, "bin", "python"])),
+    ok = file:write_file(filename:join([Venv, "bin", "python"]), "no interpreter"),
+    ok = file:write_file(filename:join(Venv, "erlang_python.making"), ""),
+    {ok, _} = start(#{venv => Venv, requirements => [?config(wheel, Config)]}),
+    ?assertEqual({ok, <<"from a wheel">>}, eval("__import__('tiny_wheel').word")).
+
+-spec leave_an_environment_of_the_user_s(ct_suite:ct_config()) -> term().
+leave_an_environment_of_the_user_s(Config) ->
+    %% An environment that was there is filled and never removed, even if that fails.
+    Venv = filename:join(?config(priv_dir, Config), "users"),
+    {0, _} = program:run(python(), ["-m", "venv", Venv], #{}),
+    Mine = filename:join(Venv, "mine"),
+    ok = file:write_file(Mine, "mine"),
+    {error, {cannot_start, _}} = start(#{venv => Venv, requirements => ["/no/such/wheel.whl"]}),
+    {ok, _} = start(#{venv => Venv, requirements => [?config(wheel, Config)]}),
+    ?assertEqual({ok, <<"mine">>}, file:read_file(Mine)),
+    ?assertEqual({ok, <<"from a wheel">>}, eval("__import__('tiny_wheel').word")).
+
+-spec an_environment_that_cannot_be_made(ct_suite:ct_config()) -> term().
+an_environment_that_cannot_be_made(Config) ->
+    %% What pip says is in the reason, and the next attempt starts afresh.
+    Venv = filename:join(?config(priv_dir, Config), "not_made"),
+    {error, Reason} = start(#{venv => Venv, requirements => ["/no/such/wheel.whl"]}),
+    says(["/no/such/wheel.whl"], Reason),
+    {ok, _} = start(#{venv => Venv, requirements => [?config(wheel, Config)]}),
+    ?assertEqual({ok, <<"from a wheel">>}, eval("__import__('tiny_wheel').word")).
+
+%% A package that needs no index and no build.
+wheel(Dir) ->
+    Info = "tiny_wheel-1.0.dist-info/",
+    Files = [
+        {"tiny_wheel.py", <<"word = 'from a wheel'\n">>},
+        {Info ++ "METADATA", <<"Metadata-Version: 2.1\nName: tiny-wheel\nVersion: 1.0\n">>},
+        {Info ++ "WHEEL", <<"Wheel-Version: 1.0\nGenerator: x\nRoot-Is-Purelib: true\nTag: py3-none-any\n">>},
+        {Info ++ "RECORD", <<"tiny_wheel.py,,\n", (list_to_binary(Info))/binary, "METADATA,,\n",
+            (list_to_binary(Info))/binary, "WHEEL,,\n", (list_to_binary(Info))/binary, "RECORD,,\n">>}
+    ],
+    Wheel = filename:join(Dir, "tiny_wheel-1.0-py3-none-any.whl"),
+    {ok, _} = zip:create(Wheel, Files),
+    Wheel.
+
+%%% Helpers.
+
+start(Opts) ->
+    py:start_pool(test, maps:merge(#{workers => 1}, Opts)).
+
+eval(Code) ->
+    py:eval(Code, #{}, #{pool => test}).
+
+exec(Code) ->
+    py:exec(Code, #{pool => test}).
+
+data(Name, Config) ->
+    filename:join(?config(data_dir, Config), Name).
+
+python() ->
+    os:getenv("ERLANG_PYTHON", "python3").
+
+script(Command) ->
+    Number = integer_to_list(erlang:unique_integer([positive])),
+    File = filename:join(persistent_term:get(?MODULE), "script_" ++ Number),
+    ok = file:write_file(File, ["#!/bin/sh\n", Command, "\n"]),
+    ok = file:change_mode(File, 8#755),
+    File.
+
+kill_workers() ->
+    #{workers := Workers} = py:info(test),
+    [kill(gen_server:call(Pid, os_pid)) || #{pid := Pid} <- Workers].
+
+kill(OsPid) ->
+    _ = os:cmd("kill -9 " ++ integer_to_list(OsPid)),
+    ok.
+
+says(Words, Reason) ->
+    Text = py_error:format_error(Reason),
+    [?assertEqual({found, Text}, {found_word(Text, Word), Text}) || Word <- Words].
+
+%% A logger handler that sends reports on.
+-spec log(logger:log_event(), logger:handler_config()) -> ok.
+log(#{msg := {report, Report}}, #{config := Pid}) ->
+    Pid ! {logged, Report},
+    ok;
+log(_Event, _Config) ->
+    ok.
+
+logged() ->
+    receive
+        {logged, Report = #{}} -> [Report | logged()];
+        {logged, _} -> logged()
+    after 0 -> []
+    end.
+
+found_word(Text, Word) ->
+    case string:find(Text, Word) of
+        nomatch -> {missing, Word};
+        _ -> found
+    end.
