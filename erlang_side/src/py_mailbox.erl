@@ -4,24 +4,37 @@
 %% one where the stream's events are most of the mail. Where the owner keeps
 %% other mail back, as in a selective receive, the length does not come down
 %% although events are taken; then the events in the mailbox are counted, which
-%% is exact and takes time in proportion to the mailbox. It is done only when
-%% the owner has run since it was last done, and the less often the less it
-%% yields. An owner on another node is asked through erpc, without waiting.
+%% is exact and takes time in proportion to the mailbox.
+%%
+%% A count also tells how much other mail there is. As long as that stays as it
+%% is, the length says when the next count is worth while: when half of the
+%% events seem to be taken. Where other mail comes and goes that is only a
+%% guess, and costs no more than a count; without it a count is made after some
+%% looks in vain, if the owner has run since the last one, and the less often
+%% the less it yields. An owner on another node is asked through erpc, without
+%% waiting.
 -module(py_mailbox).
 
--export([new/2, look/3, answer/2, is_asking/1]).
+-export([new/2, look/4, answer/3, is_asking/1]).
 -export_type([mailbox/0]).
 
 %% A count that found nothing taken is not repeated before so many times the
 %% time it took: at most a fiftieth of a core goes into counting in vain.
 -define(REST, 50).
-%% Looks at the bare length before a count, which copies the mailbox: many for
-%% an owner that may only be slow, few for one that is known to keep other mail.
+%% Looks at the bare length before a count where there seems to be nothing to
+%% count, more than an owner at full speed needs to take its mail.
 -define(LOOKS_BEFORE_COUNT, 104).
--define(LOOKS_WITH_OTHER_MAIL, 4).
 %% The words that a count may copy before it is given up.
 -define(MAX_WORDS, 32 * 1024 * 1024).
 
+-record(asked, {
+    request :: erpc:request_id(),
+    %% How many messages had been sent in all, and how many might be in the
+    %% mailbox, when it was put; and when that was.
+    sent :: non_neg_integer(),
+    out :: non_neg_integer(),
+    at :: integer()
+}).
 -record(mailbox, {
     owner :: pid(),
     ref :: reference(),
@@ -30,9 +43,12 @@
     reductions = -1 :: integer(),
     %% When the next count is allowed, in native time units.
     not_before = 0 :: integer() | undefined,
-    %% Looks in vain before a count.
-    patience = ?LOOKS_BEFORE_COUNT :: pos_integer(),
-    asked :: undefined | term()
+    %% How much other mail there was when it was last counted.
+    other = 0 :: non_neg_integer(),
+    %% Whether the length that another node told makes a count worth while.
+    is_worth_counting = false :: boolean(),
+    %% The question that another node has yet to answer.
+    asked :: undefined | #asked{}
 }).
 -opaque mailbox() :: #mailbox{}.
 
@@ -42,49 +58,55 @@ new(Owner, Ref) ->
     #mailbox{owner = Owner, ref = Ref, is_local = node(Owner) =:= node(), not_before = undefined}.
 
 %% @doc At most so many events are in the mailbox. `Looks' says how often it was
-%% looked at in vain, `Out' what is known so far.
--spec look(mailbox(), non_neg_integer(), non_neg_integer()) -> {non_neg_integer(), mailbox()}.
-look(M = #mailbox{is_local = true, owner = Owner, patience = Patience}, Looks, Out) ->
+%% looked at in vain, `Out' what is known so far, `Sent' how many were sent in all.
+-spec look(mailbox(), non_neg_integer(), non_neg_integer(), non_neg_integer()) ->
+    {non_neg_integer(), mailbox()}.
+look(M = #mailbox{is_local = true, owner = Owner}, Looks, Out, _Sent) ->
     case process_info(Owner, message_queue_len) of
-        {message_queue_len, Length} when Length < Out; Looks < Patience ->
-            {Length, M};
         {message_queue_len, Length} ->
-            count(M, Length, Out);
+            case is_worth_counting(Length, Out, M) of
+                true -> count(M, Length, Out);
+                false when Length < Out; Looks < ?LOOKS_BEFORE_COUNT -> {Length, M};
+                false -> count_if_it_ran(M, Length, Out)
+            end;
         undefined ->
             {0, M}
     end;
-look(M = #mailbox{asked = undefined}, Looks, Out) ->
-    {Out, ask(M, Looks)};
-look(M, _Looks, Out) ->
+look(M = #mailbox{asked = undefined}, Looks, Out, Sent) ->
+    Now = erlang:monotonic_time(),
+    IsInVain = Looks < ?LOOKS_BEFORE_COUNT orelse too_early(M, Now),
+    Request = ask(M, IsInVain andalso not M#mailbox.is_worth_counting),
+    {Out, M#mailbox{asked = #asked{request = Request, sent = Sent, out = Out, at = Now}}};
+look(M, _Looks, Out, _Sent) ->
     {Out, M}.
 
-count(M = #mailbox{owner = Owner, ref = Ref}, Length, Out) ->
-    Now = erlang:monotonic_time(),
-    {reductions, Reductions} =
-        case process_info(Owner, reductions) of
-            undefined -> {reductions, 0};
-            Info -> Info
-        end,
-    case Reductions =:= M#mailbox.reductions orelse too_early(M, Now) of
-        true ->
-            {Length, M};
-        false ->
-            Count = count_events(Owner, Ref, Length),
-            Took = erlang:monotonic_time() - Now,
-            NotBefore =
-                case Count < Out of
-                    true -> undefined;
-                    false -> Now + ?REST * Took
-                end,
-            {Count, M#mailbox{
-                reductions = Reductions,
-                not_before = NotBefore,
-                patience = patience(Length, Count)
-            }}
+%% Whether other mail, if it is what it was, leaves room for no more than half
+%% of the events.
+is_worth_counting(Length, Out, #mailbox{other = Other}) ->
+    Length >= Out andalso (Length - Other) * 2 =< Out.
+
+count_if_it_ran(M = #mailbox{owner = Owner}, Length, Out) ->
+    case process_info(Owner, reductions) of
+        {reductions, Reductions} when Reductions =/= M#mailbox.reductions ->
+            case too_early(M, erlang:monotonic_time()) of
+                true -> {Length, M};
+                false -> count(M#mailbox{reductions = Reductions}, Length, Out)
+            end;
+        _ ->
+            {Length, M}
     end.
 
-patience(Length, Count) when Length > Count -> ?LOOKS_WITH_OTHER_MAIL;
-patience(_Length, _Count) -> ?LOOKS_BEFORE_COUNT.
+count(M = #mailbox{owner = Owner, ref = Ref}, Length, Out) ->
+    Before = erlang:monotonic_time(),
+    {All, Count} = count_events(Owner, Ref, Length),
+    Now = erlang:monotonic_time(),
+    {Count, M#mailbox{
+        not_before = not_before(Count, Out, Now, Now - Before),
+        other = All - Count
+    }}.
+
+not_before(Count, Out, _Now, _Took) when Count < Out -> undefined;
+not_before(_Count, _Out, Now, Took) -> Now + ?REST * Took.
 
 too_early(#mailbox{not_before = undefined}, _Now) -> false;
 too_early(#mailbox{not_before = NotBefore}, Now) -> Now < NotBefore.
@@ -95,31 +117,33 @@ count_events(Owner, Ref, Length) ->
     Caller = self(),
     Count = fun() ->
         {messages, Messages} = process_info(Owner, messages),
-        Caller ! {self(), length([x || {py_stream, R, _} <- Messages, R =:= Ref])}
+        Events = length([x || {py_stream, R, _} <- Messages, R =:= Ref]),
+        Caller ! {self(), {length(Messages), Events}}
     end,
     Limit = #{size => ?MAX_WORDS, kill => true, error_logger => false},
     {Pid, Monitor} = spawn_opt(Count, [monitor, {max_heap_size, Limit}]),
     receive
-        {Pid, N} ->
+        {Pid, Counts} ->
             erlang:demonitor(Monitor, [flush]),
-            N;
+            Counts;
+        %% The owner has ended, or has more mail than may be copied.
         {'DOWN', Monitor, process, Pid, _} ->
-            Length
+            {Length, Length}
     end.
 
 %% On another node the count runs there, as an expression: nothing of this
 %% application need be loaded.
-ask(M = #mailbox{owner = Owner}, Looks) when Looks < ?LOOKS_BEFORE_COUNT ->
-    M#mailbox{asked = erpc:send_request(node(Owner), erlang, process_info, [Owner, message_queue_len])};
-ask(M = #mailbox{owner = Owner, ref = Ref}, _Looks) ->
+ask(#mailbox{owner = Owner}, _IsLengthEnough = true) ->
+    erpc:send_request(node(Owner), erlang, process_info, [Owner, message_queue_len]);
+ask(#mailbox{owner = Owner, ref = Ref}, false) ->
     Bindings = #{'Owner' => Owner, 'Ref' => Ref},
-    M#mailbox{asked = erpc:send_request(node(Owner), erl_eval, exprs, [count_expression(), Bindings])}.
+    erpc:send_request(node(Owner), erl_eval, exprs, [count_expression(), Bindings]).
 
 count_expression() ->
     {ok, Tokens, _} = erl_scan:string(
         "case process_info(Owner, messages) of"
-        "  {messages, Ms} -> length([x || {py_stream, R, _} <- Ms, R =:= Ref]);"
-        "  undefined -> 0 "
+        "  {messages, Ms} -> {length(Ms), length([x || {py_stream, R, _} <- Ms, R =:= Ref])};"
+        "  undefined -> {0, 0} "
         "end."
     ),
     {ok, Expressions} = erl_parse:parse_exprs(Tokens),
@@ -131,17 +155,33 @@ is_asking(#mailbox{asked = Asked}) ->
     Asked =/= undefined.
 
 %% @doc Whether a message is the answer to a question that was put to another
-%% node, and what it says.
--spec answer(term(), mailbox()) -> {non_neg_integer(), mailbox()} | unrelated.
-answer(_Message, #mailbox{asked = undefined}) ->
+%% node, and what it says. What was sent after the question, `Sent' telling
+%% how much that is, may be in the mailbox as well.
+-spec answer(term(), mailbox(), non_neg_integer()) ->
+    {non_neg_integer(), mailbox()} | unrelated.
+answer(_Message, #mailbox{asked = undefined}, _Sent) ->
     unrelated;
-answer(Message, M = #mailbox{asked = Asked}) ->
-    try erpc:check_response(Message, Asked) of
-        {response, {message_queue_len, Length}} -> {Length, M#mailbox{asked = undefined}};
-        {response, {value, Count, _}} -> {Count, M#mailbox{asked = undefined}};
-        {response, undefined} -> {0, M#mailbox{asked = undefined}};
-        no_response -> unrelated
+answer(Message, M = #mailbox{asked = Asked = #asked{request = Request, sent = Before}}, Sent) ->
+    try erpc:check_response(Message, Request) of
+        {response, {message_queue_len, Length}} ->
+            IsWorth = is_worth_counting(Length, Asked#asked.out, M),
+            {Length + Sent - Before, M#mailbox{asked = undefined, is_worth_counting = IsWorth}};
+        {response, {value, {Length, Count}, _}} ->
+            {Count + Sent - Before, counted(Length, Count, Asked, M)};
+        {response, undefined} ->
+            {0, M#mailbox{asked = undefined}};
+        no_response ->
+            unrelated
     catch
         %% The owner's monitor tells of a node that is gone.
         _:_ -> {16#ffffffff, M#mailbox{asked = undefined}}
     end.
+
+counted(Length, Count, #asked{out = Out, at = At}, M) ->
+    Now = erlang:monotonic_time(),
+    M#mailbox{
+        asked = undefined,
+        not_before = not_before(Count, Out, Now, Now - At),
+        other = Length - Count,
+        is_worth_counting = false
+    }.

@@ -299,12 +299,13 @@ look(S = #stream{window = Window}) ->
 observe(S = #stream{sink = {collect, _, _}, window = Window}) ->
     S#stream{window = py_window:observed(0, Window)};
 observe(S = #stream{window = Window, mailbox = Mailbox, looks = Looks}) ->
-    {Length, NewMailbox} = py_mailbox:look(Mailbox, Looks, py_window:out(Window)),
+    Out = py_window:out(Window),
+    {Length, NewMailbox} = py_mailbox:look(Mailbox, Looks, Out, py_window:sent(Window)),
     S#stream{window = py_window:observed(Length, Window), mailbox = NewMailbox}.
 
 %% An answer to a question that was put to another node.
 mail(Message, S = #stream{mailbox = Mailbox, window = Window}) ->
-    case py_mailbox:answer(Message, Mailbox) of
+    case py_mailbox:answer(Message, Mailbox, py_window:sent(Window)) of
         {Length, NewMailbox} ->
             grant(S#stream{
                 window = py_window:observed(Length, Window),

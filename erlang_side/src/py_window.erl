@@ -17,6 +17,7 @@
     blocked/1,
     observed/2,
     out/1,
+    sent/1,
     hungry/1,
     starved/1,
     grant/1,
@@ -97,6 +98,10 @@ drop(Messages, Frames, Taken) ->
 %% @doc Messages that may still be in the owner's mailbox.
 -spec out(window()) -> non_neg_integer().
 out(#window{out = Out}) -> Out.
+
+%% @doc Messages that were sent to the owner in all.
+-spec sent(window()) -> non_neg_integer().
+sent(#window{messages = Messages}) -> Messages.
 
 %% @doc Whether Python has used half of what it was told it may use: time to look.
 -spec hungry(window()) -> boolean().

@@ -19,6 +19,11 @@ from erlang_port.stream import Stream
 if TYPE_CHECKING:
     from erlang_port.program import Program
 
+#: A generator with longer runs than this seldom awaits anything: after each run it gives
+#: way. A larger number lets it hold the loop for longer, a smaller one costs those that
+#: pause by themselves a turn of the loop.
+FIRST_RUN = 8
+
 
 class AsyncStream(Stream):
     """Runs as a task; all methods but `credit` and `cancel` are called on the loop."""
@@ -32,6 +37,10 @@ class AsyncStream(Stream):
         self.options = options
         self._pending: list[Any] = []
         self._flush_is_due = False
+        #: How many values may be pending: more for a generator that does not await, as
+        #: long as they are small.
+        self._run = 1
+        self._frame_bytes = 0
         self._has_begun = False
         self._failure: BaseException | None = None
         self._task: asyncio.Task[Any] | None = None
@@ -125,13 +134,16 @@ class AsyncStream(Stream):
         loop = self.program.loop
         while True:
             room = self.room() - len(pending)
-            if room <= 0 or len(pending) >= self.longest_run:
+            if room <= 0 or len(pending) >= self._run:
                 self._flush()
                 if self.left == 0:
                     return
-                await self._wait_for_room()
-                # One that never awaits anything lets the others have a turn.
-                await asyncio.sleep(0)
+                if pending or self.room() <= 0:
+                    await self._wait_for_room()
+                self._fit_run()
+                if self._run > FIRST_RUN:
+                    # One that never awaits anything lets the others have a turn.
+                    await asyncio.sleep(0)
                 continue
             try:
                 value = await step()
@@ -146,6 +158,13 @@ class AsyncStream(Stream):
             if not self._flush_is_due:
                 self._flush_is_due = True
                 loop.call_soon(self._flush_when_idle)
+
+    def _fit_run(self) -> None:
+        """The next run is twice as long, where what it holds is small."""
+        if self._frame_bytes * 2 <= self.run_bytes:
+            self._run = min(self._run * 2, self.longest_run)
+        else:
+            self._run = max(1, self._run // 2)
 
     async def _drain(self) -> None:
         """What was yielded before the end leaves before it, when there is room."""
@@ -186,6 +205,7 @@ class AsyncStream(Stream):
         del self._pending[:count]
         self.sent(count, size)
         self.program.put(buffers, size, False)
+        self._frame_bytes = size
         return True
 
     async def _wait_for_room(self) -> None:

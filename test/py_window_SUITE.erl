@@ -1,0 +1,838 @@
+%% @doc Flow control: how far a generator may be ahead of its owner, and that nobody is
+%% forgotten on either side.
+-module(py_window_SUITE).
+
+-include_lib("common_test/include/ct.hrl").
+-include_lib("stdlib/include/assert.hrl").
+
+-export([all/0, groups/0, suite/0]).
+-export([init_per_group/2, end_per_group/2, end_per_testcase/2]).
+-export([
+    a_sleeping_owner_stops_the_generator/1,
+    a_window_is_never_exceeded/1,
+    bytes_are_never_exceeded/1,
+    a_value_larger_than_the_window/1,
+    what_waits_for_room_comes_without_the_generators_help/1,
+    demand/1,
+    demand_past_the_window/1,
+    demand_that_comes_too_late/1,
+    batches/1,
+    every_combination/1,
+    formats/1,
+    formatted_values_are_not_copied/1,
+    no_timeout_while_the_owner_sleeps/1,
+    timeout_of_a_generator_that_is_late/1,
+    other_mail/1,
+    an_owner_that_waits_for_something_else/1,
+    two_streams_of_one_owner/1,
+    a_fast_stream_holds_nobody_back/1,
+    many_at_once/1,
+    past_max_threads_streams_wait/1,
+    past_max_streams_the_answer_is_overloaded/1,
+    streams_spread_over_workers/1,
+    two_workers_compute_at_the_same_time/1,
+    owner_on_another_node/1,
+    sleeping_owner_on_another_node/1,
+    other_mail_on_another_node/1,
+    the_other_node_goes_down/1
+]).
+
+-define(LONG, 20000).
+
+-spec suite() -> [{atom(), term()}].
+suite() ->
+    [{timetrap, {minutes, 1}}].
+
+-spec all() -> [{group, atom()}].
+all() ->
+    [{group, Name} || {Name, _, _} <- groups()].
+
+-spec groups() -> [{atom(), [atom()], [atom()]}].
+groups() ->
+    Cases = [
+        a_sleeping_owner_stops_the_generator,
+        a_window_is_never_exceeded,
+        bytes_are_never_exceeded,
+        a_value_larger_than_the_window,
+        what_waits_for_room_comes_without_the_generators_help,
+        demand,
+        demand_past_the_window,
+        demand_that_comes_too_late,
+        batches,
+        every_combination,
+        formats,
+        formatted_values_are_not_copied,
+        no_timeout_while_the_owner_sleeps,
+        timeout_of_a_generator_that_is_late,
+        other_mail,
+        an_owner_that_waits_for_something_else,
+        two_streams_of_one_owner,
+        a_fast_stream_holds_nobody_back,
+        many_at_once
+    ],
+    Pools = [
+        past_max_threads_streams_wait,
+        past_max_streams_the_answer_is_overloaded,
+        streams_spread_over_workers,
+        two_workers_compute_at_the_same_time
+    ],
+    Nodes = [
+        owner_on_another_node,
+        sleeping_owner_on_another_node,
+        other_mail_on_another_node,
+        the_other_node_goes_down
+    ],
+    [{sync, [], Cases}, {async, [], Cases}, {pools, [], Pools}, {nodes, [], Nodes}].
+
+-spec init_per_group(atom(), ct_suite:ct_config()) ->
+    ct_suite:ct_config() | {skip, string()}.
+init_per_group(async, Config) ->
+    start([{flow, async_flow} | Config]);
+init_per_group(nodes, Config) ->
+    %% epmd may run already, or be started so.
+    _ = os:cmd("epmd -daemon"),
+    case net_kernel:start(['py_window_owner@127.0.0.1', longnames]) of
+        {ok, _} -> start([{flow, sync_flow} | Config]);
+        {error, Reason} -> {skip, lists:flatten(io_lib:format("no distribution: ~p", [Reason]))}
+    end;
+init_per_group(_Group, Config) ->
+    start([{flow, sync_flow} | Config]).
+
+start(Config) ->
+    Path = [filename:join(?config(data_dir, Config), "sources")],
+    Pool = #{workers => 1, python_path => Path, interrupt_after => 100},
+    ok = application:set_env(erlang_python, pools, #{default => Pool}),
+    {ok, _} = application:ensure_all_started(erlang_python),
+    [{path, Path} | Config].
+
+-spec end_per_group(atom(), ct_suite:ct_config()) -> ok.
+end_per_group(Group, _Config) ->
+    ok = application:stop(erlang_python),
+    ok = application:unset_env(erlang_python, pools),
+    Group =:= nodes andalso net_kernel:stop(),
+    ok.
+
+-spec end_per_testcase(atom(), ct_suite:ct_config()) -> ok | {fail, term()}.
+end_per_testcase(_Case, _Config) ->
+    try
+        [ok = py:stream_cancel(Ref) || {Ref, _} <- ets:tab2list(py_streams)],
+        leftovers:none()
+    catch
+        error:Reason -> {fail, Reason}
+    end.
+
+%%% Windows.
+
+%% A generator gets as far ahead of an owner that sleeps as its window, to the value, and goes
+%% on when the owner wakes; nothing is lost.
+-spec a_sleeping_owner_stops_the_generator(ct_suite:ct_config()) -> ok.
+a_sleeping_owner_stops_the_generator(Config) ->
+    [
+        begin
+            Owner = sleeper:start(),
+            Label = label(),
+            Opts = More#{owner => Owner, window => Window},
+            {ok, Ref} = start_stream(numbers, [Label], Opts, Config),
+            eventually:equal(Window, fun() -> length(sleeper:values(Owner, Ref)) end),
+            stays(fun() -> length(sleeper:values(Owner, Ref)) =:= Window end),
+            ?assertEqual(Window, pulled(Label, Config)),
+            %% Half a window that is taken makes room for more.
+            Half = take_values(Owner, Ref, (Window + 1) div 2),
+            eventually:true(fun() -> pulled(Label, Config) > Window end),
+            ?assert(length(sleeper:values(Owner, Ref)) =< Window),
+            %% The whole of it makes room for as many.
+            Rest = take_values(Owner, Ref, length(sleeper:values(Owner, Ref))),
+            eventually:equal(Window, fun() -> length(sleeper:values(Owner, Ref)) end),
+            Taken = Half ++ Rest,
+            ?assertEqual(Window + length(Taken), pulled(Label, Config)),
+            ok = py:stream_cancel(Ref),
+            {Values, {error, cancelled}} = sleeper:take_all(Owner, Ref),
+            ?assertEqual(lists:seq(0, length(Taken ++ Values) - 1), Taken ++ Values),
+            sleeper:stop(Owner)
+        end
+     || Window <- [1, 2, 3, 4, 7, 8, 100], More <- [#{}, #{batch => 3}]
+    ],
+    %% It sleeps in the middle of a long stream.
+    Owner = sleeper:start(),
+    {ok, Ref} = start_stream(count, [20000], #{owner => Owner}, Config),
+    eventually:equal(1024, fun() -> length(sleeper:mail(Owner)) end),
+    ?assertEqual({lists:seq(0, 19999), done}, sleeper:take_all(Owner, Ref)),
+    sleeper:stop(Owner).
+
+take_values(_Owner, _Ref, N) when N =< 0 ->
+    [];
+take_values(Owner, Ref, N) ->
+    [Event] = sleeper:take(Owner, Ref, 1),
+    values_of(Event) ++ take_values(Owner, Ref, N - length(values_of(Event))).
+
+%% At no moment are there more values in the owner's mailbox than the window has, while
+%% the owner takes them one by one and in lots.
+-spec a_window_is_never_exceeded(ct_suite:ct_config()) -> ok.
+a_window_is_never_exceeded(Config) ->
+    [
+        begin
+            Owner = sleeper:start(),
+            Opts = More#{owner => Owner, window => Window},
+            {ok, Ref} = start_stream(count, [Window * 40], Opts, Config),
+            Taken = take_and_look(Owner, Ref, fun(Values) -> length(Values) =< Window end),
+            ?assertEqual(lists:seq(0, Window * 40 - 1), Taken),
+            sleeper:stop(Owner)
+        end
+     || Window <- [1, 2, 3, 5, 8, 64], More <- [#{}, #{batch => 4}]
+    ],
+    ok.
+
+%% The same for bytes: what is out never takes more than the window, encoded, but for one
+%% value.
+-spec bytes_are_never_exceeded(ct_suite:ct_config()) -> ok.
+bytes_are_never_exceeded(Config) ->
+    [
+        begin
+            Owner = sleeper:start(),
+            Label = label(),
+            Opts = More#{owner => Owner, window_bytes => Bytes, take => 60},
+            {ok, Ref} = start_stream(sized, [Label, Sizes], Opts, Config),
+            Fits = fun(Values) ->
+                length(Values) =< 1 orelse lists:sum([byte_size(V) || V <- Values]) =< Bytes
+            end,
+            Taken = take_and_look(Owner, Ref, Fits),
+            Numbers = [binary_to_integer(binary:part(V, 0, 20)) || V <- Taken],
+            ?assertEqual(lists:seq(0, 59), Numbers),
+            sleeper:stop(Owner)
+        end
+     || Bytes <- [1, 100, 300, 1000, 5000],
+        Sizes <- [[0], [100], [0, 250], [10, 1000, 10, 4000], [6000, 1, 1, 1]],
+        More <- [#{}, #{batch => 5}]
+    ],
+    ok.
+
+%% Takes a stream's events a few at a time; before each time the mailbox must pass.
+take_and_look(Owner, Ref, IsRight) ->
+    take_and_look(Owner, Ref, IsRight, 1, []).
+
+take_and_look(Owner, Ref, IsRight, N, Taken) ->
+    Values = sleeper:values(Owner, Ref),
+    IsRight(Values) orelse ct:fail("too much is out: ~b values", [length(Values)]),
+    Events = sleeper:take(Owner, Ref, N),
+    More = lists:append([values_of(Event) || Event <- Events]),
+    case lists:last(Events) of
+        done -> Taken ++ More;
+        _ -> take_and_look(Owner, Ref, IsRight, 1 + N rem 5, Taken ++ More)
+    end.
+
+values_of({data, Value}) -> [Value];
+values_of({batch, Values}) -> Values;
+values_of(_) -> [].
+
+%% A value that is larger than the whole window comes when nothing else is out.
+-spec a_value_larger_than_the_window(ct_suite:ct_config()) -> ok.
+a_value_larger_than_the_window(Config) ->
+    Owner = sleeper:start(),
+    Label = label(),
+    Opts = #{owner => Owner, window_bytes => 1000},
+    {ok, Ref} = start_stream(sized, [Label, [100000]], Opts, Config),
+    eventually:equal(1, fun() -> length(sleeper:mail(Owner)) end),
+    stays(fun() -> length(sleeper:mail(Owner)) =:= 1 end),
+    ?assertEqual(1, pulled(Label, Config)),
+    [?assertMatch([{data, _}], sleeper:take(Owner, Ref, 1)) || _ <- lists:seq(1, 20)],
+    sleeper:stop(Owner).
+
+%% A value that did not fit into what was left of its window comes when its owner has made
+%% room, although the generator waits for something else by then.
+-spec what_waits_for_room_comes_without_the_generators_help(ct_suite:ct_config()) -> ok.
+what_waits_for_room_comes_without_the_generators_help(Config) ->
+    [
+        begin
+            {ok, Ref} = start_stream(then_wait, [Sizes], #{window_bytes => Bytes}, Config),
+            Values = [
+                begin
+                    {ok, Value} = py:stream_next(Ref, ?LONG),
+                    Value
+                end
+             || _ <- Sizes
+            ],
+            ?assertEqual(Sizes, [byte_size(V) || V <- Values]),
+            ok = py:stream_cancel(Ref, [flush])
+        end
+     || {Bytes, Sizes} <- [
+            {1000, [200, 700]},
+            {1000, [200, 700, 200, 700, 900]},
+            {1000, lists:duplicate(30, 10) ++ [900]},
+            {4000000, [300000, 3900000, 5]},
+            {100000, lists:duplicate(10, 30000)}
+        ]
+    ],
+    ok.
+
+%%% Demand.
+
+%% With `demand' as many values come as were asked for, and no more, whoever asks.
+-spec demand(ct_suite:ct_config()) -> ok.
+demand(Config) ->
+    Owner = sleeper:start(),
+    Label = label(),
+    {ok, Ref} = start_stream(numbers, [Label], #{owner => Owner, demand => 0}, Config),
+    Has = fun(N) ->
+        eventually:equal(N, fun() -> length(sleeper:values(Owner, Ref)) end),
+        stays(fun() -> length(sleeper:values(Owner, Ref)) =:= N end),
+        ?assertEqual(N, pulled(Label, Config))
+    end,
+    Has(0),
+    ok = py:stream_demand(Ref, 1),
+    Has(1),
+    ok = py:stream_demand(Ref, 2),
+    ok = py:stream_demand(Ref, 3),
+    Has(6),
+    {_, Monitor} = spawn_monitor(fun() -> ok = py:stream_demand(Ref, 300) end),
+    receive
+        {'DOWN', Monitor, _, _, normal} -> ok
+    end,
+    Has(306),
+    sleeper:stop(Owner),
+    {ok, Ten} = start_stream(numbers, [label()], #{demand => 10}, Config),
+    ?assertEqual(lists:seq(0, 9), next_values(10, Ten)),
+    ?assertEqual(timeout, py:stream_next(Ten, 30)),
+    ok = py:stream_cancel(Ten, [flush]).
+
+%% A demand past the window, even past every number, is kept to by and by.
+-spec demand_past_the_window(ct_suite:ct_config()) -> ok.
+demand_past_the_window(Config) ->
+    Owner = sleeper:start(),
+    Opts = #{owner => Owner, demand => 1, window => 5},
+    {ok, Ref} = start_stream(numbers, [label()], Opts, Config),
+    ok = py:stream_demand(Ref, 19),
+    eventually:equal(5, fun() -> length(sleeper:mail(Owner)) end),
+    stays(fun() -> length(sleeper:mail(Owner)) =:= 5 end),
+    ?assertEqual([{data, N} || N <- lists:seq(0, 19)], sleeper:take(Owner, Ref, 20)),
+    stays(fun() -> sleeper:mail(Owner) =:= [] end),
+    ok = py:stream_demand(Ref, 1 bsl 64),
+    ok = py:stream_demand(Ref, 1 bsl 64),
+    ?assertEqual(3000, length(sleeper:take(Owner, Ref, 3000))),
+    sleeper:stop(Owner).
+
+%% Asking for more of a stream that has ended, or never was, or does not need it, is `ok'.
+-spec demand_that_comes_too_late(ct_suite:ct_config()) -> ok.
+demand_that_comes_too_late(Config) ->
+    {ok, Ref} = start_stream(count, [3], #{demand => 9}, Config),
+    ?assertEqual({[0, 1, 2], done}, all_events(Ref)),
+    ?assertEqual(ok, py:stream_demand(Ref, 1)),
+    ?assertEqual(ok, py:stream_demand(make_ref(), 1)),
+    {ok, Free} = start_stream(count, [3000], Config),
+    ?assertEqual(ok, py:stream_demand(Free, 1)),
+    ?assertEqual({lists:seq(0, 2999), done}, all_events(Free)),
+    %% A demand of exactly what there is: the end needs none.
+    {ok, Exact} = start_stream(count, [3], #{demand => 3, take => 3}, Config),
+    ?assertEqual({[0, 1, 2], done}, all_events(Exact)),
+    ?assertEqual({messages, []}, process_info(self(), messages)).
+
+%%% Batches and formats.
+
+%% With `batch' every event has from one to so many values; fast ones share events.
+-spec batches(ct_suite:ct_config()) -> ok.
+batches(Config) ->
+    [
+        begin
+            {ok, Ref} = start_stream(count, [Count], #{batch => N}, Config),
+            {Batches, done} = batch_events(Ref, []),
+            ?assertEqual(lists:seq(0, Count - 1), lists:append(Batches)),
+            ?assert(lists:all(fun(B) -> length(B) >= 1 andalso length(B) =< N end, Batches)),
+            Count < 1000 orelse N < 10 orelse ?assert(length(Batches) < Count div 2)
+        end
+     || N <- [1, 2, 10, 256, 1000000], Count <- [0, 1, 9, 5000]
+    ],
+    ok.
+
+batch_events(Ref, Batches) ->
+    receive
+        {py_stream, Ref, {batch, Batch}} -> batch_events(Ref, [Batch | Batches]);
+        {py_stream, Ref, Terminal} -> {lists:reverse(Batches), Terminal}
+    after ?LONG -> error(no_event)
+    end.
+
+%% Small windows, batches, `take' and `demand' together give the same values as each alone.
+-spec every_combination(ct_suite:ct_config()) -> {comment, string()}.
+every_combination(Config) ->
+    All = [
+        maps:from_list(lists:append([Window, Batch, Take, Demand, Bytes]))
+     || Window <- [[{window, N}] || N <- lists:seq(1, 8)],
+        Batch <- [[], [{batch, 1}], [{batch, 3}], [{batch, 100}]],
+        Take <- [[], [{take, 1}], [{take, 7}], [{take, 30}]],
+        Demand <- [[], [{demand, 0}], [{demand, 5}]],
+        Bytes <- [[], [{window_bytes, 1}], [{window_bytes, 150}]]
+    ],
+    lists:foreach(
+        fun(Opts) ->
+            {ok, Ref} = start_stream(count, [30], Opts, Config),
+            Expected = lists:seq(0, maps:get(take, Opts, 30) - 1),
+            Given = maps:get(demand, Opts, infinity),
+            ?assertEqual({Opts, Expected}, {Opts, on_demand(Ref, Given, 0, [])})
+        end,
+        All
+    ),
+    {comment, lists:concat([length(All), " combinations"])}.
+
+%% Asks for one more whenever all that was asked for is there.
+on_demand(Ref, Asked, Asked, Values) ->
+    ok = py:stream_demand(Ref, 1),
+    on_demand(Ref, Asked + 1, Asked, Values);
+on_demand(Ref, Asked, Got, Values) ->
+    receive
+        {py_stream, Ref, {data, Value}} ->
+            on_demand(Ref, Asked, Got + 1, [Value | Values]);
+        {py_stream, Ref, {batch, Batch}} ->
+            on_demand(Ref, Asked, Got + length(Batch), lists:reverse(Batch, Values));
+        {py_stream, Ref, done} ->
+            lists:reverse(Values)
+    after ?LONG -> error({stuck, Asked, Got})
+    end.
+
+%% `json' and `msgpack' give each value as one binary, alone or in batches.
+-spec formats(ct_suite:ct_config()) -> ok.
+formats(Config) ->
+    Json = [
+        <<"{\"i\":", (integer_to_binary(I))/binary, ",\"text\":\"ttt\"}">>
+     || I <- lists:seq(0, 299)
+    ],
+    MsgPack = [msgpack(I) || I <- lists:seq(0, 299)],
+    [
+        begin
+            {ok, Ref} = start_stream(texts, [300, 3], Opts#{format => Format}, Config),
+            ?assertEqual({Opts, {Expected, done}}, {Opts, all_events(Ref)})
+        end
+     || {Format, Expected} <- [{json, Json}, {msgpack, MsgPack}],
+        Opts <- [#{}, #{batch => 7}, #{window => 3}, #{window_bytes => 200}, #{take => 300}]
+    ],
+    Collected = py:stream(?config(flow, Config), texts, [300, 3], #{}, #{format => json}),
+    ?assertEqual({ok, Json}, Collected).
+
+%% A map of two: the number and three letters (MessagePack specification).
+msgpack(I) when I < 128 -> <<16#82, 16#a1, "i", I, 16#a4, "text", 16#a3, "ttt">>;
+msgpack(I) when I < 256 -> <<16#82, 16#a1, "i", 16#cc, I, 16#a4, "text", 16#a3, "ttt">>;
+msgpack(I) -> <<16#82, 16#a1, "i", 16#cd, I:16, 16#a4, "text", 16#a3, "ttt">>.
+
+%% Formatted values of more than 64 bytes are shared between the processes that they pass
+%% through.
+-spec formatted_values_are_not_copied(ct_suite:ct_config()) -> ok.
+formatted_values_are_not_copied(Config) ->
+    [
+        begin
+            Opts = More#{format => json, take => 5},
+            {ok, Ref} = start_stream(texts, [5, Size], Opts, Config),
+            {Values, done} = all_events(Ref),
+            erlang:garbage_collect(),
+            {binary, Shared} = process_info(self(), binary),
+            ?assert(length(lists:usort(Shared)) >= 1),
+            %% On the heap of this process there are no bytes of them.
+            {heap_size, Words} = process_info(self(), heap_size),
+            ?assert(Words * erlang:system_info(wordsize) < 5 * Size),
+            [?assert(byte_size(V) > Size) || V <- Values]
+        end
+     || Size <- [200000], More <- [#{}, #{batch => 2}]
+    ],
+    ok.
+
+%%% The clock.
+
+%% Time in which a generator may not go on, because its owner sleeps or has not asked, does
+%% not count.
+-spec no_timeout_while_the_owner_sleeps(ct_suite:ct_config()) -> ok.
+no_timeout_while_the_owner_sleeps(Config) ->
+    Cases = [
+        {numbers, [label()], #{window => 3}, 3},
+        {numbers, [label()], #{demand => 0}, 0},
+        {numbers, [label()], #{demand => 2, window => 8}, 2},
+        {sized, [label(), [500]], #{window_bytes => 300}, 1},
+        {sized, [label(), [100, 700]], #{window_bytes => 900}, 1}
+    ],
+    Streams = [
+        begin
+            Owner = sleeper:start(),
+            More = Opts#{owner => Owner, timeout => 80},
+            {ok, Ref} = start_stream(Function, Args, More, Config),
+            {Owner, Ref, Out}
+        end
+     || {Function, Args, Opts, Out} <- Cases
+    ],
+    %% There is nothing to wait for but the time in which it should not happen.
+    receive
+    after 400 -> ok
+    end,
+    [
+        begin
+            ?assertEqual(Out, length(sleeper:mail(Owner))),
+            ?assertEqual(Out, length(sleeper:values(Owner, Ref))),
+            _ = py:stream_demand(Ref, 20),
+            ?assertEqual(20, length(sleeper:take(Owner, Ref, 20))),
+            sleeper:stop(Owner)
+        end
+     || {Owner, Ref, Out} <- Streams
+    ],
+    ok.
+
+%% A generator that may go on and does not is late, also one that was waited for before.
+-spec timeout_of_a_generator_that_is_late(ct_suite:ct_config()) -> ok.
+timeout_of_a_generator_that_is_late(Config) ->
+    [
+        begin
+            {ok, Ref} = start_stream(then_wait, [[1, 1, 1]], Opts#{timeout => 60}, Config),
+            ?assertEqual({[<<"v">>, <<"v">>, <<"v">>], {error, timeout}}, all_events(Ref))
+        end
+     || Opts <- [
+            #{},
+            #{window => 1},
+            #{window => 3},
+            #{demand => 4},
+            #{window_bytes => 1},
+            #{batch => 9}
+        ]
+    ],
+    ok.
+
+%%% Owners with other mail, and many streams.
+
+%% An owner whose mailbox holds ten thousand other messages gets its stream as any other, and
+%% a window is still kept.
+-spec other_mail(ct_suite:ct_config()) -> ok.
+other_mail(Config) ->
+    Owner = sleeper:start(),
+    [Owner ! {other, N} || N <- lists:seq(1, 10000)],
+    [
+        begin
+            {ok, Ref} = start_stream(count, [Count], Opts#{owner => Owner}, Config),
+            ?assertEqual({lists:seq(0, Count - 1), done}, sleeper:take_all(Owner, Ref))
+        end
+     || {Count, Opts} <- [{30000, #{}}, {300, #{window => 10}}, {30000, #{batch => 100}}]
+    ],
+    Label = label(),
+    {ok, Slow} = start_stream(numbers, [Label], #{owner => Owner, window => 100}, Config),
+    eventually:equal(10100, fun() -> length(sleeper:mail(Owner)) end),
+    stays(fun() -> length(sleeper:mail(Owner)) =:= 10100 end),
+    ?assertEqual(100, pulled(Label, Config)),
+    ?assertEqual([{data, N} || N <- lists:seq(0, 999)], sleeper:take(Owner, Slow, 1000)),
+    sleeper:stop(Owner).
+
+%% An owner that waits for a message of another kind, with its stream's events before it in
+%% the mailbox, stops the generator; and is not stopped by it.
+-spec an_owner_that_waits_for_something_else(ct_suite:ct_config()) -> ok.
+an_owner_that_waits_for_something_else(Config) ->
+    Self = self(),
+    Label = label(),
+    Owner = spawn_link(fun() ->
+        receive
+            {go, Ref} -> Self ! {self(), all_events(Ref)}
+        end
+    end),
+    Opts = #{owner => Owner, window => 50, take => 5000},
+    {ok, Ref} = start_stream(numbers, [Label], Opts, Config),
+    eventually:equal(50, fun() -> length(sleeper:mail(Owner)) end),
+    %% Other mail makes it run and look, in vain.
+    [Owner ! {other, N} || N <- lists:seq(1, 100)],
+    stays(fun() -> length(sleeper:mail(Owner)) =:= 150 end),
+    ?assertEqual(50, pulled(Label, Config)),
+    Owner ! {go, Ref},
+    receive
+        {Owner, Events} -> ?assertEqual({lists:seq(0, 4999), done}, Events)
+    after ?LONG -> error(stuck)
+    end.
+
+%% An owner that takes one stream's events alone gets them all; the other stream waits in
+%% its window, and comes afterwards.
+-spec two_streams_of_one_owner(ct_suite:ct_config()) -> ok.
+two_streams_of_one_owner(Config) ->
+    {ok, Left} = start_stream(count, [5000], #{window => 2000}, Config),
+    {ok, Right} = start_stream(count, [20000], #{window => 50}, Config),
+    ?assertEqual({lists:seq(0, 19999), done}, all_events(Right)),
+    ?assertEqual({lists:seq(0, 4999), done}, all_events(Left)).
+
+%% While a stream runs at full speed, another one's rare values, calls, demands and
+%% cancels on the same worker take their usual time. (The bounds are far from what is
+%% measured in docs/benchmarks.md: these machines do other things as well.)
+-spec a_fast_stream_holds_nobody_back(ct_suite:ct_config()) -> ok.
+a_fast_stream_holds_nobody_back(Config) ->
+    Eater = spawn_link(fun Eat() ->
+        receive
+            {py_stream, _, {error, cancelled}} -> ok;
+            _ -> Eat()
+        end
+    end),
+    {ok, Fast} = start_stream(numbers, [label()], #{owner => Eater}, Config),
+    Before = now_ms(),
+    {ok, Rare} = start_stream(ticks, [20, 0.01], Config),
+    ?assertEqual({lists:seq(0, 19), done}, all_events(Rare)),
+    [?assertEqual({ok, N}, py:call(builtins, abs, [-N])) || N <- lists:seq(1, 20)],
+    {ok, Asked} = start_stream(numbers, [label()], #{demand => 0}, Config),
+    [
+        begin
+            ok = py:stream_demand(Asked, 1),
+            ?assertEqual({ok, N}, py:stream_next(Asked, ?LONG))
+        end
+     || N <- lists:seq(0, 19)
+    ],
+    ok = py:stream_cancel(Asked),
+    ?assertEqual({error, cancelled}, py:stream_next(Asked, ?LONG)),
+    Took = now_ms() - Before,
+    ok = py:stream_cancel(Fast),
+    ct:log("took ~b ms", [Took]),
+    ?assert(Took < 5000).
+
+%% A thousand sync generators, or ten thousand async ones, that pause between their values
+%% run side by side on one worker.
+-spec many_at_once(ct_suite:ct_config()) -> {comment, string()}.
+many_at_once(Config) ->
+    Count =
+        case ?config(flow, Config) of
+            sync_flow -> 1000;
+            async_flow -> 10000
+        end,
+    Before = now_ms(),
+    Refs = [
+        begin
+            {ok, Ref} = start_stream(ticks, [3, 0.1], Config),
+            Ref
+        end
+     || _ <- lists:seq(1, Count)
+    ],
+    [?assertEqual({[0, 1, 2], done}, all_events(Ref)) || Ref <- Refs],
+    Took = now_ms() - Before,
+    %% One after another they would take 300 ms each.
+    ?assert(Took < Count * 300 div 10),
+    {comment, lists:concat([Count, " streams in ", Took, " ms"])}.
+
+%%% Pools.
+
+%% Streams past `max_threads' wait for one, which shows in `info', and all are served.
+-spec past_max_threads_streams_wait(ct_suite:ct_config()) -> ok.
+past_max_threads_streams_wait(Config) ->
+    {ok, _} = py:start_pool(narrow, pool(#{max_threads => 2}, Config)),
+    Opts = #{pool => narrow, window => 1},
+    Refs = [
+        begin
+            {ok, Ref} = py:stream_start(sync_flow, count, [5], Opts#{owner => sleeper:start()}),
+            Ref
+        end
+     || _ <- lists:seq(1, 3)
+    ],
+    ?assertEqual(3, length(Refs)),
+    eventually:equal([{2, 1}], fun() -> threads(narrow) end),
+    %% Neither a call nor an async stream waits for them.
+    ?assertEqual({ok, 1}, py:call(builtins, abs, [-1], #{}, #{pool => narrow})),
+    ?assertEqual({ok, [0, 1]}, py:stream(async_flow, count, [2], #{}, #{pool => narrow})),
+    Own = [
+        begin
+            {ok, Ref} = py:stream_start(sync_flow, count, [5], Opts),
+            Ref
+        end
+     || _ <- lists:seq(1, 5)
+    ],
+    eventually:equal([{2, 6}], fun() -> threads(narrow) end),
+    [ok = py:stream_cancel(Ref) || Ref <- Refs],
+    [?assertEqual({lists:seq(0, 4), done}, all_events(Ref)) || Ref <- Own],
+    eventually:equal([{0, 0}], fun() -> threads(narrow) end),
+    ok = py:stop_pool(narrow).
+
+threads(Pool) ->
+    #{workers := Workers} = py:info(Pool),
+    [{Running, Waiting} || #{sync_streams := Running, waiting_streams := Waiting} <- Workers].
+
+%% Past `max_streams' the answer is `{error, overloaded}', until one has ended.
+-spec past_max_streams_the_answer_is_overloaded(ct_suite:ct_config()) -> ok.
+past_max_streams_the_answer_is_overloaded(Config) ->
+    {ok, _} = py:start_pool(small, pool(#{max_streams => 3, workers => 2}, Config)),
+    Opts = #{pool => small, demand => 0},
+    %% Three on each of two workers.
+    Refs = [
+        begin
+            {ok, Ref} = py:stream_start(sync_flow, numbers, [label()], Opts),
+            Ref
+        end
+     || _ <- lists:seq(1, 6)
+    ],
+    ?assertEqual({error, overloaded}, py:stream_start(sync_flow, count, [1], Opts)),
+    ?assertEqual({error, overloaded}, py:stream(sync_flow, count, [1], #{}, #{pool => small})),
+    ?assertEqual({error, overloaded}, py:stream_eval("[1]", #{}, #{pool => small})),
+    ?assertEqual({ok, 1}, py:call(builtins, abs, [-1], #{}, #{pool => small})),
+    #{workers := Workers} = py:info(small),
+    ?assertEqual([3, 3], [maps:get(streams, W) || W <- Workers]),
+    ok = py:stream_cancel(hd(Refs), [flush]),
+    eventually:true(fun() -> py:stream_eval("[1]", #{}, #{pool => small}) =:= {ok, [1]} end),
+    ok = py:stop_pool(small),
+    %% All that were left have been told.
+    [
+        ?assertEqual({[], {error, {worker_exit, stopped}}}, all_events(Ref))
+     || Ref <- tl(Refs)
+    ],
+    ok.
+
+%% Streams go to the worker that has the fewest requests.
+-spec streams_spread_over_workers(ct_suite:ct_config()) -> ok.
+streams_spread_over_workers(Config) ->
+    {ok, _} = py:start_pool(wide, pool(#{workers => 3}, Config)),
+    Opts = #{pool => wide, demand => 0},
+    Start = fun() ->
+        {ok, Ref} = py:stream_start(sync_flow, numbers, [label()], Opts),
+        Ref
+    end,
+    Refs = [Start() || _ <- lists:seq(1, 12)],
+    Loads = fun() ->
+        #{workers := Workers} = py:info(wide),
+        lists:sort([maps:get(streams, W) || W <- Workers])
+    end,
+    ?assertEqual([4, 4, 4], Loads()),
+    %% Where some have ended, there the next ones go.
+    [ok = py:stream_cancel(Ref, [flush]) || Ref <- lists:sublist(Refs, 5)],
+    eventually:equal(7, fun() -> lists:sum(Loads()) end),
+    [Start() || _ <- lists:seq(1, 5)],
+    ?assertEqual([4, 4, 4], Loads()),
+    ok = py:stop_pool(wide).
+
+%% Two streams that compute do so in two processes at the same time.
+-spec two_workers_compute_at_the_same_time(ct_suite:ct_config()) -> ok.
+two_workers_compute_at_the_same_time(Config) ->
+    {ok, _} = py:start_pool(pair, pool(#{workers => 2}, Config)),
+    Refs = [
+        begin
+            {ok, Ref} = py:stream_start(sync_flow, working, [0.3], #{pool => pair}),
+            Ref
+        end
+     || _ <- [1, 2]
+    ],
+    [{[[PidA, BeginA, EndA]], done}, {[[PidB, BeginB, EndB]], done}] =
+        [all_events(Ref) || Ref <- Refs],
+    ?assertNotEqual(PidA, PidB),
+    ?assert(max(BeginA, BeginB) < min(EndA, EndB)),
+    ok = py:stop_pool(pair).
+
+pool(Opts, Config) ->
+    maps:merge(#{workers => 1, python_path => ?config(path, Config)}, Opts).
+
+%%% Owners on other nodes, which have nothing of this application.
+
+%% An owner on a node that knows nothing of this application gets the same events.
+-spec owner_on_another_node(ct_suite:ct_config()) -> ok.
+owner_on_another_node(Config) ->
+    with_node(fun(Node) ->
+        ?assertMatch({error, _}, erpc:call(Node, code, ensure_loaded, [py])),
+        Owner = sleeper:start(Node),
+        [
+            begin
+                {ok, Ref} = start_stream(count, [Count], Opts#{owner => Owner}, Config),
+                ?assertEqual({lists:seq(0, Count - 1), done}, sleeper:take_all(Owner, Ref))
+            end
+         || {Count, Opts} <- [
+                {0, #{}},
+                {20000, #{}},
+                {500, #{window => 3}},
+                {20000, #{batch => 99}}
+            ]
+        ],
+        {ok, Failing} = start_stream(count, [none], #{owner => Owner}, Config),
+        ?assertMatch({[], {error, {'TypeError', _}}}, sleeper:take_all(Owner, Failing)),
+        sleeper:stop(Owner)
+    end).
+
+%% A window holds for a sleeping owner on another node, and no timeout comes.
+-spec sleeping_owner_on_another_node(ct_suite:ct_config()) -> ok.
+sleeping_owner_on_another_node(Config) ->
+    with_node(fun(Node) ->
+        Owner = sleeper:start(Node),
+        Label = label(),
+        Opts = #{owner => Owner, window => 100, timeout => 200},
+        {ok, Ref} = start_stream(numbers, [Label], Opts, Config),
+        eventually:equal(100, fun() -> length(sleeper:mail(Owner)) end),
+        stays(fun() -> length(sleeper:mail(Owner)) =:= 100 end),
+        receive
+        after 400 -> ok
+        end,
+        ?assertEqual(100, pulled(Label, Config)),
+        ?assertEqual(3000, length(sleeper:take(Owner, Ref, 3000))),
+        eventually:equal(100, fun() -> length(sleeper:mail(Owner)) end),
+        ok = py:stream_cancel(Ref),
+        ?assertMatch({_, {error, cancelled}}, sleeper:take_all(Owner, Ref)),
+        sleeper:stop(Owner)
+    end).
+
+%% Other mail starves an owner on another node no more than one on this node.
+-spec other_mail_on_another_node(ct_suite:ct_config()) -> ok.
+other_mail_on_another_node(Config) ->
+    with_node(fun(Node) ->
+        Owner = sleeper:start(Node),
+        [Owner ! {other, N} || N <- lists:seq(1, 5000)],
+        {ok, Ref} = start_stream(count, [5000], #{owner => Owner, window => 500}, Config),
+        ?assertEqual({lists:seq(0, 4999), done}, sleeper:take_all(Owner, Ref)),
+        sleeper:stop(Owner)
+    end).
+
+%% When the owner's node goes down its streams are cancelled.
+-spec the_other_node_goes_down(ct_suite:ct_config()) -> ok.
+the_other_node_goes_down(Config) ->
+    with_node(fun(Node) ->
+        Owner = sleeper:start(Node),
+        {ok, _} = start_stream(numbers, [label()], #{owner => Owner}, Config),
+        eventually:equal(1024, fun() -> length(sleeper:mail(Owner)) end)
+    end),
+    leftovers:none().
+
+with_node(Fun) ->
+    {ok, Peer, Node} = peer:start(#{
+        name => peer:random_name(),
+        host => "127.0.0.1",
+        longnames => true,
+        %% Nothing of this application is on its path.
+        env => [{"ERL_LIBS", ""}]
+    }),
+    try
+        Fun(Node)
+    after
+        peer:stop(Peer)
+    end.
+
+%%% What the cases share.
+
+start_stream(Function, Args, Config) ->
+    start_stream(Function, Args, #{}, Config).
+
+start_stream(Function, Args, Opts, Config) ->
+    py:stream_start(?config(flow, Config), Function, Args, Opts).
+
+label() ->
+    erlang:unique_integer([positive]).
+
+%% How many values were asked of a generator.
+pulled(Label, Config) ->
+    {ok, Count} = py:call(?config(flow, Config), progress, [Label]),
+    Count.
+
+%% What is true stays true while the worker answers calls, and for a moment longer than
+%% any clock in it.
+stays(Fun) ->
+    [
+        begin
+            {ok, _} = py:call(time, sleep, [0.004]),
+            ?assert(Fun())
+        end
+     || _ <- lists:seq(1, 5)
+    ],
+    ok.
+
+next_values(N, Ref) ->
+    [
+        begin
+            {ok, Value} = py:stream_next(Ref, ?LONG),
+            Value
+        end
+     || _ <- lists:seq(1, N)
+    ].
+
+all_events(Ref) ->
+    all_events(Ref, []).
+
+all_events(Ref, Values) ->
+    receive
+        {py_stream, Ref, {data, Value}} -> all_events(Ref, [Value | Values]);
+        {py_stream, Ref, {batch, Batch}} -> all_events(Ref, lists:reverse(Batch, Values));
+        {py_stream, Ref, Terminal} -> {lists:reverse(Values), Terminal}
+    after ?LONG -> error({no_event, length(Values)})
+    end.
+
+now_ms() ->
+    erlang:monotonic_time(millisecond).
