@@ -256,7 +256,18 @@ stop_supervisor(Sup) ->
 
 %% Without the application there is a reason, and no crash.
 -spec without_the_application(ct_suite:ct_config()) -> ok.
-without_the_application(_Config) ->
+without_the_application(Config) ->
+    {ok, {Worker, Monitor}} = py:start_worker(?config(opts, Config), monitor),
+    Call = py:spawn_call(asyncio, sleep, [60], #{}, #{pool => Worker}),
+    ok = py:stop_worker(Worker),
     ok = application:stop(erlang_python),
+    ?assertEqual({error, {worker_exit, stopped}}, py:await(Call)),
+    receive
+        {'DOWN', Monitor, process, Worker, _} -> ok
+    end,
+    Refused = py:spawn_call(math, sqrt, [4]),
+    ?assertEqual({error, {no_pool, default}}, py:await(Refused)),
+    ?assertEqual({error, timeout}, py:await(Refused, 0)),
+    ok = py:cast(math, sqrt, [4]),
     ?assertEqual({error, {not_started, erlang_python}}, py:start_worker(#{})),
     ?assertEqual({error, {not_started, erlang_python}}, py:start_worker(#{}, monitor)).

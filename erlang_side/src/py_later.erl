@@ -46,11 +46,18 @@ init(Caller, Worker, Target, Timeout) ->
     receive
         {'begin', Ref} ->
             Call = py_call:start(Worker, Target),
-            Result = wait(Worker, Call, Monitor, Timeout),
-            ets:delete(?TABLE, Ref),
-            Ref ! {Ref, Result};
+            Ref ! {Ref, wait(Worker, Call, Monitor, Timeout)},
+            forget({Ref, self()});
         {'DOWN', Monitor, process, _, _} ->
-            ets:match_delete(?TABLE, {'_', self()})
+            forget({'_', self()})
+    end.
+
+forget(Row) ->
+    try
+        ets:match_delete(?TABLE, Row)
+    catch
+        %% The application has stopped, and the table with it.
+        error:badarg -> true
     end.
 
 wait(Worker, Call, Monitor, Timeout) ->
@@ -88,8 +95,12 @@ await(Ref, Timeout) ->
     end.
 
 give_up(Ref) ->
-    case ets:lookup(?TABLE, Ref) of
-        [{Ref, Pid}] -> Pid ! give_up;
-        [] -> ok
-    end,
-    ok.
+    try ets:lookup(?TABLE, Ref) of
+        [{Ref, Pid}] ->
+            Pid ! give_up,
+            ok;
+        [] ->
+            ok
+    catch
+        error:badarg -> ok
+    end.

@@ -171,6 +171,11 @@ async def many(name, count):
     return sum(await asyncio.gather(*(erlang.acall(name, n) for n in range(count))))
 
 
+async def many_blobs(name, count, size):
+    blob = b"x" * size
+    return sum(await asyncio.gather(*(erlang.acall(name, blob) for _ in range(count))))
+
+
 async def impatient(name):
     try:
         await asyncio.wait_for(erlang.acall(name), 0.02)
