@@ -164,7 +164,7 @@ deputy(Node, State = #state{deputies = Deputies}) ->
 deputy_loop(Sender) ->
     receive
         {send, Messages, Size} ->
-            [To ! Message || {To, Run} <- Messages, Message <- Run],
+            _ = [To ! Message || {To, Run} <- Messages, Message <- Run],
             Sender ! {sent, Size},
             deputy_loop(Sender);
         stop ->
