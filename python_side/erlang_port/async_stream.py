@@ -42,6 +42,8 @@ class AsyncStream(Stream):
         self._run = 1
         self._frame_bytes = 0
         self._has_begun = False
+        #: Whether it ended by itself on a cancellation that may still be on its way.
+        self._has_noticed = False
         self._failure: BaseException | None = None
         self._task: asyncio.Task[Any] | None = None
         self._change: asyncio.Future[None] | None = None
@@ -74,8 +76,11 @@ class AsyncStream(Stream):
         self._task = loop.create_task(self, self.run(), self._ended)
 
     def _cancel_task(self) -> None:
-        # A task that is cancelled before its first step never takes one (asyncio).
-        if self._has_begun and self._task is not None:
+        if self._has_noticed:
+            # It ends already: a cancellation would break off its finally blocks.
+            self._has_noticed = False
+        elif self._has_begun and self._task is not None:
+            # A task that is cancelled before its first step never takes one (asyncio).
             self._task.cancel()
 
     def _resume(self) -> None:
@@ -152,7 +157,8 @@ class AsyncStream(Stream):
             if self._failure is not None:
                 raise self._failure
             if self.is_cancelled:
-                # It took no notice.
+                # It took no notice, or has not been told yet.
+                self._has_noticed = True
                 raise Cancelled
             pending.append(value)
             if not self._flush_is_due:
