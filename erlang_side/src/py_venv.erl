@@ -43,9 +43,12 @@ make(Directory, Requirements, PoolOpts) ->
 
 %% In a process of its own, whose mailbox goes with it.
 apart(Python, Args, PoolOpts) ->
-    {Pid, Monitor} = spawn_monitor(fun() -> exit({result, run(Python, Args, PoolOpts)}) end),
+    Caller = self(),
+    Make = fun() -> Caller ! {self(), run(Python, Args, PoolOpts)} end,
+    {Pid, Monitor} = spawn_monitor(Make),
     receive
-        {'DOWN', Monitor, process, Pid, {result, Result}} ->
+        {Pid, Result} ->
+            erlang:demonitor(Monitor, [flush]),
             Result;
         {'DOWN', Monitor, process, Pid, Reason} ->
             {error, {cannot_start, unicode:characters_to_binary(io_lib:format("~tp", [Reason]))}}
