@@ -51,6 +51,7 @@ start(Context) ->
     {ok, _} = bench_pool:start(native, #{}, Context),
     bench_os:check_clock(),
     Versions = #{
+        load => bench_os:load(),
         otp => erlang:system_info(otp_release),
         erts => erlang:system_info(version),
         python => python_says(<<"__import__('platform').python_version()">>),

@@ -2,7 +2,7 @@
 %% sides read. Linux only.
 -module(bench_os).
 
--export([check_clock/0, clock/0, cpu_ms/1, node_rss/0, rss/1, worker_pid/1]).
+-export([check_clock/0, clock/0, cpu_ms/1, load/0, node_rss/0, rss/1, worker_pid/1]).
 
 %% @doc The clock in nanoseconds that Python reads as time.monotonic_ns().
 -spec clock() -> integer().
@@ -44,6 +44,12 @@ cpu_ms(Pid) ->
     Ticks = [binary_to_integer(lists:nth(N, Fields)) || N <- [12, 13]],
     %% USER_HZ is 100 on every Linux.
     10 * lists:sum(Ticks).
+
+%% @doc The load of the machine over the last minute.
+-spec load() -> string().
+load() ->
+    {ok, Load} = file:read_file("/proc/loadavg"),
+    hd(string:lexemes(binary_to_list(Load), " ")).
 
 file(Pid, Name) ->
     filename:join(["/proc", io_lib:format("~s", [pid(Pid)]), Name]).

@@ -21,7 +21,8 @@ class Figures:
         for line in lines:
             entry = json.loads(line)
             if entry["section"] == "versions":
-                self.versions[entry["series"]] = entry["value"]
+                # Of the nodes of one run the first: later ones see the load that the run makes.
+                self.versions.setdefault(entry["series"], entry["value"])
                 continue
             key = (entry["section"], entry["series"], entry["unit"], entry["flags"], entry.get("x"))
             self._values[key].append(entry["value"])

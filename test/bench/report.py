@@ -94,7 +94,8 @@ def machine(figures: Figures) -> str:
     return (
         f"{date.today().isoformat()}: {os.cpu_count()} cores, {cpu}, "
         f"{platform.system()} {platform.release()}; Erlang/OTP {versions['otp']} "
-        f"(erts {versions['erts']}), CPython {versions['python']}, erlpack {versions['erlpack']}."
+        f"(erts {versions['erts']}), CPython {versions['python']}, erlpack {versions['erlpack']}. "
+        f"Load of the machine just before: {versions['load']}."
     )
 
 
