@@ -55,6 +55,10 @@ class LossyChannel:
                 self._dropped += count
             return False
         self._put(parts)
+        if self._program.node.may_wait(span):
+            # Another thread may be writing, and this one's next step may be the process's
+            # last. Not for ever: a finalizer may print while its own thread writes.
+            self._program.outbox.wait(PATIENCE_SECONDS)
         return True
 
     def credit(self, taken: int) -> None:

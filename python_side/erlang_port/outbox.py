@@ -53,14 +53,26 @@ class Outbox:
     def put_and_wait(self, buffers: Sequence[Buffer], size: int) -> None:
         """The same, from a thread that may wait: it is held back while others write."""
         self._line.append((size, buffers))
-        with self._writing:
+        self.wait()
+
+    def wait(self, seconds: float = -1) -> bool:
+        """What was put before is written when this returns; from a thread that may wait.
+
+        False when others wrote for longer than so many seconds.
+        """
+        if not self._writing.acquire(timeout=seconds):
+            return False
+        try:
             self._write_line()
+        finally:
+            self._writing.release()
         # What others put in line since the last look would otherwise stay there.
         while self._line and self._writing.acquire(blocking=False):
             try:
                 self._write_line()
             finally:
                 self._writing.release()
+        return True
 
     def _write_line(self) -> None:
         line = self._line

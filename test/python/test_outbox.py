@@ -143,6 +143,21 @@ def test_who_must_not_wait_does_not_while_the_pipe_is_full(pipe: tuple[Reader, i
     assert bodies(reader.all()) == [body, *(b"%d" % i for i in range(100))]
 
 
+def test_who_may_wait_returns_when_all_is_written_and_not_later_than_it_said(
+    pipe: tuple[Reader, int],
+) -> None:
+    reader, write = pipe
+    outbox = Outbox(write, never)
+    with outbox._writing:  # As another thread does while it writes.
+        outbox.put(*frame(b"last words"))
+        assert not outbox.wait(0.01)
+    assert outbox.wait(0.01)
+    assert not outbox._line
+    reader.start()
+    os.close(write)
+    assert bodies(reader.all()) == [b"last words"]
+
+
 @pytest.mark.parametrize("size", [10, 1_000_000])
 def test_a_reader_that_is_gone_is_told_of(size: int) -> None:
     read, write = os.pipe()
