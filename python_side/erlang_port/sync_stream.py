@@ -68,6 +68,8 @@ class SyncStream(Stream):
     _serial = 0
     _ticked = -1
     _waiting = False
+    #: Whether the ticker need not look: what it found did not fit, or another thread sends it.
+    _is_seen_to = False
     #: The encoded size of the last frame.
     _frame_bytes = 0
     #: What the ticker found to be no term.
@@ -85,6 +87,7 @@ class SyncStream(Stream):
 
     def credit(self, taken: int, taken_bytes: int, demand: int) -> None:
         self.window.credit(taken, taken_bytes, demand)
+        self._is_seen_to = False
         self._resume()
 
     def cancel(self) -> None:
@@ -115,13 +118,16 @@ class SyncStream(Stream):
         self.attention = True
         self.program.reader.give_back(self)
         pending = self._pending
-        if not pending:
+        if not pending or self._is_seen_to:
             return
+        self._is_seen_to = True
         if not is_scalar(tuple(pending)):
             # Encoding may run code of the values' own, which the ticker must not wait for.
             self.program.threads.submit(self._send_pending_elsewhere)
         elif self.lock.acquire(blocking=False):
             self._send_pending(None)
+        else:
+            self._is_seen_to = False
 
     def _send_pending_elsewhere(self) -> None:
         self.lock.acquire()
@@ -133,7 +139,10 @@ class SyncStream(Stream):
         try:
             values = [pending.popleft() for _ in range(len(pending))]
             # What does not fit goes back to its place before what was yielded meanwhile.
-            pending.extendleft(reversed(self._send(values, user_code, False)))
+            rest = self._send(values, user_code, False)
+            pending.extendleft(reversed(rest))
+            if not rest:
+                self._is_seen_to = False
         except BaseException as error:
             self._failure = error
         finally:
@@ -223,6 +232,7 @@ class SyncStream(Stream):
         before = self.window.sent
         self._serial += 1
         self.attention = self.is_cancelled
+        self._is_seen_to = False
         self.program.ticker.add(self)
         append = self._pending.append
         try:

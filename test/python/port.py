@@ -15,6 +15,7 @@ from typing import Any
 from erlang.terms import Atom
 from erlang_port import etf, frames
 from erlang_port.encoder import Encoder
+from erlang_port.inbox import EpollGate, Gate
 
 PYTHON_SIDE = Path(__file__).resolve().parents[2] / "python_side"
 
@@ -197,6 +198,16 @@ class Worker:
             if end is not None:
                 end.close()
         os.close(self._from)
+
+
+def shut(gate: Gate) -> None:
+    """Closes what a gate holds; an epoll object must know, or it closes its number again."""
+    kept = list(gate.descriptors())
+    if isinstance(gate, EpollGate):
+        gate._epoll.close()
+        kept = [gate._bell]
+    for fd in kept:
+        os.close(fd)
 
 
 def eventually(condition: Any, seconds: float = PATIENCE) -> None:

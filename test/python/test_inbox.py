@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from erlang_port.inbox import CHUNK, EpollGate, Gate, Inbox, PollGate, gate
-from port import eventually
+from port import eventually, shut
 
 GATES = [PollGate, *([EpollGate] if hasattr(select, "epoll") else [])]
 
@@ -35,15 +35,13 @@ def any_gate(request: pytest.FixtureRequest, pipe: tuple[int, int]) -> Iterator[
     os.set_blocking(pipe[0], False)
     made: Gate = request.param(pipe[0])
     yield made
-    for fd in made.descriptors():
-        os.close(fd)
+    shut(made)
 
 
 def test_the_gate_is_the_one_that_the_system_has(pipe: tuple[int, int]) -> None:
     made = gate(pipe[0])
     assert isinstance(made, EpollGate if hasattr(select, "epoll") else PollGate)
-    for fd in made.descriptors():
-        os.close(fd)
+    shut(made)
 
 
 def test_a_wait_ends_when_nothing_comes(any_gate: Gate) -> None:

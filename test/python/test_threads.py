@@ -1,0 +1,154 @@
+"""The threads: somebody always reads, and work is done side by side up to the limit."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from erlang_port.inbox import Inbox, gate
+from erlang_port.threads import SPARE, Threads
+from port import PATIENCE, eventually, shut
+
+Work = Callable[[], None]
+
+
+class House:
+    """Threads that read numbers from a pipe; each but 0 names a piece of work."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self._read_fd, self._write_fd = os.pipe()
+        self._inbox = Inbox(self._read_fd)
+        self._gate = gate(self._read_fd)
+        self._lock = threading.Lock()
+        self.work: dict[int, Work] = {}
+        self.zeros = 0
+        self.failures: list[BaseException] = []
+        self.threads = Threads(self._gate, self._read, limit, self.failures.append)
+        self.threads.start()
+
+    def _read(self) -> list[Work]:
+        with self._lock:
+            numbers = [frame[0] for frame in self._inbox.frames()]
+            self.zeros += numbers.count(0)
+            return [self.work[number] for number in numbers if number]
+
+    def send(self, *numbers: int) -> None:
+        os.write(self._write_fd, b"".join(b"\0\0\0\1" + bytes((number,)) for number in numbers))
+
+    def count(self, name: str) -> int:
+        return self.threads.statistics()[name]
+
+    def close(self) -> None:
+        self.threads.close()
+        eventually(self._is_empty)
+        shut(self._gate)
+        os.close(self._write_fd)
+        os.close(self._read_fd)
+        assert self.failures == []
+
+    def _is_empty(self) -> bool:
+        self._gate.wake()
+        return all(thread.name != "erlang_port" for thread in threading.enumerate())
+
+
+@pytest.fixture(params=[1, 2, 8])
+def house(request: pytest.FixtureRequest) -> Iterator[House]:
+    made = House(request.param)
+    yield made
+    made.close()
+
+
+class Job:
+    """Work that stays until it is let go."""
+
+    def __init__(self) -> None:
+        self.has_begun = threading.Event()
+        self.may_end = threading.Event()
+        self.has_ended = threading.Event()
+
+    def __call__(self) -> None:
+        self.has_begun.set()
+        self.may_end.wait(PATIENCE)
+        self.has_ended.set()
+
+
+def test_what_arrives_is_done(house: House) -> None:
+    done = [threading.Event() for _ in range(50)]
+    house.work = {i + 1: event.set for i, event in enumerate(done)}
+    for number in house.work:
+        house.send(number)
+    assert all(event.wait(PATIENCE) for event in done)
+
+
+def test_what_arrives_together_is_done_side_by_side(house: House) -> None:
+    jobs = [Job() for _ in range(house.limit)]
+    house.work = {i + 1: job for i, job in enumerate(jobs)}
+    house.send(*house.work)
+    assert all(job.has_begun.wait(PATIENCE) for job in jobs)
+    for job in jobs:
+        job.may_end.set()
+
+
+def test_past_the_limit_work_waits_and_arrivals_are_read(house: House) -> None:
+    most = max(house.limit, SPARE)
+    jobs = [Job() for _ in range(most + 3)]
+    house.work = {i + 1: job for i, job in enumerate(jobs)}
+    house.send(*house.work)
+    eventually(lambda: sum(job.has_begun.is_set() for job in jobs) >= house.limit)
+    eventually(lambda: house.count("queued") >= 3)
+    assert house.count("threads") <= most + 1
+    # A frame without work, such as a cancel, is dispatched although all are busy.
+    house.send(0)
+    eventually(lambda: house.zeros == 1)
+    for job in jobs:
+        job.may_end.set()
+    assert all(job.has_ended.wait(PATIENCE) for job in jobs)
+
+
+def test_work_can_be_handed_in_from_outside_and_from_work(house: House) -> None:
+    done = threading.Event()
+    house.threads.submit(lambda: house.threads.submit(done.set))
+    assert done.wait(PATIENCE)
+
+
+def test_a_thread_that_lends_its_place_keeps_nobody_waiting() -> None:
+    house = House(1)
+    innermost, outermost = threading.Event(), threading.Event()
+
+    def nested(depth: int) -> None:
+        if depth == 0:
+            innermost.set()
+            return
+        done = threading.Event()
+
+        def deeper() -> None:
+            nested(depth - 1)
+            done.set()
+
+        house.threads.submit(deeper)
+        house.threads.lend()
+        done.wait(PATIENCE)
+        house.threads.take_back()
+
+    def begin() -> None:
+        nested(20)
+        outermost.set()
+
+    house.threads.submit(begin)
+    assert innermost.wait(PATIENCE)
+    assert outermost.wait(PATIENCE)
+    house.close()
+
+
+def test_threads_are_counted(house: House) -> None:
+    job = Job()
+    house.threads.submit(job)
+    assert job.has_begun.wait(PATIENCE)
+    eventually(lambda: house.count("threads") == house.count("idle_threads") + 1)
+    assert house.count("queued") == 0
+    job.may_end.set()
+    eventually(lambda: house.count("threads") == house.count("idle_threads"))
