@@ -1,0 +1,235 @@
+"""Interrupts hit user code and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import sys
+import threading
+import time
+from collections.abc import Coroutine, Iterator
+from typing import Any
+
+import pytest
+
+from erlang_port.interrupt import Bell, Steps, UserCode
+from erlang_port.reasons import Cancelled
+
+REQUEST = object()
+
+
+class Storm:
+    """Interrupts a request as often as it can, from two threads."""
+
+    def __init__(self, user_code: UserCode, request: object = REQUEST) -> None:
+        self.user_code = user_code
+        self.request = request
+        self.count = 0
+        self._is_over = False
+        self._threads = [threading.Thread(target=self._run) for _ in range(2)]
+
+    def _run(self) -> None:
+        chance = random.Random(1)
+        while not self._is_over:
+            self.count += self.user_code.interrupt(self.request)
+            if chance.random() < 0.2:
+                time.sleep(0)
+
+    def __enter__(self) -> Storm:
+        # Threads take turns as often as can be.
+        sys.setswitchinterval(1e-6)
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._is_over = True
+        for thread in self._threads:
+            thread.join()
+        sys.setswitchinterval(0.005)
+
+
+def test_user_code_that_spins_is_broken_off() -> None:
+    user_code = UserCode()
+
+    def spin() -> None:
+        while True:
+            pass
+
+    with Storm(user_code), pytest.raises(Cancelled):
+        user_code.run(REQUEST, spin)
+
+
+def test_the_interrupt_of_another_request_does_nothing() -> None:
+    user_code = UserCode()
+    with Storm(user_code, object()) as storm:
+        assert user_code.run(REQUEST, sum, range(100_000)) == sum(range(100_000))
+    assert storm.count == 0
+
+
+def test_a_storm_of_interrupts_finds_only_user_code() -> None:
+    """Behind each span lies work that must be whole: it never is broken off."""
+    user_code = UserCode()
+    begun = ended = interrupted = 0
+
+    def user() -> int:
+        return sum(number for number in range(50))
+
+    def own_work() -> None:
+        nonlocal begun, ended
+        begun += 1
+        for _ in range(20):
+            str(begun)
+        ended += 1
+
+    with Storm(user_code) as storm:
+        deadline = time.monotonic() + 1
+        while time.monotonic() < deadline:
+            try:
+                user_code.run(REQUEST, user)
+            except Cancelled:
+                interrupted += 1
+            own_work()
+            assert begun == ended
+    assert interrupted > 10
+    assert storm.count >= interrupted
+
+
+def test_a_storm_on_the_open_form_of_a_span() -> None:
+    """The same for the form that loops use in place of `run`."""
+    user_code = UserCode()
+    user_code.request = REQUEST
+    interrupted = whole = 0
+
+    def numbers() -> Iterator[int]:
+        while True:
+            yield from range(10)
+
+    with Storm(user_code):
+        deadline = time.monotonic() + 1
+        iterator = numbers()
+        while time.monotonic() < deadline:
+            try:
+                try:
+                    user_code.enter()
+                    next(iterator)
+                finally:
+                    user_code.leave()
+                    if user_code.is_set:
+                        user_code.settle()
+            except Cancelled:
+                interrupted += 1
+                iterator = numbers()
+            except StopIteration:
+                iterator = numbers()
+            whole += 1
+    assert interrupted > 10
+    assert whole > interrupted
+
+
+def test_what_is_shielded_is_whole() -> None:
+    user_code = UserCode()
+    begun = ended = interrupted = 0
+
+    def own_work() -> None:
+        nonlocal begun, ended
+        begun += 1
+        for _ in range(20):
+            str(begun)
+        ended += 1
+
+    def user() -> None:
+        for _ in range(10):
+            user_code.shielded(own_work)
+            # Shields within shields, as a finalizer may need them.
+            user_code.shielded(user_code.shielded, own_work)
+
+    with Storm(user_code):
+        deadline = time.monotonic() + 1
+        while time.monotonic() < deadline:
+            try:
+                user_code.run(REQUEST, user)
+            except Cancelled:
+                interrupted += 1
+            assert begun == ended
+    assert interrupted > 10
+
+
+def test_two_threads_and_their_storms_do_not_mix() -> None:
+    """The interpreter has one flag for the exceptions of all threads."""
+    failures: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            test_a_storm_of_interrupts_finds_only_user_code()
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+
+
+def test_a_wait_is_broken_off() -> None:
+    user_code = UserCode()
+    bell = Bell()
+    with Storm(user_code), pytest.raises(Cancelled):
+        user_code.run(REQUEST, lambda: user_code.shielded(user_code.wait, bell))
+    assert bell.is_interrupt
+
+
+def test_tasks_are_interrupted_and_the_loop_is_not() -> None:
+    """Every task ends once, and the loop runs all that it was given."""
+    ended: list[tuple[int, bool]] = []
+    ticks = 0
+
+    async def user(number: int) -> int:
+        for _ in range(5):
+            sum(range(200))
+            await asyncio.sleep(0)
+        return number
+
+    async def main() -> None:
+        nonlocal ticks
+        user_code = UserCode()
+        loop = asyncio.get_running_loop()
+
+        def tick() -> None:
+            nonlocal ticks
+            ticks += 1
+
+        with Storm(user_code):
+            for number in range(400):
+
+                def end(result: Any, error: BaseException | None, number: int = number) -> None:
+                    ended.append((number, error is None and result == number))
+
+                coroutine: Coroutine[Any, Any, int] = user(number)
+                task = loop.create_task(Steps(user_code, REQUEST, coroutine, end))
+                for _ in range(3):
+                    loop.call_soon(tick)
+                await asyncio.wait([task])
+        await asyncio.sleep(0)
+
+    asyncio.run(main())
+    assert [number for number, _ in ended] == list(range(400))
+    assert ticks == 1200
+    assert any(not is_whole for _, is_whole in ended)
+
+
+def test_a_task_that_nobody_interrupts_returns_its_value() -> None:
+    ended: list[tuple[Any, BaseException | None]] = []
+
+    async def user() -> str:
+        await asyncio.sleep(0)
+        return "value"
+
+    async def main() -> None:
+        steps = Steps(UserCode(), REQUEST, user(), lambda *end: ended.append(end))
+        assert await asyncio.get_running_loop().create_task(steps) is None
+
+    asyncio.run(main())
+    assert ended == [("value", None)]
