@@ -1,325 +1,371 @@
-%% @doc However a node or a part of it ends, a second later none of its Python processes is
-%% left, not even one that spins in C code with the interpreter lock held.
+%% @doc However a node, an application, a pool or a worker ends: a second later no Python
+%% process of theirs is left, not even one that is stuck in C code with the interpreter lock.
 %%
-%% Each case does its deed a few times, or as often as the OS variable PY_ORPHAN_TIMES says.
+%% Each pool's processes carry a mark in their environment, so that those are found, too, that
+%% nobody knows of any more. ORPHAN_ROUNDS in the environment says how often each case ends
+%% what it ends.
 -module(py_orphan_SUITE).
 
 -include_lib("common_test/include/ct.hrl").
 -include_lib("stdlib/include/assert.hrl").
 
--export([all/0, groups/0, suite/0, init_per_suite/1, end_per_suite/1]).
+-export([all/0, suite/0]).
+-export([init_per_suite/1, end_per_suite/1]).
 -export([
-    init_stop/1,
-    init_stop_closes_generators/1,
-    halt/1,
-    the_vm_is_killed/1,
-    the_vm_is_killed_while_python_starts/1,
-    the_application_is_stopped/1,
-    a_worker_process_is_killed/1,
-    a_manager_is_killed/1,
-    a_terminal_s_interrupt_spares_workers/1
+    node_stops/1,
+    node_that_stops_closes_generators/1,
+    node_halts/1,
+    node_is_killed/1,
+    node_is_killed_while_workers_start/1,
+    application_stops/1,
+    pool_stops/1,
+    manager_is_killed/1,
+    worker_is_killed/1,
+    interrupt_in_a_terminal/1
 ]).
--export([node_main/1]).
+%% Called on the other node.
+-export([begin_load/1, begin_closing/2, start_pools/1, os_pids/0, kill_manager/1, kill_worker/1]).
 
--define(LONG, 10000).
+%% What the contract allows.
+-define(LIMIT_MS, 1000).
+-define(ROUNDS, "3").
 
 -spec suite() -> [{atom(), term()}].
 suite() ->
-    [{timetrap, {minutes, 60}}].
+    [{timetrap, {seconds, 60 + 20 * rounds()}}].
 
 -spec all() -> [atom()].
 all() ->
     [
-        init_stop,
-        init_stop_closes_generators,
-        halt,
-        the_vm_is_killed,
-        the_vm_is_killed_while_python_starts,
-        the_application_is_stopped,
-        a_worker_process_is_killed,
-        a_manager_is_killed,
-        a_terminal_s_interrupt_spares_workers
+        node_stops,
+        node_that_stops_closes_generators,
+        node_halts,
+        node_is_killed,
+        node_is_killed_while_workers_start,
+        application_stops,
+        pool_stops,
+        manager_is_killed,
+        worker_is_killed,
+        interrupt_in_a_terminal
     ].
 
--spec groups() -> [].
-groups() ->
-    [].
-
--spec init_per_suite(ct_suite:ct_config()) -> ct_suite:ct_config().
+-spec init_per_suite(ct_suite:ct_config()) -> ct_suite:ct_config() | {skip, string()}.
 init_per_suite(Config) ->
-    case os:type() of
-        {unix, linux} -> Config;
-        _ -> {skip, "what holds the interpreter lock is ended on Linux only"}
+    case filelib:is_file("/proc/self/environ") of
+        true -> Config;
+        false -> {skip, "there is no /proc to look for processes in"}
     end.
 
 -spec end_per_suite(ct_suite:ct_config()) -> ok.
 end_per_suite(_Config) ->
     ok.
 
-%%% Cases. Each runs nodes of their own, told what to do on their standard input.
+%%% Cases.
 
--spec init_stop(ct_suite:ct_config()) -> term().
-init_stop(Config) ->
-    %% A node that stops in order leaves nothing.
-    with_nodes(Config, fun(Node) -> tell(Node, "init:stop()") end).
-
--spec init_stop_closes_generators(ct_suite:ct_config()) -> term().
-init_stop_closes_generators(Config) ->
-    %% And its generators have run their finally blocks.
-    Closed = filename:join(?config(priv_dir, Config), "closed"),
-    times(fun(_) ->
-        _ = file:delete(Closed),
-        Node = start_node(Config, "idle", Closed),
-        tell(Node, "init:stop()"),
-        ended(Node),
-        ?assertEqual({ok, <<"closed">>}, file:read_file(Closed))
+%% `init:stop' leaves no Python process behind, whatever the node was doing.
+-spec node_stops(ct_suite:ct_config()) -> ok.
+node_stops(_Config) ->
+    rounds(fun() ->
+        with_loaded_node(fun(Node, Mark) ->
+            BeamPid = peer:call(Node, os, getpid, []),
+            ok = peer:call(Node, init, stop, []),
+            eventually:equal(gone, fun() -> process_state(BeamPid) end),
+            none_left(Mark)
+        end)
     end).
 
--spec halt(ct_suite:ct_config()) -> term().
-halt(Config) ->
-    %% A node that halts on the spot leaves nothing.
-    with_nodes(Config, fun(Node) -> tell(Node, "erlang:halt(1, [{flush, false}])") end).
-
--spec the_vm_is_killed(ct_suite:ct_config()) -> term().
-the_vm_is_killed(Config) ->
-    %% Nor does one that is killed.
-    with_nodes(Config, fun(#{vm := Vm}) -> kill(Vm) end).
-
--spec the_vm_is_killed_while_python_starts(ct_suite:ct_config()) -> term().
-the_vm_is_killed_while_python_starts(Config) ->
-    %% Nor one that is killed while its workers start, at whatever moment.
-    times(fun(N) ->
-        Port = open_node(Config, "load", "-"),
-        {os_pid, Vm} = erlang:port_info(Port, os_pid),
-        timer:sleep(200 + 37 * N),
-        Pythons = descendants(Vm),
-        kill(Vm),
-        gone([Vm | Pythons])
+%% And its generators have run their `finally' blocks to the end.
+-spec node_that_stops_closes_generators(ct_suite:ct_config()) -> ok.
+node_that_stops_closes_generators(Config) ->
+    File = filename:join(?config(priv_dir, Config), "closed"),
+    rounds(fun() ->
+        with_node(fun(Node, Mark) ->
+            _ = file:delete(File),
+            ok = peer:call(Node, ?MODULE, begin_closing, [Mark, unicode:characters_to_binary(File)]),
+            ok = peer:call(Node, init, stop, []),
+            Took = none_left(Mark),
+            ?assertEqual({ok, <<"closed">>}, file:read_file(File)),
+            Took
+        end)
     end).
 
--spec the_application_is_stopped(ct_suite:ct_config()) -> term().
-the_application_is_stopped(Config) ->
-    %% When the application has stopped, at full load, no Python process is left; the node
-    %% lives.
-    with_nodes(Config, fun(Node = #{pythons := Pythons}) ->
-        tell(Node, "application:stop(erlang_python)"),
-        answer(Node, "done"),
-        ?assertEqual([], alive(Pythons)),
-        tell(Node, "init:stop()")
+%% A node that halts on the spot leaves nothing.
+-spec node_halts(ct_suite:ct_config()) -> ok.
+node_halts(_Config) ->
+    rounds(fun() ->
+        with_loaded_node(fun(Node, Mark) ->
+            ok = peer:cast(Node, erlang, halt, [1, [{flush, false}]]),
+            none_left(Mark)
+        end)
     end).
 
--spec a_worker_process_is_killed(ct_suite:ct_config()) -> term().
-a_worker_process_is_killed(Config) ->
-    %% The Python processes of worker processes that are killed are gone a second later.
-    part_is_killed(
-        "[exit(W, kill) || #{pid := W} <- maps:get(workers, py:info(default))]", Config
-    ).
+%% Nor does a node that is killed, and that had no time for anything.
+-spec node_is_killed(ct_suite:ct_config()) -> ok.
+node_is_killed(_Config) ->
+    rounds(fun() ->
+        with_loaded_node(fun(Node, Mark) ->
+            kill(peer:call(Node, os, getpid, [])),
+            none_left(Mark)
+        end)
+    end).
 
--spec a_manager_is_killed(ct_suite:ct_config()) -> term().
-a_manager_is_killed(Config) ->
-    %% So are those of a pool whose manager is killed.
-    part_is_killed("[exit(M, kill) || {_, M, _, _} <- supervisor:which_children(py_pool_sup)]", Config).
+%% The same where workers are not ready yet.
+-spec node_is_killed_while_workers_start(ct_suite:ct_config()) -> ok.
+node_is_killed_while_workers_start(_Config) ->
+    rounds(fun() ->
+        with_node(fun(Node, Mark) ->
+            BeamPid = peer:call(Node, os, getpid, []),
+            ok = peer:cast(Node, ?MODULE, start_pools, [Mark]),
+            eventually:true(fun() -> marked(Mark) =/= [] end),
+            kill(BeamPid),
+            none_left(Mark)
+        end)
+    end).
 
-part_is_killed(Code, Config) ->
-    Node = start_node(Config, "load", "-"),
-    Last = lists:foldl(
-        fun(_, Pythons) ->
-            tell(Node, Code),
-            answer(Node, "done"),
-            gone(Pythons),
-            tell(Node, "load"),
-            pythons(Node)
-        end,
-        maps:get(pythons, Node),
-        lists:seq(1, times())
-    ),
-    tell(Node, "init:stop()"),
-    ended(Node#{pythons := Last}).
+%% When the application has stopped, all of its processes have ended.
+-spec application_stops(ct_suite:ct_config()) -> ok.
+application_stops(_Config) ->
+    with_node(fun(Node, Mark) ->
+        rounds(fun() ->
+            load(Node, Mark),
+            ok = peer:call(Node, application, stop, [erlang_python], 30000),
+            ?assertEqual([], marked(Mark)),
+            0
+        end)
+    end).
 
--spec a_terminal_s_interrupt_spares_workers(ct_suite:ct_config()) -> term().
-a_terminal_s_interrupt_spares_workers(Config) ->
-    %% Ctrl-C in the node's terminal brings up its break menu; the workers live, and so does
-    %% the node when it is told to go on.
+%% A pool that is stopped takes its processes with it, and no others.
+-spec pool_stops(ct_suite:ct_config()) -> ok.
+pool_stops(_Config) ->
+    with_node(fun(Node, Mark) ->
+        rounds(fun() ->
+            Before = load(Node, Mark),
+            [ok = peer:call(Node, py, stop_pool, [Pool], 30000) || Pool <- [busy, stuck]],
+            Took = gone(maps:get(busy, Before) ++ maps:get(stuck, Before)),
+            ?assertEqual(maps:get(calm, Before), marked(Mark)),
+            ok = peer:call(Node, py, stop_pool, [calm], 30000),
+            max(Took, none_left(Mark))
+        end)
+    end).
+
+%% A pool's manager that is killed leaves none of the processes that it had.
+-spec manager_is_killed(ct_suite:ct_config()) -> ok.
+manager_is_killed(_Config) ->
+    with_node(fun(Node, Mark) ->
+        rounds(fun() ->
+            Before = load(Node, Mark),
+            [ok = peer:call(Node, ?MODULE, kill_manager, [Pool]) || Pool <- [busy, stuck]],
+            Took = gone(maps:get(busy, Before) ++ maps:get(stuck, Before)),
+            only_known(Node, Mark),
+            stop(Node, Mark),
+            Took
+        end)
+    end).
+
+%% Nor does a worker process that is killed.
+-spec worker_is_killed(ct_suite:ct_config()) -> ok.
+worker_is_killed(_Config) ->
+    with_node(fun(Node, Mark) ->
+        rounds(fun() ->
+            #{stuck := Stuck} = load(Node, Mark),
+            Busy = peer:call(Node, ?MODULE, kill_worker, [busy]),
+            Stuck = [peer:call(Node, ?MODULE, kill_worker, [stuck])],
+            Took = gone([Busy | Stuck]),
+            only_known(Node, Mark),
+            stop(Node, Mark),
+            Took
+        end)
+    end).
+
+%% Ctrl-C in a terminal is the node's alone: after `c' for "continue" the same worker answers.
+-spec interrupt_in_a_terminal(ct_suite:ct_config()) -> ok.
+interrupt_in_a_terminal(Config) ->
     Script = filename:join(?config(data_dir, Config), "terminal.py"),
-    {Status, Output} = program:run(
-        os:getenv("ERLANG_PYTHON", "python3"),
-        [Script | ["erl" | code_path() ++ ["-eval", "py_orphan_SUITE:node_main([\"idle\",\"-\",\"shell\"])"]]],
-        #{}
-    ),
-    ct:pal("~ts", [Output]),
-    ?assertEqual(0, Status).
+    Python = os:find_executable(os:getenv("ERLANG_PYTHON", "python3")),
+    Erl = [os:find_executable("erl"), "-pa" | code:get_path()],
+    {Status, Printed} = program:run(Python, [Script | Erl], #{env => [{"TERM", "dumb"}]}),
+    ?assertEqual({0, Printed}, {Status, Printed}),
+    [Before, After] = string:lexemes(Printed, " \r\n"),
+    ?assertEqual(Before, After).
 
-%%% What a node of the test's own does.
+%%% On the other node.
 
-%% @doc Starts a pool, loads it, says which processes it has, and does what it is told; or
-%% leaves that to the shell.
--spec node_main([string()]) -> ok.
-node_main([Load, File, "shell"]) ->
-    begin_work(Load, File),
-    say_pythons();
-node_main([Load, File]) ->
-    begin_work(Load, File),
-    node_loop(Load, File).
+%% @doc Starts the pools, and gives their processes when all are at work: `busy' streams as
+%% fast as it can, `stuck' holds the interpreter lock, `calm' does nothing.
+-spec begin_load(Mark :: string()) -> #{atom() => [string()]}.
+begin_load(Mark) ->
+    start_pools(Mark),
+    [spawn(fun stream/0) || _ <- lists:seq(1, 20)],
+    spawn(fun() -> py:eval("__import__('ctypes').PyDLL(None).sleep(600)", #{}, #{pool => stuck}) end),
+    eventually:true(fun() ->
+        py:call(os, getpid, [], #{}, #{pool => stuck, timeout => 20}) =:= {error, timeout}
+    end),
+    os_pids().
 
-begin_work(Load, File) ->
-    Path = filename:join(filename:dirname(code:which(?MODULE)), "py_orphan_SUITE_data"),
-    ok = application:set_env(erlang_python, pools, #{
-        default => #{workers => 3, python_path => [Path], preload => [load]}
-    }),
+%% @doc Starts the pools.
+-spec start_pools(Mark :: string()) -> ok.
+start_pools(Mark) ->
+    application:set_env(erlang_python, pools, #{}),
     {ok, _} = application:ensure_all_started(erlang_python),
-    load(Load, File).
-
-node_loop(Load, File) ->
-    say_pythons(),
-    told(Load, File).
-
-say_pythons() ->
-    Pythons = [py_os:pid(Process) || {_, Process} <- ets:tab2list(py_processes)],
-    io:format("pythons ~w.~n", [Pythons]).
-
-told(Load, File) ->
-    case io:get_line("") of
-        "load\n" ->
-            %% Those that were killed are being replaced.
-            wait_for_workers(),
-            load(Load, File),
-            node_loop(Load, File);
-        Line when is_list(Line) ->
-            {ok, Tokens, _} = erl_scan:string(string:trim(Line) ++ "."),
-            {ok, Expressions} = erl_parse:parse_exprs(Tokens),
-            _ = erl_eval:exprs(Expressions, []),
-            io:format("done~n"),
-            told(Load, File);
-        eof ->
-            timer:sleep(infinity)
-    end.
-
-wait_for_workers() ->
-    case py:info(default) of
-        #{workers := [_, _, _]} -> ok;
-        _ ->
-            timer:sleep(20),
-            wait_for_workers()
-    end.
-
-load("idle", File) ->
-    {ok, Ref} = py:stream_start(load, idle, [unicode:characters_to_binary(File)]),
-    {ok, _} = py:stream_next(Ref, ?LONG),
-    ok;
-load("load", _File) ->
-    Sink = spawn(fun sink/0),
-    %% Streams at full speed, sleeping owners, code stuck in Python, a worker that holds the
-    %% interpreter lock.
-    [{ok, _} = py:stream_start(load, numbers, [], #{owner => Sink}) || _ <- lists:seq(1, 6)],
-    [{ok, _} = py:stream_start(load, async_numbers, [], #{owner => Sink}) || _ <- lists:seq(1, 6)],
-    [{ok, _} = py:stream_start(load, numbers, []) || _ <- lists:seq(1, 3)],
-    [spawn(fun() -> py:call(load, spin, []) end) || _ <- lists:seq(1, 3)],
-    {ok, Ref} = py:stream_start(load, hold_the_lock, []),
-    {ok, _} = py:stream_next(Ref, ?LONG),
+    Env = [{Mark, "1"}],
+    {ok, _} = py:start_pool(busy, #{workers => 2, env => Env}),
+    {ok, _} = py:start_pool(stuck, #{workers => 1, env => Env}),
+    {ok, _} = py:start_pool(calm, #{workers => 1, env => Env}),
     ok.
 
-sink() ->
+%% @doc Starts a generator that takes a tenth of a second to close, and then leaves a file.
+-spec begin_closing(Mark :: string(), File :: binary()) -> ok.
+begin_closing(Mark, File) ->
+    start_pools(Mark),
+    Code =
+        "import time\n"
+        "def closing(file):\n"
+        "    try:\n"
+        "        while True:\n"
+        "            yield 1\n"
+        "            time.sleep(0.01)\n"
+        "    finally:\n"
+        "        time.sleep(0.1)\n"
+        "        with open(file, 'w') as opened:\n"
+        "            opened.write('closed')\n",
+    ok = py:exec(Code, #{pool => calm}),
+    Self = self(),
+    spawn(fun() ->
+        {ok, Ref} = py:stream_start('__main__', closing, [File], #{pool => calm}),
+        {ok, 1} = py:stream_next(Ref),
+        Self ! begun,
+        take(Ref)
+    end),
     receive
-        _ -> sink()
+        begun -> ok
     end.
+
+stream() ->
+    case py:stream_start(itertools, count, [], #{pool => busy}) of
+        {ok, Ref} -> take(Ref);
+        {error, _} -> ok
+    end.
+
+take(Ref) ->
+    receive
+        {py_stream, Ref, {data, _}} -> take(Ref);
+        {py_stream, Ref, {error, _}} -> ok
+    end.
+
+%% @doc The processes of each pool, sorted.
+-spec os_pids() -> #{atom() => [string()]}.
+os_pids() ->
+    maps:from_list([
+        {Pool, lists:sort([workers:os_pid(Worker) || Worker <- workers:ready(Pool)])}
+     || Pool <- py_pool:names()
+    ]).
+
+%% @doc Kills a pool's manager.
+-spec kill_manager(Pool :: atom()) -> ok.
+kill_manager(Pool) ->
+    exit(manager(Pool), kill),
+    ok.
+
+%% The manager is the workers' parent.
+manager(Pool) ->
+    [Worker | _] = workers:ready(Pool),
+    {dictionary, Dictionary} = process_info(Worker, dictionary),
+    hd(proplists:get_value('$ancestors', Dictionary)).
+
+%% @doc Kills one of a pool's worker processes, and gives the Python process that it had.
+-spec kill_worker(Pool :: atom()) -> string().
+kill_worker(Pool) ->
+    [Worker | _] = workers:ready(Pool),
+    OsPid = workers:os_pid(Worker),
+    exit(Worker, kill),
+    OsPid.
 
 %%% Helpers.
 
-times() ->
-    list_to_integer(os:getenv("PY_ORPHAN_TIMES", "3")).
+rounds() ->
+    list_to_integer(os:getenv("ORPHAN_ROUNDS", ?ROUNDS)).
 
-times(Fun) ->
-    lists:foreach(Fun, lists:seq(1, times())).
+%% Runs it so often, and says how long the slowest took, in milliseconds.
+rounds(Round) ->
+    Times = [Round() || _ <- lists:seq(1, rounds())],
+    ct:pal("~b rounds, the slowest took ~b ms", [length(Times), lists:max(Times)]),
+    ok.
 
-with_nodes(Config, End) ->
-    times(fun(_) ->
-        Node = start_node(Config, "load", "-"),
-        End(Node),
-        ended(Node)
+with_node(Fun) ->
+    Mark = "ORPHAN_" ++ integer_to_list(erlang:unique_integer([positive])) ++ "_" ++ os:getpid(),
+    %% Not linked: some are killed.
+    {ok, Node, _} = peer:start(#{connection => standard_io, args => ["-pa" | code:get_path()]}),
+    try
+        Fun(Node, Mark)
+    after
+        catch peer:stop(Node),
+        [kill(Pid) || Pid <- marked(Mark)]
+    end.
+
+with_loaded_node(Fun) ->
+    with_node(fun(Node, Mark) ->
+        load(Node, Mark),
+        Fun(Node, Mark)
     end).
 
-start_node(Config, Load, File) ->
-    Port = open_node(Config, Load, File),
-    {os_pid, Vm} = erlang:port_info(Port, os_pid),
-    Node = #{port => Port, vm => Vm},
-    Node#{pythons => pythons(Node)}.
+load(Node, Mark) ->
+    Pids = peer:call(Node, ?MODULE, begin_load, [Mark], 30000),
+    ?assertEqual(lists:sort(lists:append(maps:values(Pids))), marked(Mark)),
+    Pids.
 
-open_node(_Config, Load, File) ->
-    Eval = lists:flatten(io_lib:format("py_orphan_SUITE:node_main([~p,~p])", [Load, File])),
-    Args = ["-noshell" | code_path()] ++ ["-eval", Eval],
-    Erl = os:find_executable("erl"),
-    open_port({spawn_executable, Erl}, [{args, Args}, {line, 10000}, exit_status, binary]).
+stop(Node, Mark) ->
+    ok = peer:call(Node, application, stop, [erlang_python], 30000),
+    ?assertEqual([], marked(Mark)).
 
-code_path() ->
-    lists:append([["-pa", Dir] || Dir <- [filename:dirname(code:which(M)) || M <- [py, ?MODULE]]]).
+%% Every process is one that its node knows, once those that were lost have been replaced.
+only_known(Node, Mark) ->
+    eventually:true(fun() ->
+        #{busy := Busy, stuck := Stuck, calm := Calm} = peer:call(Node, ?MODULE, os_pids, []),
+        length(Busy ++ Stuck ++ Calm) =:= 4 andalso
+            lists:sort(Busy ++ Stuck ++ Calm) =:= marked(Mark)
+    end).
 
-pythons(Node) ->
-    <<"pythons ", List/binary>> = answer(Node, "pythons "),
-    {ok, Tokens, _} = erl_scan:string(binary_to_list(List)),
-    {ok, Pythons} = erl_parse:parse_term(Tokens),
-    ?assertEqual(3, length(Pythons)),
-    ?assertEqual(Pythons, alive(Pythons)),
-    Pythons.
+none_left(Mark) ->
+    within(fun() -> marked(Mark) =:= [] end).
 
-tell(#{port := Port}, Code) ->
-    true = port_command(Port, [Code, $\n]).
-
-answer(Node = #{port := Port}, Prefix) ->
-    receive
-        {Port, {data, {eol, Line}}} ->
-            case string:prefix(Line, Prefix) of
-                nomatch -> answer(Node, Prefix);
-                _ -> Line
-            end;
-        {Port, {exit_status, Status}} ->
-            error({node_ended, Status})
-    after 20000 -> error({no_answer, Prefix})
-    end.
-
-ended(#{port := Port, vm := Vm, pythons := Pythons}) ->
-    receive
-        {Port, {exit_status, _}} -> ok
-    after 20000 -> error(node_does_not_end)
-    end,
-    gone([Vm | Pythons]).
-
-%% None of them is left after a second, and the half of one for this machine's other work.
 gone(Pids) ->
-    gone(Pids, erlang:monotonic_time(millisecond) + 1500).
+    within(fun() -> lists:all(fun(Pid) -> process_state(Pid) =:= gone end, Pids) end).
 
-gone(Pids, Deadline) ->
-    case alive(Pids) of
-        [] ->
-            ok;
-        Left ->
-            case erlang:monotonic_time(millisecond) > Deadline of
-                true ->
-                    [kill(Pid) || Pid <- Left],
-                    error({left, Left});
-                false ->
-                    timer:sleep(10),
-                    gone(Left, Deadline)
-            end
-    end.
-
-alive(Pids) ->
-    [Pid || Pid <- Pids, is_alive(Pid)].
-
-%% A process that nobody has waited for yet is none any more.
-is_alive(Pid) ->
-    case file:read_file("/proc/" ++ integer_to_list(Pid) ++ "/stat") of
-        {ok, Stat} ->
-            [_, <<State, _/binary>>] = string:split(Stat, <<") ">>, trailing),
-            State =/= $Z andalso State =/= $X;
-        {error, _} ->
-            false
-    end.
-
-descendants(Pid) ->
-    Children = string:lexemes(os:cmd("ps -o pid= --ppid " ++ integer_to_list(Pid)), " \n"),
-    Pids = [list_to_integer(Child) || Child <- Children],
-    Pids ++ lists:append([descendants(Child) || Child <- Pids]).
+%% Waits until it is true, which must be soon; gives how long that took.
+within(Fun) ->
+    Start = erlang:monotonic_time(millisecond),
+    eventually:true(Fun),
+    Took = erlang:monotonic_time(millisecond) - Start,
+    ?assert(Took =< ?LIMIT_MS, {took_ms, Took}),
+    Took.
 
 kill(Pid) ->
-    _ = os:cmd("kill -9 " ++ integer_to_list(Pid) ++ " 2>/dev/null"),
+    [] = os:cmd("kill -9 " ++ Pid),
     ok.
+
+%% A process that nobody waits for any more is gone.
+process_state(Pid) ->
+    case file:read_file(["/proc/", Pid, "/stat"]) of
+        {ok, Stat} ->
+            case string:split(Stat, ") ", trailing) of
+                [_, <<"Z", _/binary>>] -> gone;
+                _ -> there
+            end;
+        {error, _} ->
+            gone
+    end.
+
+%% The processes with this mark in their environment, sorted.
+marked(Mark) ->
+    {ok, Names} = file:list_dir("/proc"),
+    lists:sort([Name || Name <- Names, is_marked(Name, list_to_binary(Mark))]).
+
+is_marked([First | _] = Pid, Mark) when First >= $1, First =< $9 ->
+    case file:read_file(["/proc/", Pid, "/environ"]) of
+        {ok, Environ} ->
+            binary:match(Environ, Mark) =/= nomatch andalso process_state(Pid) =:= there;
+        {error, _} ->
+            false
+    end;
+is_marked(_Name, _Mark) ->
+    false.

@@ -23,12 +23,19 @@ Python's the exception could be raised before the first statement, and the token
 never be taken. What is raised in the `finally` reaches the caller in place of what the
 user code returned; behind it nothing is left to be raised.
 
+Python 3.10 looks for such an exception at the beginning of a `finally` block, too, where
+the user code raised one of its own: before `leave` is called. There only one interrupt is
+set in a span, and one more after each second, so that whoever catches what a span has
+raised can take the token, by `regain`, before it does anything else.
+
 (`PyThreadState_SetAsyncExc`, Python/C API, "Initialization, Finalization, and Threads".)
 """
 
 from __future__ import annotations
 
 import ctypes
+import sys
+import time
 from collections.abc import Callable, Coroutine, Generator
 from inspect import CORO_CLOSED, getcoroutinestate
 from threading import Lock, RLock, get_ident
@@ -37,6 +44,14 @@ from typing import Any, TypeVar
 from erlang_port.reasons import Cancelled
 
 T = TypeVar("T")
+
+#: Whether the interpreter looks for exceptions at the beginning of a `finally` block.
+_IS_EAGER = sys.version_info < (3, 11)
+
+#: How long it is until such an interpreter is given another, in seconds. A larger number
+#: lets code go on for longer that swallows them; a smaller one lets a thread that stands
+#: still for so long between two bytecodes have a second one there.
+_AGAIN_SECONDS = 1.0
 
 # Both keep the interpreter lock while they run, unlike other foreign functions.
 _set_async_exc = ctypes.pythonapi.PyThreadState_SetAsyncExc
@@ -52,6 +67,7 @@ class UserCode:
     __slots__ = (
         "__weakref__",
         "_bell",
+        "_set_at",
         "_thread",
         "_token",
         "enter",
@@ -73,19 +89,25 @@ class UserCode:
         self.leave: Callable[[], object] = self._token.acquire
         #: An interrupt was set, and perhaps not raised yet.
         self.is_set = False
+        self._set_at = 0.0
         #: Whose code it is.
         self.request: object = None
 
     def run(self, request: object, function: Callable[..., T], *args: Any) -> T:
         """Calls user code, which an interrupt of `request` may break off."""
         self.request = request
+        self.is_set = False
         try:
-            self.enter()
-            return function(*args)
-        finally:
-            self.leave()
-            if self.is_set:
-                self.settle()
+            try:
+                self.enter()
+                return function(*args)
+            finally:
+                self.leave()
+                if self.is_set:
+                    self.settle()
+        except BaseException:
+            self.regain()
+            raise
 
     def settle(self) -> None:
         """Takes an interrupt back that was set and not raised; or raises it."""
@@ -103,11 +125,15 @@ class UserCode:
             self.enter()
 
     def regain(self) -> None:
-        """Makes sure that the token is held: on the main thread a signal's handler may have
-        raised an exception while the thread waited for it.
+        """Makes sure that the token is held, after an exception.
+
+        It may not be in Python 3.10, see above, and on the main thread, where the handler of
+        a signal may have raised an exception while the thread waited for the token.
         """
         while not self._token._is_owned():  # type: ignore[attr-defined]
             self._token.acquire()
+        if self.is_set:
+            self.settle()
 
     def is_here(self) -> bool:
         """Whether the calling thread is this one, and runs user code."""
@@ -128,6 +154,11 @@ class UserCode:
         try:
             if self.request is not request:
                 return False
+            if _IS_EAGER:
+                now = time.monotonic()
+                if self.is_set and now - self._set_at < _AGAIN_SECONDS:
+                    return True
+                self._set_at = now
             self.is_set = True
             return bool(_set_async_exc(self._thread, Cancelled) == 1)
         finally:

@@ -182,6 +182,7 @@ class SyncStream(Stream):
             assert self.iterator is not None
             self._iterate(self.iterator, user_code)
         except BaseException as raised:
+            user_code.regain()
             error = raised
         self.program.ticker.discard(self)
         self.program.reader.give_back(self)
@@ -247,6 +248,7 @@ class SyncStream(Stream):
                 if user_code.is_set:
                     user_code.settle()
         finally:
+            user_code.regain()
             # Values before an exception are the owner's.
             with self.lock:
                 # Nobody appends now, so the whole may be copied at once.
