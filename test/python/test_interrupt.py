@@ -181,8 +181,17 @@ def test_two_threads_and_their_storms_do_not_mix() -> None:
 def test_a_wait_is_broken_off() -> None:
     user_code = UserCode()
     bell = Bell()
-    with Storm(user_code), pytest.raises(Cancelled):
+
+    def interrupt() -> None:
+        while user_code._bell is None:
+            time.sleep(0)
+        assert user_code.interrupt(REQUEST)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(Cancelled):
         user_code.run(REQUEST, lambda: user_code.shielded(user_code.wait, bell))
+    thread.join()
     assert bell.is_interrupt
 
 
