@@ -16,7 +16,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
-from itertools import islice
 from types import GeneratorType
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -50,6 +49,9 @@ RUNS_PER_LOOK = 4
 #: straight to a thread that has nothing else to do.
 PATIENCE_SECONDS = 0.002
 
+#: Returns its second argument, at the price of a call from C to C.
+_second: Callable[[None, Any], Any] = {}.get  # type: ignore[assignment]
+
 #: The first run of a fast generator; each full one doubles the next.
 FIRST_RUN = 8
 
@@ -60,7 +62,7 @@ class SyncStream(Stream):
     iterator: Iterator[Any] | None = None
     #: Whether it is one of those that `max_threads` bounds.
     has_place = False
-    #: Set by other threads: the runner looks at its state when the generator yields.
+    #: Set by `_end_run`: the runner looks at its state when the generator yields.
     attention = False
     #: The length of the next run; 1 for a generator that is not known to be fast.
     _run = 1
@@ -80,6 +82,8 @@ class SyncStream(Stream):
     ) -> None:
         super().__init__(program, address, options, flags)
         self._pending: deque[Any] = deque()
+        #: One for each value that the run may still take.
+        self._tickets: list[None] = []
         self._wake = threading.Lock()
         self._wake.acquire()
 
@@ -92,8 +96,13 @@ class SyncStream(Stream):
 
     def cancel(self) -> None:
         self.is_cancelled = True
-        self.attention = True
+        self._end_run()
         self._resume()
+
+    def _end_run(self) -> None:
+        """Lets the runner look at its state when the generator yields next."""
+        self.attention = True
+        self._tickets.clear()
 
     def _resume(self) -> None:
         # Without the lock, which may be held for as long as a value takes to be encoded:
@@ -115,7 +124,7 @@ class SyncStream(Stream):
             self._ticked = self._serial
             return
         # The generator computes or waits: what has come for others must not wait for it.
-        self.attention = True
+        self._end_run()
         self.program.reader.give_back(self)
         pending = self._pending
         if not pending or self._is_seen_to:
@@ -232,17 +241,19 @@ class SyncStream(Stream):
         """One run; false when the iterator is exhausted."""
         before = self.window.sent
         self._serial += 1
-        self.attention = self.is_cancelled
+        tickets = self._tickets = [None] * length
+        self.attention = False
+        if self.is_cancelled:
+            self._end_run()
         self._is_seen_to = False
         self.program.ticker.add(self)
-        append = self._pending.append
+        # No bytecode of ours runs between two values, and nevertheless the run ends with the
+        # next value when another thread takes the tickets away: `map` asks for one first.
+        values_in_turn = map(_second, tickets, iterator)
         try:
             try:
                 user_code.enter()
-                for value in islice(iterator, length):
-                    append(value)
-                    if self.attention:
-                        break
+                self._pending.extend(values_in_turn)
             finally:
                 user_code.leave()
                 if user_code.is_set:
