@@ -63,9 +63,10 @@ flood({M, F, Args}, Pool, Opts) ->
     Pid = spawn_link(fun() ->
         {ok, Ref} = py:stream_start(M, F, Args, Opts#{pool => Pool}),
         receive
-            {py_stream, Ref, {data, _}} -> Self ! {self(), runs}
+            {py_stream, Ref, {data, _}} -> Self ! {self(), runs};
+            {py_stream, Ref, {batch, _}} -> Self ! {self(), runs}
         end,
-        drain(Ref, Self, erlang:monotonic_time(), 1)
+        drain(Ref, Self, erlang:monotonic_time(), 0)
     end),
     receive
         {Pid, runs} -> Pid
@@ -75,6 +76,8 @@ drain(Ref, Parent, Start, N) ->
     receive
         {py_stream, Ref, {data, _}} ->
             drain(Ref, Parent, Start, N + 1);
+        {py_stream, Ref, {batch, Values}} ->
+            drain(Ref, Parent, Start, N + length(Values));
         stop ->
             Took = erlang:monotonic_time() - Start,
             ok = py:stream_cancel(Ref, [flush]),
