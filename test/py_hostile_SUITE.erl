@@ -16,6 +16,7 @@
     frames_for_nobody/1,
     part_of_a_frame_and_the_end/1,
     part_of_a_frame_and_silence/1,
+    closed_input/1,
     nonsense_before_it_is_ready/1,
     silence_before_it_is_ready/1,
     changed_bytes/1
@@ -39,6 +40,7 @@ all() ->
         frames_for_nobody,
         part_of_a_frame_and_the_end,
         part_of_a_frame_and_silence,
+        closed_input,
         nonsense_before_it_is_ready,
         silence_before_it_is_ready,
         changed_bytes
@@ -126,6 +128,8 @@ frames_that_make_no_sense(Config) ->
         send_that_is_no_list,
         send_of_no_pairs,
         send_that_is_improper,
+        request_that_is_no_term,
+        request_of_nothing_known,
         log_that_is_no_term,
         log_of_no_records,
         log_of_wrong_records
@@ -181,6 +185,21 @@ part_of_a_frame_and_silence(Config) ->
     try
         replaced(half_a_frame_and_silence, deaf, Config),
         replaced(two_gib_and_silence, deaf, Config)
+    after
+        application:unset_env(erlang_python, liveness_ms)
+    end.
+
+%% Writing to a worker that has closed its input closes the port, and how the worker ends is
+%% told to nobody. The same befalls a request that is written just when its worker dies.
+-spec closed_input(ct_suite:ct_config()) -> ok.
+closed_input(Config) ->
+    ok = application:set_env(erlang_python, liveness_ms, 100),
+    try
+        {Old, Events, Result} = run(closed_input_and_silence, #{}, Config),
+        Error = {error, {worker_exit, lost}},
+        ?assertEqual({[{data, 7}, Error], Error}, {Events, Result}),
+        other_worker(Old),
+        ?assertEqual([restarted(lost)], logged())
     after
         application:unset_env(erlang_python, liveness_ms)
     end.

@@ -12,10 +12,25 @@
 start(Worker, Id, Payload) ->
     spawn_monitor(fun() -> run(Worker, Id, Payload) end).
 
-run(Worker, Id, Payload) ->
+run(Worker = #worker{pid = Pid}, Id, Payload) ->
+    case question(Payload) of
+        nonsense -> py_worker:replace(Pid, bad_frame);
+        Question -> reply(Worker, Id, Question)
+    end.
+
+question(Payload) ->
+    try binary_to_term(Payload) of
+        Question = {call, _Name, Args} when is_list(Args) -> Question;
+        Question = {whereis, _Name, []} -> Question;
+        _ -> nonsense
+    catch
+        error:badarg -> nonsense
+    end.
+
+reply(Worker, Id, Question) ->
     Answer =
         try
-            {ok, answer(binary_to_term(Payload))}
+            {ok, answer(Question)}
         catch
             Class:Reason:Stack -> error_answer(Class, Reason, Stack)
         end,

@@ -150,6 +150,10 @@ handle_info({Port, {data, Data}}, State = #state{worker = #worker{port = Port}})
     frame(py_frame:parse(Data), State);
 handle_info({Port, {exit_status, Code}}, State = #state{worker = #worker{port = Port}}) ->
     exited(py_os:status(Code), State);
+handle_info({'EXIT', Port, epipe}, State = #state{worker = #worker{port = Port}}) ->
+    %% Something was written to it just when it ended: the port is closed by that, and
+    %% nobody is told the status any more.
+    exited(lost, State);
 handle_info({'EXIT', Port, Reason}, State = #state{worker = #worker{port = Port}}) ->
     exited(Reason, State);
 handle_info({'EXIT', Manager, Reason}, State = #state{manager = Manager}) ->

@@ -258,6 +258,11 @@ def two_gib_and_silence() -> None:
     silence()
 
 
+def closed_input_and_silence() -> None:
+    os.close(IN)
+    silence()
+
+
 # Before it is ready.
 
 
