@@ -617,12 +617,14 @@ past_max_threads_streams_wait(Config) ->
     %% Neither a call nor an async stream waits for them.
     ?assertEqual({ok, 1}, py:call(builtins, abs, [-1], #{}, #{pool => narrow})),
     ?assertEqual({ok, [0, 1]}, py:stream(async_flow, count, [2], #{}, #{pool => narrow})),
+    %% Their turn is that of their start: with windows of one value, none of the last three
+    %% can end before this process has read the first two.
     Own = [
         begin
-            {ok, Ref} = py:stream_start(sync_flow, count, [5], Opts),
+            {ok, Ref} = py:stream_start(sync_flow, Function, [5], Opts),
             Ref
         end
-     || _ <- lists:seq(1, 5)
+     || Function <- [count_late, count, count, count, count]
     ],
     eventually:equal([{2, 6}], fun() -> threads(narrow) end),
     [ok = py:stream_cancel(Ref) || Ref <- Refs],

@@ -19,7 +19,9 @@
 from __future__ import annotations
 
 import asyncio
+import bisect
 import contextlib
+import itertools
 import logging
 import os
 import platform
@@ -87,7 +89,9 @@ class Program:
         #: Sync streams that have a thread, at most so many, and those that wait for one.
         self._max_threads = 0
         self._running = 0
+        #: In the order in which they came, which is not that in which they were opened.
         self._waiting: deque[SyncStream] = deque()
+        self._orders = itertools.count()
         self._main: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
         self._main_module = types.ModuleType("__main__")
         self._handlers: dict[int, Callable[[bytes, bytes, int], Work | None]] = {
@@ -258,6 +262,7 @@ class Program:
     def _on_stream(self, frame: bytes, address: bytes, offset: int) -> Work:
         options, target = frames.read_stream(frame, offset)
         stream = SyncStream(self, address, options, frame[target + 1])
+        stream.order = next(self._orders)
         self.requests[address] = stream
         return lambda: self._open(stream, options, frame, target)
 
@@ -359,6 +364,7 @@ class Program:
         stream = AsyncStream(self, sync.address, options, 0)
         stream.traceback = sync.traceback
         stream.window = sync.window
+        stream.order = sync.order
         # No frame is dispatched meanwhile, so no cancel or credit goes to the wrong one.
         with self.reader.lock:
             stream.is_cancelled = sync.is_cancelled
@@ -371,6 +377,7 @@ class Program:
         sync = SyncStream(self, stream.address, stream.options, 0)
         sync.traceback = stream.traceback
         sync.window = stream.window
+        sync.order = stream.order
 
         def iterate() -> None:
             with self.reader.lock:
@@ -388,7 +395,7 @@ class Program:
             # One that is cancelled needs no place.
             has_place = not stream.is_cancelled
             if has_place and self._running >= self._max_threads:
-                self._waiting.append(stream)
+                bisect.insort(self._waiting, stream, key=lambda waiting: waiting.order)
                 return
             self._running += has_place
         stream.has_place = has_place

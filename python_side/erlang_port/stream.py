@@ -48,6 +48,8 @@ class Stream:
 
     is_cancelled = False
     is_ended = False
+    #: Its place among the streams of the worker, by when they came.
+    order = 0
     #: Of the thread that runs the stream's code.
     user_code: UserCode | None = None
     has_sent = False

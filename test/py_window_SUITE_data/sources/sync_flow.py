@@ -37,6 +37,12 @@ def count(n):
     yield from range(n)
 
 
+def count_late(n):
+    """The same, opened a little later than what comes after it."""
+    time.sleep(0.1)
+    return count(n)
+
+
 def then_wait(sizes):
     """Values at once, then nothing for a long time."""
     for size in sizes:
