@@ -90,9 +90,9 @@ calls(_Config) ->
 -spec cancels(ct_suite:ct_config()) -> ok.
 cancels(_Config) ->
     no_growth(times(1500, 10000), fun(N) ->
-        Function = lists:nth(1 + N rem 2, [forever, aforever]),
+        Function = lists:nth(1 + N rem 3, [alate, forever, aforever]),
         {ok, Ref} = py:stream_start(leaky, Function, [], #{window => 1 + N rem 50}),
-        N rem 3 > 0 andalso ({ok, 0} = py:stream_next(Ref)),
+        N rem 7 > 2 andalso ({ok, 0} = py:stream_next(Ref)),
         case N rem 5 of
             0 ->
                 ok = py:stream_cancel(Ref),
@@ -274,6 +274,7 @@ measure() ->
         mail => held(messages, Ours),
         atoms => erlang:system_info(atom_count),
         tasks => lists:sum([Tasks || #{tasks := Tasks} <- Infos]),
+        deadlines => lists:sum([deadlines() || _ <- Infos]),
         descriptors => lists:sum([descriptors(OsPid) || OsPid <- OsPids]),
         programs => length(string:split(os:cmd("ps -o pid= --ppid " ++ erl_child_setup()), "\n", all))
     },
@@ -281,6 +282,11 @@ measure() ->
         node_bytes => erlang:memory(total),
         python_bytes => lists:sum([workers:memory(Pid) || Pid <- workers:ready(default)])
     }}.
+
+%% The next call goes to the next worker.
+deadlines() ->
+    {ok, Deadlines} = py:call(leaky, deadlines, []),
+    Deadlines.
 
 %% The processes that run this application's code, and nothing of the test's.
 ours() ->

@@ -282,7 +282,7 @@ class Program:
             return
         self._cancel(request)
         if self._interrupt_after is not None:
-            self._interrupt_later(request, self._interrupt_after)
+            self._interrupt_later(address, self._interrupt_after)
 
     def _cancel(self, request: Request) -> None:
         request.cancel()
@@ -295,10 +295,12 @@ class Program:
         # It has no place, and needs none to end.
         self.threads.submit(request.run)
 
-    def _interrupt_later(self, request: Request, seconds: float) -> None:
+    def _interrupt_later(self, address: bytes, seconds: float) -> None:
         def interrupt() -> None:
-            if request.interrupt():
-                self._interrupt_later(request, max(seconds, 0.05))
+            # By its address: a sync stream may have become an async one meanwhile.
+            request = self.requests.get(address)
+            if request is not None and request.interrupt():
+                self._interrupt_later(address, max(seconds, 0.05))
 
         self.ticker.call_later(seconds, interrupt)
 

@@ -1,6 +1,8 @@
 """What runs often in order to see whether anything of it stays."""
 
 import asyncio
+import gc
+import time
 
 
 def count(n):
@@ -27,6 +29,12 @@ async def aforever():
         await asyncio.sleep(0)
 
 
+def alate():
+    """The same; what is cancelled at once is cancelled before anybody knows that it is async."""
+    time.sleep(0.005)
+    return aforever()
+
+
 def failing(name):
     """Raises an exception of a class that was never seen before."""
     yield 0
@@ -49,3 +57,9 @@ def spin():
 
 async def asleep():
     await asyncio.sleep(3600)
+
+
+def deadlines():
+    """How many interrupts the port program has still in mind."""
+    tickers = [found for found in gc.get_objects() if type(found).__name__ == "Ticker"]
+    return sum(len(ticker._deadlines) for ticker in tickers)
