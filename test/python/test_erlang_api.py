@@ -83,6 +83,7 @@ def test_errors_can_be_pickled():
     assert (error.kind, error.reason, error.stacktrace, str(error)) == ("exit", "gone", [1], "text")
 
 
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="Python 3.10's uuid imports threading")
 @pytest.mark.parametrize("module", ["erlang", "erlang.terms", "erlang_port.etf"])
 def test_the_types_need_neither_threads_nor_a_loop(module):
     program = f"import sys, {module}; print({{'threading', 'asyncio'}} & set(sys.modules))"
