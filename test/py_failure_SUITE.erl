@@ -15,6 +15,7 @@
     death_beside_others/1,
     death_of_the_worker_process/1,
     death_of_an_idle_worker/1,
+    death_while_others_write/1,
     a_child_that_holds_the_pipe/1,
     children_hold_no_descriptor/1,
     a_large_allocation/1,
@@ -55,6 +56,7 @@ all() ->
         {group, abort},
         death_of_the_worker_process,
         death_of_an_idle_worker,
+        death_while_others_write,
         a_child_that_holds_the_pipe,
         children_hold_no_descriptor,
         {group, memory},
@@ -227,6 +229,44 @@ death_of_an_idle_worker(Config) ->
         end
     end),
     ?assertMatch(#{restarts := 1}, py:info(test)).
+
+%% What is written to a worker while it dies hides from nobody how it died.
+-spec death_while_others_write(ct_suite:ct_config()) -> term().
+death_while_others_write(Config) ->
+    case os:type() of
+        {unix, linux} -> die_while_others_write(Config);
+        _ -> {skip, "the pipe to a process is held open on Linux only"}
+    end.
+
+die_while_others_write(Config) ->
+    start(#{workers => 1}, Config),
+    Self = self(),
+    Writers = [spawn_link(fun() -> write_on(Self) end) || _ <- [1, 2]],
+    [
+        begin
+            eventually_ok(fun() -> call(pid, []) end),
+            %% One that dies sooner is replaced after a pause.
+            receive
+            after 150 -> ok
+            end,
+            ?assertEqual({error, {worker_exit, 7}}, py:call(os, '_exit', [7], #{}, #{pool => test}))
+        end
+     || _ <- lists:seq(1, 10)
+    ],
+    [
+        begin
+            unlink(Writer),
+            exit(Writer, kill)
+        end
+     || Writer <- Writers
+    ],
+    ok.
+
+write_on(Parent) ->
+    _ = py:cast(builtins, len, [[1]], #{}, #{pool => test}),
+    receive
+    after 1 -> write_on(Parent)
+    end.
 
 -spec a_child_that_holds_the_pipe(ct_suite:ct_config()) -> term().
 a_child_that_holds_the_pipe(Config) ->

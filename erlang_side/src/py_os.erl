@@ -1,7 +1,7 @@
 %% @doc The operating-system process behind a port.
 -module(py_os).
 
--export([activity/1, is_alive/1, kill/1, of_port/1, pid/1, status/1]).
+-export([activity/1, hold_open/2, is_alive/1, kill/1, of_port/1, pid/1, status/1]).
 -export_type([process/0]).
 
 -record(process, {
@@ -24,6 +24,20 @@ of_port(Port) ->
 -spec pid(process() | undefined) -> pos_integer() | undefined.
 pid(undefined) -> undefined;
 pid(#process{pid = Pid}) -> Pid.
+
+%% @doc Holds the pipe open that the process reads from the port, which is its descriptor
+%% `Fd', until the caller ends. Otherwise something that is written just when the process
+%% dies closes the port, by `epipe', and its exit status is told to nobody. `undefined'
+%% outside Linux (proc(5), on `/proc/pid/fd').
+-spec hold_open(process() | undefined, non_neg_integer()) -> file:fd() | undefined.
+hold_open(undefined, _Fd) ->
+    undefined;
+hold_open(#process{pid = Pid}, Fd) ->
+    Path = lists:concat(["/proc/", Pid, "/fd/", Fd]),
+    case file:open(Path, [read, raw, binary]) of
+        {ok, Held} -> Held;
+        {error, _} -> undefined
+    end.
 
 %% @doc Whether it runs still. A process that has ended and was not waited for
 %% does not.

@@ -30,6 +30,8 @@
     settings :: map(),
     worker :: #worker{} | undefined,
     os_process :: py_os:process() | undefined,
+    %% What Python reads from, see py_os:hold_open/2.
+    input :: file:fd() | undefined,
     ready = false :: boolean(),
     %% Cancelled requests, by address, that the worker is replaced for if they
     %% do not end in time. Empty where kill_after is infinity.
@@ -151,8 +153,8 @@ handle_info({Port, {data, Data}}, State = #state{worker = #worker{port = Port}})
 handle_info({Port, {exit_status, Code}}, State = #state{worker = #worker{port = Port}}) ->
     exited(py_os:status(Code), State);
 handle_info({'EXIT', Port, epipe}, State = #state{worker = #worker{port = Port}}) ->
-    %% Something was written to it just when it ended: the port is closed by that, and
-    %% nobody is told the status any more.
+    %% Something was written to it just when it ended, and its input was not held open: the
+    %% port is closed by that, and nobody is told the status any more.
     exited(lost, State);
 handle_info({'EXIT', Port, Reason}, State = #state{worker = #worker{port = Port}}) ->
     exited(Reason, State);
@@ -237,9 +239,10 @@ heard({Kind, none, Payload}, State = #state{output = {Output, _}}) when
 heard({ready, none, Payload}, State = #state{ready = false, manager = Manager}) ->
     try binary_to_term(Payload) of
         Info = #{} ->
-            Manager ! {py_worker, self(), {ready, Info, State#state.worker}},
+            About = maps:remove(input, Info),
+            Manager ! {py_worker, self(), {ready, About, State#state.worker}},
             look_later(),
-            {noreply, State#state{ready = true}};
+            {noreply, State#state{ready = true, input = hold_input(Info, State)}};
         _ ->
             ends(bad_frame, State)
     catch
@@ -251,6 +254,11 @@ heard({failed, none, Why}, State) ->
     ends({failed, Why}, State);
 heard(_, State) ->
     ends(bad_frame, State).
+
+hold_input(#{input := Fd}, #state{os_process = Process}) when is_integer(Fd), Fd >= 0 ->
+    py_os:hold_open(Process, Fd);
+hold_input(#{}, _State) ->
+    undefined.
 
 %% A count below zero is of an answer that nobody asked for.
 ended(Address, State = #state{worker = #worker{load = Load}, watched = Watched}) ->

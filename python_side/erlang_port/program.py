@@ -69,6 +69,7 @@ class Program:
     """One worker: the requests that are under way, by address, and what they share."""
 
     def __init__(self, read_fd: int, write_fd: int) -> None:
+        self._read_fd = read_fd
         self.inbox = Inbox(read_fd)
         self.gate = gate(read_fd)
         self.outbox = Outbox(write_fd, self.leave)
@@ -194,6 +195,7 @@ class Program:
             Atom("executable"): sys.executable,
             Atom("writer"): Atom("erlpack" if has_erlpack() else "python"),
             Atom("protocol"): 1,
+            Atom("input"): self._read_fd,
         }
         self._put(frames.READY, b"", [self.encoder().encode(info)])
 
