@@ -159,13 +159,9 @@ send_what_is_no_message(_Config) ->
 %% that cannot be reached keep nobody waiting.
 -spec send_to_another_node(ct_suite:ct_config()) -> ok | {skip, string()}.
 send_to_another_node(_Config) ->
-    case distributed() of
-        false ->
-            {skip, "this node cannot be distributed here"};
-        true ->
-            {ok, Peer, Node} = peer:start_link(#{
-                name => peer:random_name(), args => ["-pa", filename:dirname(code:which(?MODULE))]
-            }),
+    case other_node:distribution() of
+        ok ->
+            {Peer, Node} = other_node:start([filename:dirname(code:which(?MODULE))]),
             Self = self(),
             Far = spawn(Node, fun() -> forward(Self) end),
             true = rpc:call(Node, erlang, register, [far, Far]),
@@ -176,7 +172,9 @@ send_to_another_node(_Config) ->
             [?assertEqual({far, N}, next_from(far)) || N <- lists:seq(0, 1999)],
             ?assertEqual({far, last}, next_from(far)),
             ?assertEqual(near, next()),
-            peer:stop(Peer)
+            peer:stop(Peer);
+        Skip ->
+            Skip
     end.
 
 forward(To) ->
@@ -188,20 +186,6 @@ forward(To) ->
 next_from(Tag) ->
     receive
         Message when element(1, Message) =:= Tag -> Message
-    end.
-
-distributed() ->
-    case is_alive() of
-        true ->
-            true;
-        false ->
-            _ = os:cmd("epmd -daemon"),
-            %% A name of its own: other runs on this machine have theirs.
-            Name = list_to_atom("py_callback_" ++ os:getpid()),
-            case net_kernel:start([Name, shortnames]) of
-                {ok, _} -> true;
-                {error, _} -> false
-            end
     end.
 
 %% Messages of one thread come in the order in which they were sent, fast or slow.

@@ -416,11 +416,10 @@ owner_is_dead_at_the_start(Config) ->
 -spec owner_lives_on_a_node_that_goes_down(ct_suite:ct_config()) -> term().
 owner_lives_on_a_node_that_goes_down(Config) ->
     %% When an owner's node goes down, its generators are closed.
-    IsAlive = is_alive() orelse start_distribution(),
-    case IsAlive of
-        true ->
+    case other_node:distribution() of
+        ok ->
             start(#{workers => 1}, Config),
-            {ok, Peer, Node} = ?CT_PEER(),
+            {Peer, Node} = other_node:start([]),
             Generators = ?config(generators, Config),
             [
                 begin
@@ -438,15 +437,8 @@ owner_lives_on_a_node_that_goes_down(Config) ->
              || _ <- Generators
             ],
             leftovers:none();
-        false ->
-            {skip, "no distribution here"}
-    end.
-
-start_distribution() ->
-    _ = os:cmd("epmd -daemon"),
-    case net_kernel:start([py_failure, shortnames]) of
-        {ok, _} -> true;
-        {error, _} -> false
+        Skip ->
+            Skip
     end.
 
 -spec caller_is_killed(ct_suite:ct_config()) -> term().

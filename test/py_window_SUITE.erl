@@ -89,11 +89,9 @@ groups() ->
 init_per_group(async, Config) ->
     start([{flow, async_flow} | Config]);
 init_per_group(nodes, Config) ->
-    %% epmd may run already, or be started so.
-    _ = os:cmd("epmd -daemon"),
-    case net_kernel:start(['py_window_owner@127.0.0.1', longnames]) of
-        {ok, _} -> start([{flow, sync_flow} | Config]);
-        {error, Reason} -> {skip, lists:flatten(io_lib:format("no distribution: ~p", [Reason]))}
+    case other_node:distribution() of
+        ok -> start([{flow, sync_flow} | Config]);
+        Skip -> Skip
     end;
 init_per_group(_Group, Config) ->
     start([{flow, sync_flow} | Config]).
@@ -106,11 +104,9 @@ start(Config) ->
     [{path, Path} | Config].
 
 -spec end_per_group(atom(), ct_suite:ct_config()) -> ok.
-end_per_group(Group, _Config) ->
+end_per_group(_Group, _Config) ->
     ok = application:stop(erlang_python),
-    ok = application:unset_env(erlang_python, pools),
-    Group =:= nodes andalso net_kernel:stop(),
-    ok.
+    ok = application:unset_env(erlang_python, pools).
 
 -spec end_per_testcase(atom(), ct_suite:ct_config()) -> ok | {fail, term()}.
 end_per_testcase(_Case, _Config) ->
@@ -775,13 +771,7 @@ the_other_node_goes_down(Config) ->
     leftovers:none().
 
 with_node(Fun) ->
-    {ok, Peer, Node} = peer:start(#{
-        name => peer:random_name(),
-        host => "127.0.0.1",
-        longnames => true,
-        %% Nothing of this application is on its path.
-        env => [{"ERL_LIBS", ""}]
-    }),
+    {Peer, Node} = other_node:start([]),
     try
         Fun(Node)
     after
