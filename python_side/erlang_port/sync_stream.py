@@ -62,8 +62,6 @@ class SyncStream(Stream):
     iterator: Iterator[Any] | None = None
     #: Whether it is one of those that `max_threads` bounds.
     has_place = False
-    #: Set by `_end_run`: the runner looks at its state when the generator yields.
-    attention = False
     #: The length of the next run; 1 for a generator that is not known to be fast.
     _run = 1
     #: How many runs there were: tells the ticker one from the next.
@@ -82,7 +80,7 @@ class SyncStream(Stream):
     ) -> None:
         super().__init__(program, address, options, flags)
         self._pending: deque[Any] = deque()
-        #: One for each value that the run may still take.
+        #: One for each value of the run; gone when it is to end with the next one.
         self._tickets: list[None] = []
         self._wake = threading.Lock()
         self._wake.acquire()
@@ -101,7 +99,6 @@ class SyncStream(Stream):
 
     def _end_run(self) -> None:
         """Lets the runner look at its state when the generator yields next."""
-        self.attention = True
         self._tickets.clear()
 
     def _resume(self) -> None:
@@ -242,9 +239,9 @@ class SyncStream(Stream):
         before = self.window.sent
         self._serial += 1
         tickets = self._tickets = [None] * length
-        self.attention = False
+        # Whoever cancels sets this before it takes the tickets.
         if self.is_cancelled:
-            self._end_run()
+            tickets.clear()
         self._is_seen_to = False
         self.program.ticker.add(self)
         # No bytecode of ours runs between two values, and nevertheless the run ends with the
@@ -274,7 +271,7 @@ class SyncStream(Stream):
         if self._failure is not None:
             raise self._failure
         pulled = self.window.sent - before
-        if self.attention:
+        if not tickets:
             # The ticker was faster: a run should fill in less than a tick.
             self._run = 1 if pulled < FIRST_RUN else pulled // 2
             self.program.ticker.discard(self)
