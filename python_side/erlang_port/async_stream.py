@@ -71,9 +71,7 @@ class AsyncStream(Stream):
 
     def start(self) -> None:
         """Makes the task."""
-        loop = self.program.loop
-        self.user_code = loop.user_code
-        self._task = loop.create_task(self, self.run(), self._ended)
+        self._task = self.program.loop.create_task(self, self.run(), self._ended)
 
     def _cancel_task(self) -> None:
         if self._has_noticed:
@@ -191,7 +189,7 @@ class AsyncStream(Stream):
     def _flush(self) -> None:
         """Sends what fits; what does not stays pending until there is room."""
         pending = self._pending
-        user_code = self.user_code
+        user_code = self.program.loop.user_code
         assert user_code is not None
         while pending:
             buffers, size, count, error = self.frame(pending)

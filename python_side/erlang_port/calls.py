@@ -12,7 +12,6 @@ from erlang_port.current import current
 from erlang_port.reasons import Cancelled
 
 if TYPE_CHECKING:
-    from erlang_port.interrupt import UserCode
     from erlang_port.program import Program
 
 OK = b"\x83h\x02w\x02ok"
@@ -27,8 +26,6 @@ class Call:
     def __init__(self, program: Program, address: bytes, frame: bytes, offset: int) -> None:
         self.program = program
         self.address = address
-        #: Of the thread that runs it.
-        self.user_code: UserCode | None = None
         self.is_cancelled = False
         self.is_ended = False
         self.traceback = bool(frame[offset + 1] & frames.FLAG_TRACEBACK)
@@ -61,7 +58,7 @@ class Call:
 
     def run(self) -> None:
         """Calls the function; a coroutine is awaited on the event loop."""
-        user_code = self.user_code = self.program.user_code()
+        user_code = self.program.user_code()
         current.set(self)
         try:
             answer = user_code.run(self, self._run)
@@ -103,7 +100,6 @@ class Call:
             self._send(self._error(error or Cancelled()) if reply is None else reply)
 
         self._task = loop.create_task(self, self._await(awaitable), awaited)
-        self.user_code = loop.user_code
         if self.is_cancelled:
             self._task.cancel()
 

@@ -366,9 +366,7 @@ class Program:
 
     def _become_async(self, sync: SyncStream, options: frames.StreamOptions, value: Any) -> None:
         stream = AsyncStream(self, sync.address, options, 0)
-        stream.traceback = sync.traceback
-        stream.window = sync.window
-        stream.order = sync.order
+        stream.take_over_from(sync)
         # No frame is dispatched meanwhile, so no cancel or credit goes to the wrong one.
         with self.reader.lock:
             stream.is_cancelled = sync.is_cancelled
@@ -379,9 +377,7 @@ class Program:
     def become_sync(self, stream: AsyncStream, value: Any) -> None:
         """A coroutine returned something that is iterated on a thread."""
         sync = SyncStream(self, stream.address, stream.options, 0)
-        sync.traceback = stream.traceback
-        sync.window = stream.window
-        sync.order = stream.order
+        sync.take_over_from(stream)
 
         def iterate() -> None:
             with self.reader.lock:

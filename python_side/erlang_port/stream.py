@@ -13,7 +13,6 @@ from erlang_port.window import Window
 
 if TYPE_CHECKING:
     from erlang_port.encoder import Encoder
-    from erlang_port.interrupt import UserCode
     from erlang_port.program import Program
 
 #: The most values in one frame. More cost latency and memory at both ends, fewer cost
@@ -50,8 +49,6 @@ class Stream:
     is_ended = False
     #: Its place among the streams of the worker, by when they came.
     order = 0
-    #: Of the thread that runs the stream's code.
-    user_code: UserCode | None = None
     has_sent = False
     #: Whether the node knows that a frame waits for room.
     _has_said_so = False
@@ -77,6 +74,12 @@ class Stream:
         )
         if self.run_bytes <= 0:
             self.longest_run = 1
+
+    def take_over_from(self, stream: Stream) -> None:
+        """Goes on where another kind of stream found that it is this kind."""
+        self.traceback = stream.traceback
+        self.window = stream.window
+        self.order = stream.order
 
     # What the node asks for.
 

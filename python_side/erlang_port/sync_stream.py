@@ -167,7 +167,7 @@ class SyncStream(Stream):
             except BaseException as error:
                 return None, self.reason(error)
 
-        user_code = self.user_code = self.program.user_code()
+        user_code = self.program.user_code()
         current.set(self)
         try:
             value, reason = user_code.run(self, attempt)
@@ -180,7 +180,7 @@ class SyncStream(Stream):
 
     def run(self) -> None:
         """From the first value to the terminal event."""
-        user_code = self.user_code = self.program.user_code()
+        user_code = self.program.user_code()
         user_code.request = self
         current.set(self)
         error: BaseException | None = None
