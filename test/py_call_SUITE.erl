@@ -98,7 +98,7 @@ end_per_suite(_Config) ->
 end_per_testcase(_Case, _Config) ->
     try
         leftovers:none(),
-        eventually:equal(0, fun() -> ets:info(py_later, size) end),
+        eventually:equal(0, fun() -> ets:info(py_async_call, size) end),
         ?assertEqual({messages, []}, process_info(self(), messages)),
         ok
     catch
@@ -494,13 +494,13 @@ spawned_calls_that_cannot_start(_Config) ->
 %% The table names every pool and worker.
 -spec a_table_for_the_shell(ct_suite:ct_config()) -> ok.
 a_table_for_the_shell(_Config) ->
-    Text = unicode:characters_to_list(py_table:format(py:info())),
+    Text = unicode:characters_to_list(py_info_format:format(py:info())),
     {ok, Version} = py:version(),
     [Head, Line | _] = string:lexemes(Text, "\n"),
     ?assertMatch("pool " ++ _, Head),
     ?assertMatch("default " ++ _, Line),
     ?assertNotEqual(nomatch, string:find(Line, Version)),
-    Gone = py_table:format(#{p => #{workers => [], size => 2, restarts => 3, last_exit => why}}),
+    Gone = py_info_format:format(#{p => #{workers => [], size => 2, restarts => 3, last_exit => why}}),
     ?assertNotEqual(nomatch, string:find(Gone, "restarted 3 times")),
     ?assertNotEqual(nomatch, string:find(Gone, "2 not ready")).
 

@@ -275,7 +275,7 @@ sender() ->
     [Sender] = [
         Pid
      || {process, Pid} <- Monitors,
-        {current_function, {py_sender, _, _}} <- [process_info(Pid, current_function)]
+        {current_function, {py_delivery, _, _}} <- [process_info(Pid, current_function)]
     ],
     Sender.
 

@@ -24,7 +24,7 @@
 %% How many do the same thing at once, and how often for a start.
 -define(AT_ONCE, 4).
 -define(WARM_UP, 100).
-%% See py_manager.
+%% See py_pool_manager.
 -define(QUICK_DEATH_MS, 100).
 %% Threads that stay when there is nothing to do (threads.py: SPARE).
 -define(SPARE_THREADS, 4).

@@ -34,7 +34,7 @@
 
 -export_type([event/0]).
 
--type name() :: py_options:name().
+-type name() :: py_name:name().
 -type event() ::
     {data, term()} | {batch, [term(), ...]} | done | {error, py_error:reason()}.
 %% What an owner gets, as `{py_stream, Ref, Event}'. `done' and `{error, _}' are
@@ -210,7 +210,7 @@ exec(Code) ->
 %% worker that is restarted, unless `replay' is `false'.
 -spec exec(unicode:chardata(), py_options:call_options()) -> ok | {error, py_error:reason()}.
 exec(Code, Opts) ->
-    py_pool:exec(pool(Opts), py_call:code(Code), Opts).
+    py_pool:exec(pool(Opts), py_text:utf8(code, Code), Opts).
 
 %% @equiv eval(Code, #{})
 -spec eval(unicode:chardata()) -> {ok, term()} | {error, py_error:reason()}.
@@ -269,7 +269,7 @@ cast(M, F, Args, Kwargs) ->
 -spec cast(name(), name(), [term()], map(), py_options:call_options()) -> ok.
 cast(M, F, Args, Kwargs, Opts) ->
     Cast = fun(Worker, Checked = #{timeout := Timeout}) ->
-        py_later:cast(Worker, py_call:function(M, F, Args, Kwargs, Checked), Timeout)
+        py_async_call:cast(Worker, py_call:function(M, F, Args, Kwargs, Checked), Timeout)
     end,
     case with_worker(maps:merge(#{timeout => infinity}, Opts), call, Cast) of
         ok -> ok;
@@ -294,7 +294,7 @@ spawn_call(M, F, Args, Kwargs) ->
     reference().
 spawn_call(M, F, Args, Kwargs, Opts) when is_map(Opts) ->
     Spawn = fun(Worker, Checked = #{timeout := Timeout}) ->
-        py_later:spawn_call(Worker, py_call:function(M, F, Args, Kwargs, Checked), Timeout)
+        py_async_call:spawn_call(Worker, py_call:function(M, F, Args, Kwargs, Checked), Timeout)
     end,
     case with_worker(Opts, call, Spawn) of
         {error, Reason} ->
@@ -316,7 +316,7 @@ await(Ref) ->
 %% is `{error, timeout}', the Python code is interrupted, and no result comes later.
 -spec await(reference(), timeout()) -> {ok, term()} | {error, py_error:reason()}.
 await(Ref, Timeout) when is_reference(Ref) ->
-    py_later:await(Ref, Timeout).
+    py_async_call:await(Ref, Timeout).
 
 %% @doc The version of the pool's Python, as `<<"3.11.2">>'.
 -spec version() -> {ok, binary()} | {error, py_error:reason()}.
@@ -335,22 +335,22 @@ format_error(Reason) ->
 %% stays registered when the process that registered it ends.
 -spec register_function(name(), fun(([term()]) -> term())) -> ok.
 register_function(Name, Fun) ->
-    py_registry:register(Name, Fun).
+    py_functions:register(Name, Fun).
 
 %% @doc The same for `M:F/1'.
 -spec register_function(name(), module(), atom()) -> ok.
 register_function(Name, M, F) ->
-    py_registry:register(Name, {M, F}).
+    py_functions:register(Name, {M, F}).
 
 %% @doc Python code can no longer call it. Calls that are under way go on.
 -spec unregister_function(name()) -> ok.
 unregister_function(Name) ->
-    py_registry:unregister(Name).
+    py_functions:unregister(Name).
 
 %% @doc The names of the functions that Python code may call.
 -spec functions() -> [binary()].
 functions() ->
-    py_registry:names().
+    py_functions:names().
 
 %%% Pools and workers of one's own.
 
@@ -371,14 +371,14 @@ stop_pool(Name) when is_atom(Name) ->
 -spec start_worker(py_options:pool_options()) ->
     {ok, pid()} | {ok, {pid(), reference()}} | {error, term()}.
 start_worker(Opts) ->
-    py_manager:start_worker(py_options:worker(Opts), link).
+    py_pool_manager:start_worker(py_options:worker(Opts), link).
 
 %% @doc With `monitor', the caller is not linked to it: it gets a `DOWN' message. The
 %% worker still ends with the caller.
 -spec start_worker(py_options:pool_options(), link | monitor) ->
     {ok, pid()} | {ok, {pid(), reference()}} | {error, term()}.
 start_worker(Opts, How) when How =:= link; How =:= monitor ->
-    py_manager:start_worker(py_options:worker(Opts), How);
+    py_pool_manager:start_worker(py_options:worker(Opts), How);
 start_worker(_Opts, How) ->
     error({badopt, {start, How}}).
 
@@ -386,7 +386,7 @@ start_worker(_Opts, How) ->
 %% `{error, {worker_exit, stopped}}'.
 -spec stop_worker(pid()) -> ok.
 stop_worker(Pid) when is_pid(Pid) ->
-    py_manager:stop_worker(Pid).
+    py_pool_manager:stop_worker(Pid).
 
 %% @equiv child_spec(py_worker, Opts)
 -spec child_spec(py_options:pool_options()) -> supervisor:child_spec().
@@ -411,7 +411,7 @@ info(Pool) ->
 %% @doc Prints the state of every pool, a line for each worker.
 -spec i() -> ok.
 i() ->
-    io:put_chars(py_table:format(info())).
+    io:put_chars(py_info_format:format(info())).
 
 %%% What all of them share.
 

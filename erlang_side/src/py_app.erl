@@ -17,6 +17,8 @@
 -spec start(application:start_type(), term()) -> {ok, pid()} | {error, term()}.
 start(_Type, _Args) ->
     Pools = application:get_env(erlang_python, pools, #{default => #{}}),
+    %% Loading it creates the atoms that reasons have for Python's own exceptions.
+    {module, py_exceptions} = code:ensure_loaded(py_exceptions),
     %% A node without that handler has its own ideas, and keeps them.
     _ = logger:add_handler_filter(default, ?MODULE, ?FILTER),
     {ok, Sup} = py_sup:start_link(),

@@ -5,16 +5,16 @@
 
 -include("py_worker.hrl").
 
--export([code/1, function/5, expression/3, run/3, exec/4, stats/2]).
+-export([function/5, expression/3, run/3, exec/4, stats/2]).
 -export([start/2, abandon/2, result/2]).
 -export_type([target/0]).
 
 -type target() :: py_frame:target().
 
 %% @doc What to run: `Module:Function' with its arguments.
--spec function(py_options:name(), py_options:name(), [term()], map(), map()) -> target().
+-spec function(py_name:name(), py_name:name(), [term()], map(), map()) -> target().
 function(M, F, Args, Kwargs, Opts) when is_list(Args), is_map(Kwargs) ->
-    Names = {py_options:name(M), py_options:name(F)},
+    Names = {py_name:identifier(M), py_name:identifier(F)},
     py_frame:target(function, Opts, Names, Args, Kwargs);
 function(_M, _F, Args, Kwargs, _Opts) when is_map(Kwargs) ->
     error({badopt, {args, Args}});
@@ -24,22 +24,12 @@ function(_M, _F, _Args, Kwargs, _Opts) ->
 %% @doc What to evaluate, with local variables by name.
 -spec expression(unicode:chardata(), map(), map()) -> target().
 expression(Code, Locals, Opts) when is_map(Locals) ->
-    py_frame:target(expression, Opts, {code(Code), <<>>}, [], names(Locals));
+    py_frame:target(expression, Opts, {py_text:utf8(code, Code), <<>>}, [], names(Locals));
 expression(_Code, Locals, _Opts) ->
     error({badopt, {locals, Locals}}).
 
 names(Locals) ->
-    maps:fold(fun(Name, Value, Acc) -> Acc#{py_options:name(Name) => Value} end, #{}, Locals).
-
-%% @doc Code as UTF-8.
--spec code(unicode:chardata()) -> binary().
-code(Code) ->
-    try unicode:characters_to_binary(Code) of
-        Binary when is_binary(Binary) -> Binary;
-        _ -> error({badopt, {code, Code}})
-    catch
-        error:badarg -> error({badopt, {code, Code}})
-    end.
+    maps:fold(fun(Name, Value, Acc) -> Acc#{py_name:identifier(Name) => Value} end, #{}, Locals).
 
 %% @doc Makes a call and waits for its result.
 -spec run(#worker{}, target(), timeout()) -> {ok, term()} | {error, py_error:reason()}.
@@ -65,7 +55,7 @@ request(Worker = #worker{pid = Pid, load = Load}, Frame, Timeout) ->
     Ref = erlang:monitor(process, Pid, [{alias, reply_demonitor}]),
     Address = py_frame:address(Ref),
     atomics:add(Load, ?LOAD_REQUESTS, 1),
-    _ = py_worker:write(Worker, Frame(Address)),
+    _ = py_port:write(Worker, Frame(Address)),
     receive
         {Ref, Payload} ->
             result(Worker, Payload);
@@ -87,14 +77,14 @@ request(Worker = #worker{pid = Pid, load = Load}, Frame, Timeout) ->
 start(Worker = #worker{pid = Pid, load = Load}, Target) ->
     Ref = erlang:monitor(process, Pid, [{alias, reply_demonitor}]),
     atomics:add(Load, ?LOAD_REQUESTS, 1),
-    _ = py_worker:write(Worker, py_frame:call(py_frame:address(Ref), Target)),
+    _ = py_port:write(Worker, py_frame:call(py_frame:address(Ref), Target)),
     Ref.
 
 %% @doc Nobody waits for this call any more: its code is interrupted.
 -spec abandon(#worker{}, Ref :: reference()) -> ok.
 abandon(Worker, Ref) ->
-    py_worker:watch(Worker, Ref),
-    _ = py_worker:write(Worker, py_frame:cancel(py_frame:address(Ref))),
+    py_port:watch(Worker, Ref),
+    _ = py_port:write(Worker, py_frame:cancel(py_frame:address(Ref))),
     ok.
 
 %% @doc What a reply says. One that is no term is the worker's fault: it is
@@ -110,5 +100,5 @@ result(#worker{pid = Pid}, Payload) ->
     end.
 
 nonsense(Pid) ->
-    py_worker:replace(Pid, bad_frame),
+    py_port:replace(Pid, bad_frame),
     {error, {worker_exit, bad_frame}}.

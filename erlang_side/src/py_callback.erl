@@ -14,7 +14,7 @@ start(Worker, Id, Payload) ->
 
 run(Worker = #worker{pid = Pid}, Id, Payload) ->
     case question(Payload) of
-        nonsense -> py_worker:replace(Pid, bad_frame);
+        nonsense -> py_port:replace(Pid, bad_frame);
         Question -> reply(Worker, Id, Question)
     end.
 
@@ -34,17 +34,17 @@ reply(Worker, Id, Question) ->
         catch
             Class:Reason:Stack -> error_answer(Class, Reason, Stack)
         end,
-    py_worker:write(Worker, py_frame:reply(Id, term_to_iovec(Answer))) orelse
+    py_port:write(Worker, py_frame:reply(Id, term_to_iovec(Answer))) orelse
         failed(Worker, Id, answer_not_written).
 
 %% @doc Answers a request whose process was killed, or whose answer is too large
 %% for a frame.
 -spec failed(#worker{}, Id :: binary(), Reason :: term()) -> boolean().
 failed(Worker, Id, Reason) ->
-    py_worker:write(Worker, py_frame:reply(Id, term_to_iovec(error_answer(exit, Reason, [])))).
+    py_port:write(Worker, py_frame:reply(Id, term_to_iovec(error_answer(exit, Reason, [])))).
 
 answer({call, Name, Args}) ->
-    case py_registry:lookup(Name) of
+    case py_functions:lookup(Name) of
         {ok, Fun} when is_function(Fun) -> Fun(Args);
         {ok, {M, F}} -> M:F(Args);
         error -> error({not_registered, Name})

@@ -1,7 +1,7 @@
 %% @doc The reasons that this library gives, in one place.
 -module(py_error).
 
--export([builtins/0, format_error/1, reason/1, worker_exit/1]).
+-export([format_error/1, reason/1, worker_exit/1]).
 -export_type([reason/0, status/0]).
 
 -type status() :: non_neg_integer() | {signal, pos_integer()} | term().
@@ -38,85 +38,6 @@ class(Name) ->
     catch
         error:_ -> Name
     end.
-
-%% @doc The exceptions that are always atoms: those of Python's module `builtins'
-%% in any version that is supported, and asyncio's `CancelledError'. That this
-%% module is loaded makes them known.
--spec builtins() -> [atom()].
-builtins() ->
-    [
-        'ArithmeticError',
-        'AssertionError',
-        'AttributeError',
-        'BaseException',
-        'BaseExceptionGroup',
-        'BlockingIOError',
-        'BrokenPipeError',
-        'BufferError',
-        'BytesWarning',
-        'CancelledError',
-        'ChildProcessError',
-        'ConnectionAbortedError',
-        'ConnectionError',
-        'ConnectionRefusedError',
-        'ConnectionResetError',
-        'DeprecationWarning',
-        'EOFError',
-        'EncodingWarning',
-        'EnvironmentError',
-        'Exception',
-        'ExceptionGroup',
-        'FileExistsError',
-        'FileNotFoundError',
-        'FloatingPointError',
-        'FutureWarning',
-        'GeneratorExit',
-        'IOError',
-        'ImportError',
-        'ImportWarning',
-        'IndentationError',
-        'IndexError',
-        'InterruptedError',
-        'IsADirectoryError',
-        'KeyError',
-        'KeyboardInterrupt',
-        'LookupError',
-        'MemoryError',
-        'ModuleNotFoundError',
-        'NameError',
-        'NotADirectoryError',
-        'NotImplementedError',
-        'OSError',
-        'OverflowError',
-        'PendingDeprecationWarning',
-        'PermissionError',
-        'ProcessLookupError',
-        'PythonFinalizationError',
-        'RecursionError',
-        'ReferenceError',
-        'ResourceWarning',
-        'RuntimeError',
-        'RuntimeWarning',
-        'StopAsyncIteration',
-        'StopIteration',
-        'SyntaxError',
-        'SyntaxWarning',
-        'SystemError',
-        'SystemExit',
-        'TabError',
-        'TimeoutError',
-        'TypeError',
-        'UnboundLocalError',
-        'UnicodeDecodeError',
-        'UnicodeEncodeError',
-        'UnicodeError',
-        'UnicodeTranslateError',
-        'UnicodeWarning',
-        'UserWarning',
-        'ValueError',
-        'Warning',
-        'ZeroDivisionError'
-    ].
 
 %% @doc The reason that callers and owners get when a worker process ended with
 %% `Reason'.

@@ -25,12 +25,14 @@
     target/5,
     level/1
 ]).
--export_type([address/0, frame/0, target/0]).
+-export_type([address/0, counted/0, frame/0, target/0]).
 
 -type address() :: <<_:8, _:_*8>>.
 %% A length byte and the External Term Format of a pid or a reference.
 -type target() :: iodata().
 %% What Python is to run, with its arguments.
+-type counted() :: send | request | output | log.
+%% What Python sends by itself, of which the node says how much it has taken.
 -type frame() ::
     {
         ready | event | last | reply | ordered | send | request | output | log | failed,
@@ -162,7 +164,7 @@ reply(Id, Payload) ->
     [<<?ANSWER, (byte_size(Id)), Id/binary>> | Payload].
 
 %% @doc Says how many bytes in all have been taken of what Python sends by itself.
--spec taken(send | request | output | log, non_neg_integer()) -> iodata().
+-spec taken(counted(), non_neg_integer()) -> iodata().
 taken(Kind, Bytes) ->
     <<?TAKEN, 1, (kind(Kind)), Bytes:64>>.
 

@@ -2,10 +2,9 @@
 %% or a value out of range, raises `error({badopt, {Key, Value}})'.
 -module(py_options).
 
--export([call/2, collect/2, exec/2, name/1, pool/1, stream/2, worker/1]).
--export_type([call_options/0, flags/0, name/0, pool_options/0, stream_options/0]).
+-export([call/2, collect/2, exec/2, pool/1, stream/2, worker/1]).
+-export_type([call_options/0, flags/0, pool_options/0, stream_options/0]).
 
--type name() :: atom() | binary() | string().
 -type flags() :: #{binaries := str | bytes, traceback := boolean(), _ => _}.
 -type stream_options() :: #{
     %% Who gets the events; may be on another node. Default: the caller.
@@ -51,7 +50,7 @@
     python_path => [string() | binary()],
     env => [{string() | binary(), string() | binary() | false}],
     cd => string() | binary(),
-    preload => [name()],
+    preload => [py_name:name()],
     max_streams => pos_integer(),
     max_threads => pos_integer(),
     memory_limit => pos_integer() | infinity,
@@ -60,7 +59,7 @@
     traceback => boolean(),
     window => pos_integer(),
     window_bytes => pos_integer(),
-    allow => all | [name() | {name(), name()}],
+    allow => all | [py_name:name() | {py_name:name(), py_name:name()}],
     interrupt_after => timeout(),
     kill_after => timeout(),
     start_timeout => timeout()
@@ -207,40 +206,3 @@ checked(Check, Opts) when is_map(Opts) ->
     );
 checked(_Check, Opts) ->
     error({badopt, {options, Opts}}).
-
-%% @doc A module's or a function's name as UTF-8. Dots may join identifiers, as
-%% in `Class.method'; anything else raises
-%% `error({invalid_python_identifier, Name})'.
--spec name(name()) -> binary().
-name(Name) when is_atom(Name) ->
-    identifier(atom_to_binary(Name), Name);
-name(Name) when is_binary(Name) ->
-    identifier(Name, Name);
-name(Name) when is_list(Name) ->
-    try unicode:characters_to_binary(Name) of
-        Binary when is_binary(Binary) -> identifier(Binary, Name);
-        _ -> error({invalid_python_identifier, Name})
-    catch
-        error:badarg -> error({invalid_python_identifier, Name})
-    end;
-name(Name) ->
-    error({invalid_python_identifier, Name}).
-
-identifier(Binary, Name) ->
-    first(Binary, Name),
-    Binary.
-
--define(IS_START(C),
-    ((C >= $a andalso C =< $z) orelse (C >= $A andalso C =< $Z) orelse C =:= $_ orelse C >= 128)
-).
-
-%% Letters outside ASCII are let through as far as they are UTF-8: Python
-%% itself decides what is an identifier there, and an unknown name is an
-%% AttributeError.
-first(<<C/utf8, Rest/binary>>, Name) when ?IS_START(C) -> rest(Rest, Name);
-first(_, Name) -> error({invalid_python_identifier, Name}).
-
-rest(<<>>, _Name) -> ok;
-rest(<<$., Rest/binary>>, Name) -> first(Rest, Name);
-rest(<<C/utf8, Rest/binary>>, Name) when ?IS_START(C); C >= $0, C =< $9 -> rest(Rest, Name);
-rest(_, Name) -> error({invalid_python_identifier, Name}).

@@ -9,44 +9,49 @@
 
 -export([level/0, start/1]).
 
-%% How often the node's log level is looked at: nothing tells of a change. A
-%% smaller number costs a look more often, a larger one lets Python log by the
-%% old level for longer.
+%% How often the node's log level is read: no message announces a change. A
+%% smaller number costs more reads, a larger one lets Python log by the old level
+%% for longer.
 -define(LEVEL_MS, 1000).
 
-%% Python is told what was taken when it comes to so many bytes, of 1 MiB that
-%% may be under way.
+%% Python is sent what was taken in steps of this many bytes, of 1 MiB that may be
+%% under way.
 -define(CREDIT_BYTES, 64 * 1024).
 
 -record(state, {
     worker :: #worker{},
     worker_monitor :: reference(),
     level :: non_neg_integer(),
-    %% Bytes taken in all, and how many of them Python was told of.
-    output = {0, 0} :: {non_neg_integer(), non_neg_integer()},
-    log = {0, 0} :: {non_neg_integer(), non_neg_integer()}
+    output :: py_credit:credit(),
+    log :: py_credit:credit()
 }).
 
-%% @doc Starts the process; the caller is its worker and monitors it. `Level' is
-%% the one that Python was told.
+%% @doc Starts the process; the caller is its worker and monitors it, and has sent
+%% Python the present level.
 -spec start(#worker{}) -> {pid(), reference()}.
 start(Worker) ->
     spawn_opt(fun() -> init(Worker) end, [monitor, {message_queue_data, off_heap}]).
 
 init(Worker = #worker{pid = Pid}) ->
-    Monitor = erlang:monitor(process, Pid),
-    loop(look(#state{worker = Worker, worker_monitor = Monitor, level = level()})).
+    State = #state{
+        worker = Worker,
+        worker_monitor = erlang:monitor(process, Pid),
+        level = level(),
+        output = py_credit:new(Worker, output, ?CREDIT_BYTES),
+        log = py_credit:new(Worker, log, ?CREDIT_BYTES)
+    },
+    loop(check_level(State)).
 
-loop(State = #state{worker_monitor = Monitor, worker = Worker}) ->
+loop(State = #state{worker_monitor = Monitor}) ->
     receive
         {output, Payload} ->
             put_chars(Payload),
-            loop(State#state{output = credit(output, Payload, State#state.output, Worker)});
+            loop(State#state{output = py_credit:taken(byte_size(Payload), State#state.output)});
         {log, Payload} ->
             lists:foreach(fun log/1, py_frame:items(Payload)),
-            loop(State#state{log = credit(log, Payload, State#state.log, Worker)});
-        look ->
-            loop(look(State));
+            loop(State#state{log = py_credit:taken(byte_size(Payload), State#state.log)});
+        check_level ->
+            loop(check_level(State));
         {'DOWN', Monitor, process, _, _} ->
             ok
     end.
@@ -58,15 +63,6 @@ put_chars(Payload) ->
         io:put_chars(user, Payload)
     catch
         error:_ -> ok
-    end.
-
-credit(Kind, Payload, {Total, Told}, Worker) ->
-    case Total + byte_size(Payload) of
-        New when New - Told >= ?CREDIT_BYTES ->
-            _ = py_worker:write(Worker, py_frame:taken(Kind, New)),
-            {New, New};
-        New ->
-            {New, Told}
     end.
 
 %%% Log records.
@@ -102,13 +98,13 @@ name(_) -> debug.
 
 %%% The level.
 
-look(State = #state{worker = Worker, level = Level}) ->
-    _ = erlang:send_after(?LEVEL_MS, self(), look),
+check_level(State = #state{worker = Worker, level = Level}) ->
+    _ = erlang:send_after(?LEVEL_MS, self(), check_level),
     case level() of
         Level ->
             State;
         New ->
-            _ = py_worker:write(Worker, py_frame:level(New)),
+            _ = py_port:write(Worker, py_frame:level(New)),
             State#state{level = New}
     end.
 

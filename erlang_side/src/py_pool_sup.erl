@@ -25,7 +25,7 @@ start_pool(Name, Opts) ->
     end.
 
 manager(Name, Opts) ->
-    #{id => Name, start => {py_manager, start_link, [Name, Opts]}, shutdown => 5000}.
+    #{id => Name, start => {py_pool_manager, start_link, [Name, Opts]}, shutdown => 5000}.
 
 %% @doc Stops a pool; its streams and calls end with `{worker_exit, stopped}'.
 -spec stop_pool(atom()) -> ok | {error, py_error:reason()}.

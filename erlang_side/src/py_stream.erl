@@ -93,7 +93,7 @@ start(Worker, Target, Ref, Owner, Sink, Opts) ->
     ets:insert(?TABLE, {Ref, Pid}),
     Pid ! {'begin', Ref},
     Address = py_frame:address(Pid),
-    _ = py_worker:write(Worker, py_frame:stream(Address, Ref, Owner, Opts, Target)),
+    _ = py_port:write(Worker, py_frame:stream(Address, Ref, Owner, Opts, Target)),
     Pid.
 
 %% @doc Ends a stream: its owner gets `{error, cancelled}' unless it has had its
@@ -244,7 +244,7 @@ decode(Payload, S = #stream{ref = Ref}) ->
 
 -spec nonsense(#stream{}) -> no_return().
 nonsense(S = #stream{worker = #worker{pid = Pid}}) ->
-    py_worker:replace(Pid, bad_frame),
+    py_port:replace(Pid, bad_frame),
     terminal({error, {worker_exit, bad_frame}}, S).
 
 %%% The end.
@@ -277,8 +277,8 @@ deliver_end(Event, #stream{ref = Ref, owner = Owner}) ->
     ok.
 
 abandon(#stream{worker = Worker}) ->
-    py_worker:watch(Worker, self()),
-    py_worker:write(Worker, py_frame:cancel(py_frame:address(self()))).
+    py_port:watch(Worker, self()),
+    py_port:write(Worker, py_frame:cancel(py_frame:address(self()))).
 
 -spec finish(reference()) -> no_return().
 finish(Ref) ->
@@ -324,7 +324,7 @@ grant(S = #stream{window = Window}) ->
 
 credit(S = #stream{worker = Worker, window = Window}) ->
     {Values, Bytes, Demand} = py_window:credit(Window),
-    _ = py_worker:write(Worker, py_frame:credit(py_frame:address(self()), Values, Bytes, Demand)),
+    _ = py_port:write(Worker, py_frame:credit(py_frame:address(self()), Values, Bytes, Demand)),
     awaited(S).
 
 %%% The clock.

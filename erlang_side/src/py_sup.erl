@@ -15,8 +15,8 @@ start_link() ->
 init([]) ->
     ok = py_stream:tables(),
     ok = py_pool:tables(),
-    ok = py_registry:tables(),
-    ok = py_later:tables(),
+    ok = py_functions:tables(),
+    ok = py_async_call:tables(),
     ok = py_reaper:tables(),
     Reaper = #{id => py_reaper, start => {py_reaper, start_link, []}},
     Pools = #{id => py_pool_sup, start => {py_pool_sup, start_link, []}, type => supervisor},

@@ -18,7 +18,7 @@
 %% environment that it finds.
 -spec prepare(py_options:pool_options()) -> ok | {error, py_error:reason()}.
 prepare(PoolOpts = #{venv := Venv, requirements := Requirements = [_ | _]}) ->
-    Directory = filename:absname(text(Venv)),
+    Directory = filename:absname(py_text:string(Venv)),
     case is_prepared(Directory, Requirements) of
         true -> ok;
         false -> make(Directory, Requirements, PoolOpts)
@@ -28,17 +28,17 @@ prepare(_PoolOpts) ->
 
 %% environment.py writes this file last.
 is_prepared(Directory, Requirements) ->
-    Wanted = [[text(Requirement), $\n] || Requirement <- Requirements],
+    Wanted = [[py_text:string(Requirement), $\n] || Requirement <- Requirements],
     case file:read_file(filename:join(Directory, "erlang_python.requirements")) of
         {ok, Found} -> Found =:= unicode:characters_to_binary(Wanted);
         {error, _} -> false
     end.
 
 make(Directory, Requirements, PoolOpts) ->
-    Name = py_python:interpreter(maps:remove(venv, PoolOpts)),
+    Name = py_interpreter:name(maps:remove(venv, PoolOpts)),
     case os:find_executable(Name) of
         false -> {error, {python_not_found, Name}};
-        Python -> apart(Python, ["-I", py_python:file("environment.py"), Directory | Requirements], PoolOpts)
+        Python -> apart(Python, ["-I", py_interpreter:file("environment.py"), Directory | Requirements], PoolOpts)
     end.
 
 %% In a process of its own, whose mailbox goes with it.
@@ -56,8 +56,8 @@ apart(Python, Args, PoolOpts) ->
 
 run(Python, Args, #{env := Env}) ->
     Options = [
-        {args, [text(Arg) || Arg <- Args]},
-        {env, [{text(Name), value(Value)} || {Name, Value} <- Env]},
+        {args, [py_text:string(Arg) || Arg <- Args]},
+        {env, [py_text:variable(Variable) || Variable <- Env]},
         exit_status,
         stderr_to_stdout,
         binary,
@@ -84,9 +84,3 @@ tail(Output) when byte_size(Output) > ?KEPT_BYTES ->
     binary:part(Output, byte_size(Output), -?KEPT_BYTES);
 tail(Output) ->
     Output.
-
-value(false) -> false;
-value(Value) -> text(Value).
-
-text(Text) when is_binary(Text) -> unicode:characters_to_list(Text);
-text(Text) when is_list(Text) -> Text.

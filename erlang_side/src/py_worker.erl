@@ -10,19 +10,13 @@
 -include("py_worker.hrl").
 -include_lib("kernel/include/logger.hrl").
 
--export([start_link/2, replace/2, watch/2, write/2]).
+-export([start_link/2]).
 -export([init/1, handle_continue/2, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
 
 %% How often a worker's signs of life are looked at, unless the application's
 %% `liveness_ms' says otherwise. A smaller number costs a look more often, a
 %% larger one leaves callers of a lost worker waiting for longer.
 -define(LIVENESS_MS, 5000).
-
-%% A large frame waits while the port holds more than this. A larger number
-%% costs memory in the node while Python is busy; a smaller one leaves the pipe
-%% idle between frames.
--define(LARGE_FRAME, 65536).
--define(QUEUE_LIMIT, 16 * 1024 * 1024).
 
 -record(state, {
     manager :: pid(),
@@ -36,9 +30,9 @@
     %% Cancelled requests, by address, that the worker is replaced for if they
     %% do not end in time. Empty where kill_after is infinity.
     watched = #{} :: #{pid() | reference() => reference()},
-    pulse = py_pulse:new(undefined) :: py_pulse:pulse(),
-    %% Handles what Python code sends by itself, see py_sender.
-    sender :: {pid(), reference()} | undefined,
+    pulse = py_liveness:new(undefined) :: py_liveness:pulse(),
+    %% Handles what Python code sends by itself, see py_delivery.
+    delivery :: {pid(), reference()} | undefined,
     %% The same for what it prints and logs, see py_output.
     output :: {pid(), reference()} | undefined
 }).
@@ -50,40 +44,6 @@
 start_link(PoolOpts, Settings) ->
     gen_server:start_link(?MODULE, {self(), PoolOpts, Settings}, []).
 
-%% @doc Ends a worker whose Python process is stuck or makes no sense. The
-%% manager starts another.
--spec replace(pid(), term()) -> ok.
-replace(Pid, Reason) ->
-    gen_server:cast(Pid, {replace, Reason}).
-
-%% @doc The request with this address was cancelled: unless it ends within the
-%% pool's `kill_after', the worker is replaced.
--spec watch(#worker{}, pid() | reference()) -> ok.
-watch(#worker{kill_after = infinity}, _Address) -> ok;
-watch(#worker{pid = Pid, kill_after = Ms}, Address) -> gen_server:cast(Pid, {watch, Address, Ms}).
-
-%% @doc Writes a frame, from whatever process. The port is opened so that it is
-%% never busy: a process that writes is not suspended, and large frames are
-%% held back here instead. `false' where the port is closed: the worker's
-%% monitors tell why.
--spec write(#worker{}, iodata()) -> boolean().
-write(#worker{port = Port}, Frame) ->
-    try
-        iolist_size(Frame) > ?LARGE_FRAME andalso wait_for_room(Port),
-        port_command(Port, Frame)
-    catch
-        error:badarg -> false
-    end.
-
-wait_for_room(Port) ->
-    case erlang:port_info(Port, queue_size) of
-        {queue_size, Size} when Size > ?QUEUE_LIMIT ->
-            timer:sleep(2),
-            wait_for_room(Port);
-        _ ->
-            ok
-    end.
-
 %%% gen_server callbacks.
 
 -spec init({pid(), py_options:pool_options(), map()}) -> {ok, #state{}, {continue, open}}.
@@ -93,21 +53,21 @@ init({Manager, Opts, Settings}) ->
 
 -spec handle_continue(open, #state{}) -> {noreply, #state{}} | {stop, term(), #state{}}.
 handle_continue(open, State = #state{opts = Opts, settings = Settings}) ->
-    case py_python:command(Opts) of
+    case py_interpreter:command(Opts) of
         {ok, {Program, PortOpts}} ->
             try open_port({spawn_executable, Program}, PortOpts ++ port_options()) of
                 Port ->
                     Worker = worker(Port, Opts),
                     %% False where it has ended already, which a message tells.
-                    _ = write(Worker, py_frame:settings(Settings#{<<"level">> => py_output:level()})),
+                    _ = py_port:write(Worker, py_frame:settings(Settings#{<<"level">> => py_output:level()})),
                     start_deadline(Opts),
                     Process = py_os:of_port(Port),
                     py_reaper:adopt(Process),
                     {noreply, State#state{
                         worker = Worker,
                         os_process = Process,
-                        pulse = py_pulse:new(Process),
-                        sender = py_sender:start(Worker),
+                        pulse = py_liveness:new(Process),
+                        delivery = py_delivery:start(Worker),
                         output = py_output:start(Worker)
                     }}
             catch
@@ -142,7 +102,7 @@ handle_cast({watch, Address, Ms}, State = #state{watched = Watched}) ->
     Timer = erlang:start_timer(Ms, self(), {stuck, Address}),
     {noreply, State#state{watched = Watched#{Address => Timer}}};
 handle_cast({replace, Reason}, State = #state{ready = false}) ->
-    stop({cannot_start, py_python:exited(Reason, State#state.opts)}, State);
+    stop({cannot_start, py_interpreter:exited(Reason, State#state.opts)}, State);
 handle_cast({replace, Reason}, State) ->
     ?LOG_ERROR(#{text => "a Python worker is replaced", reason => Reason}, #{domain => ?DOMAIN}),
     stop({worker_exit, Reason}, State).
@@ -160,7 +120,7 @@ handle_info({'EXIT', Port, Reason}, State = #state{worker = #worker{port = Port}
     exited(Reason, State);
 handle_info({'EXIT', Manager, Reason}, State = #state{manager = Manager}) ->
     stop(Reason, State);
-handle_info({'DOWN', Monitor, process, Pid, Reason}, State = #state{sender = {Pid, Monitor}}) ->
+handle_info({'DOWN', Monitor, process, Pid, Reason}, State = #state{delivery = {Pid, Monitor}}) ->
     ends(Reason, State);
 handle_info({'DOWN', Monitor, process, Pid, Reason}, State = #state{output = {Pid, Monitor}}) ->
     ends(Reason, State);
@@ -193,7 +153,7 @@ stop(Reason, State) ->
 exited(Status, State = #state{ready = true}) ->
     stop({worker_exit, Status}, State);
 exited(Status, State = #state{opts = Opts}) ->
-    stop({cannot_start, py_python:exited(Status, Opts)}, State).
+    stop({cannot_start, py_interpreter:exited(Status, Opts)}, State).
 
 %% Ends a worker that makes no sense or is stuck; the manager starts another.
 ends(Reason, State) ->
@@ -202,9 +162,9 @@ ends(Reason, State) ->
 %%% Frames.
 
 frame(Frame, State = #state{pulse = Pulse}) when element(1, Frame) =/= pong ->
-    heard(Frame, State#state{pulse = py_pulse:heard(Pulse)});
+    heard(Frame, State#state{pulse = py_liveness:heard(Pulse)});
 frame({pong, Requests, Streams}, State = #state{ready = true, worker = Worker, pulse = Pulse}) ->
-    {Surplus, NewPulse} = py_pulse:answered({Requests, Streams}, load(Worker), Pulse),
+    {Surplus, NewPulse} = py_liveness:answered({Requests, Streams}, load(Worker), Pulse),
     correct(Surplus, State#state{pulse = NewPulse});
 frame(_, State) ->
     ends(bad_frame, State).
@@ -221,15 +181,15 @@ heard({last, Pid, Payload}, State = #state{ready = true, worker = #worker{load =
 heard({reply, Ref, Payload}, State = #state{ready = true}) ->
     Ref ! {Ref, Payload},
     ended(Ref, State);
-heard({ordered, Ref, Payload}, State = #state{ready = true, sender = {Sender, _}}) ->
-    Sender ! {reply, Ref, Payload},
+heard({ordered, Ref, Payload}, State = #state{ready = true, delivery = {Delivery, _}}) ->
+    Delivery ! {reply, Ref, Payload},
     ended(Ref, State);
 %% Code that runs before the worker is ready may send and ask, too.
-heard({send, none, Payload}, State = #state{sender = {Sender, _}}) ->
-    Sender ! {send, Payload},
+heard({send, none, Payload}, State = #state{delivery = {Delivery, _}}) ->
+    Delivery ! {send, Payload},
     {noreply, State};
-heard({request, Id, Payload}, State = #state{sender = {Sender, _}}) ->
-    Sender ! {request, Id, Payload},
+heard({request, Id, Payload}, State = #state{delivery = {Delivery, _}}) ->
+    Delivery ! {callback, Id, Payload},
     {noreply, State};
 heard({Kind, none, Payload}, State = #state{output = {Output, _}}) when
     Kind =:= output; Kind =:= log
@@ -283,7 +243,7 @@ look_later() ->
     ok.
 
 liveness(State = #state{worker = Worker, pulse = Pulse}) ->
-    {Finding, NewPulse} = py_pulse:tick(load(Worker), Pulse),
+    {Finding, NewPulse} = py_liveness:tick(load(Worker), Pulse),
     NewState = State#state{pulse = NewPulse},
     case Finding of
         lost ->
@@ -291,7 +251,7 @@ liveness(State = #state{worker = Worker, pulse = Pulse}) ->
         deaf ->
             ends(deaf, NewState);
         ping ->
-            _ = write(Worker, py_frame:ping()),
+            _ = py_port:write(Worker, py_frame:ping()),
             look_later(),
             {noreply, NewState};
         quiet ->

@@ -122,7 +122,7 @@ milliseconds(Times) -> percentiles("ms", 1000000, Times).
 
 %% @doc Nanoseconds from the start of a stream to its first event; the stream has
 %% ended when this returns.
--spec first(py_options:name(), py_options:name(), [term()], atom()) -> integer().
+-spec first(py_name:name(), py_name:name(), [term()], atom()) -> integer().
 first(M, F, Args, Pool) ->
     Start = bench_os:clock(),
     {ok, Ref} = py:stream_start(M, F, Args, #{pool => Pool}),
@@ -197,7 +197,7 @@ cancel(M, F, Args, Pool) ->
 
 %% @doc Cancels a stream that has had some values; when that was, and when the
 %% terminal event was there.
--spec cancelled(py_options:name(), py_options:name(), [term()], atom()) ->
+-spec cancelled(py_name:name(), py_name:name(), [term()], atom()) ->
     {integer(), integer()}.
 cancelled(M, F, Args, Pool) ->
     {ok, Ref} = py:stream_start(M, F, Args, #{pool => Pool}),

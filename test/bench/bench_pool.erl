@@ -57,7 +57,7 @@ count(Ref, N) ->
     end.
 
 %% @doc Keeps an endless stream running at full speed.
--spec flood({py_options:name(), py_options:name(), [term()]}, atom(), map()) -> pid().
+-spec flood({py_name:name(), py_name:name(), [term()]}, atom(), map()) -> pid().
 flood({M, F, Args}, Pool, Opts) ->
     Self = self(),
     Pid = spawn_link(fun() ->

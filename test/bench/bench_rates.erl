@@ -71,7 +71,7 @@ alone(Kind, N, Encodes) ->
     bench_pool:call(alone, [atom_to_binary(Kind), N, Encodes], python, 60000).
 
 %% @doc Runs a stream whose owner only counts; returns values per second.
--spec stream({py_options:name(), py_options:name(), [term()]}, pos_integer(), atom(), map()) ->
+-spec stream({py_name:name(), py_name:name(), [term()]}, pos_integer(), atom(), map()) ->
     float().
 stream({M, F, Args}, N, Pool, Opts) ->
     bench_pool:alone(fun() ->

@@ -8,7 +8,7 @@
 %% answers nor uses any processor time, tick after tick, although it was asked:
 %% whoever waits for the interpreter lock uses some. So half a frame, with
 %% silence behind it, ends the worker and not only the patience of its callers.
--module(py_pulse).
+-module(py_liveness).
 
 -export([new/1, heard/1, tick/2, answered/3]).
 -export_type([pulse/0, load/0]).

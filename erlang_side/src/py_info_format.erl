@@ -1,5 +1,5 @@
 %% @doc The state of the pools as a table for the shell.
--module(py_table).
+-module(py_info_format).
 
 -export([format/1]).
 

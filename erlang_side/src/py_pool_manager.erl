@@ -1,10 +1,10 @@
 %% @doc A pool's manager: it starts the workers, starts others where they end,
-%% and has all of them run the same code in the same order. It tells the rest of
-%% the node by the pool's row, see py_pool.
+%% and has all of them run the same code in the same order. The rest of
+%% the node finds them in the pool's row, see py_pool.
 %%
 %% Restarts are paced here and not by a supervisor: a broken environment must
 %% not use up anybody's restart intensity.
--module(py_manager).
+-module(py_pool_manager).
 -behaviour(gen_server).
 
 -include("py_worker.hrl").
@@ -12,23 +12,21 @@
 
 -export([start_link/2, start_worker/2, stop_worker/1]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
-%% Called by spawn_monitor/3.
--export([answer/1]).
 
-%% A worker that never became ready is started again after so long, doubled up
-%% to the longest each time. Smaller numbers cost starts in vain, larger ones
+%% A worker that never became ready is started again after this pause, doubled each
+%% time up to the longest. Smaller numbers cost starts that fail again, larger ones
 %% time once the environment is mended.
 -define(FIRST_PAUSE_MS, 100).
 -define(LONGEST_PAUSE_MS, 30000).
 
-%% A worker that ends within so long of being ready counts as one that cannot
+%% A worker that ends within this time of being ready counts as one that cannot
 %% start, after the first time; any other is replaced at once. A larger number
 %% makes a pool under fire slow to heal, a smaller one lets one that dies of its
 %% own preloaded code use a core for nothing.
 -define(QUICK_DEATH_MS, 100).
 
 -record(slot, {
-    %% How many starts before this one were in vain.
+    %% How many starts before this one failed.
     attempt :: non_neg_integer(),
     %% The journal's number up to which it ran.
     number :: non_neg_integer(),
@@ -49,11 +47,8 @@
     failures = 0 :: non_neg_integer(),
     restarts = 0 :: non_neg_integer(),
     python = #{} :: map(),
-    job = none :: none | {pid(), reference(), job()},
-    jobs = queue:new() :: queue:queue(job())
+    jobs :: py_exec_queue:jobs()
 }).
-
--type job() :: {exec, gen_server:from(), binary(), map()} | {catch_up, pid()}.
 
 %% @doc Starts a pool's manager, which returns when all workers take work.
 -spec start_link(atom(), py_options:pool_options()) -> {ok, pid()} | {error, term()}.
@@ -94,11 +89,13 @@ stop_worker(Pid) ->
 init({pool, Name, Opts}) ->
     %% A row that is there is of a manager that was killed: whoever uses the
     %% pool must find it again, even if Python is missing for the moment.
-    init(#state{name = Name, opts = Opts, dedicated = false}, py_pool:is_known(Name));
+    State = #state{name = Name, opts = Opts, dedicated = false, jobs = py_exec_queue:new(Name)},
+    init(State, py_pool:is_known(Name));
 init({dedicated, Opts, Starter}) ->
     %% A link would end it with the starter; a monitor must be of its own making.
     is_pid(Starter) andalso monitor(process, Starter),
-    init(#state{name = self(), opts = Opts, dedicated = true, starter = Starter}, false).
+    Jobs = py_exec_queue:new(self()),
+    init(#state{name = self(), opts = Opts, dedicated = true, starter = Starter, jobs = Jobs}, false).
 
 init(State = #state{opts = Opts}, IsRestart) ->
     process_flag(trap_exit, true),
@@ -152,8 +149,8 @@ handle_call({exec, _, _}, _From, State = #state{opts = #{allow := Allow}}) when 
     %% Python refuses it as well; here it is kept out of the journal, which is what
     %% a worker that starts meanwhile would run.
     {reply, {error, not_allowed}, State};
-handle_call({exec, Code, Opts}, From, State) ->
-    {noreply, next_job(State#state{jobs = queue:in({exec, From, Code, Opts}, State#state.jobs)})};
+handle_call({exec, Code, Opts}, From, State = #state{jobs = Jobs}) ->
+    {noreply, next_job(State#state{jobs = py_exec_queue:exec(From, Code, Opts, Jobs)})};
 handle_call(info, _From, State = #state{name = Name, opts = Opts}) ->
     Info = #{
         pool => Name,
@@ -179,10 +176,14 @@ handle_info({py_worker, Pid, {ready, Info, Worker}}, State = #state{workers = Wo
     {noreply, ready(Pid, Info, Worker, State)};
 handle_info({'EXIT', Pid, Reason}, State = #state{workers = Workers}) when is_map_key(Pid, Workers) ->
     exited(Pid, Reason, State);
-handle_info({'DOWN', Monitor, process, Pid, Result}, State = #state{job = {Pid, Monitor, Job}}) ->
-    {noreply, next_job(job_done(Job, Result, State#state{job = none}))};
 handle_info({'DOWN', _, process, Starter, _}, State = #state{starter = Starter}) ->
     {stop, normal, State};
+handle_info({'DOWN', Monitor, process, _, Reason}, State = #state{jobs = Jobs}) ->
+    case py_exec_queue:done(Monitor, Reason, Jobs) of
+        {ran, Rest} -> {noreply, next_job(caught_up(State#state{jobs = Rest}))};
+        {failed, Rest} -> {noreply, next_job(State#state{jobs = Rest})};
+        unrelated -> {noreply, State}
+    end;
 handle_info({start_worker, Attempt}, State = #state{opts = Opts}) ->
     case py_venv:prepare(Opts) of
         ok -> {noreply, start_one(Attempt, State)};
@@ -215,41 +216,35 @@ stop_workers(Workers) ->
 
 start_one(Attempt, State = #state{name = Name, opts = Opts, workers = Workers}) ->
     {Number, Journal} = py_journal:read(Name),
-    {ok, Pid} = py_worker:start_link(Opts, settings(Opts, Journal)),
+    {ok, Pid} = py_worker:start_link(Opts, py_settings:settings(Opts, Journal)),
     State#state{workers = Workers#{Pid => #slot{attempt = Attempt, number = Number}}}.
 
-settings(Opts = #{preload := Preload, allow := Allow}, Journal) ->
-    %% Keys are binaries, and so is the atom for None: `none' itself would arrive
-    %% as None.
-    #{
-        <<"none">> => atom_to_binary(maps:get(none, Opts)),
-        <<"max_threads">> => maps:get(max_threads, Opts),
-        <<"memory_limit">> => maps:get(memory_limit, Opts),
-        <<"interrupt_after">> => maps:get(interrupt_after, Opts),
-        <<"preload">> => [py_call:code(text(Item)) || Item <- Preload],
-        <<"allow">> => allow(Allow),
-        <<"journal">> => Journal
-    }.
-
-allow(all) -> all;
-allow(Allowed) -> [allowed(Item) || Item <- Allowed].
-
-allowed({Module, Function}) -> {py_call:code(text(Module)), py_call:code(text(Function))};
-allowed(Module) -> py_call:code(text(Module)).
-
-text(Atom) when is_atom(Atom) -> atom_to_binary(Atom);
-text(Text) -> Text.
-
 %% A worker is in the row when it has run all that the others have.
-ready(Pid, Info, Worker, State = #state{workers = Workers, name = Name, job = Job}) ->
+ready(Pid, Info, Worker, State = #state{workers = Workers, name = Name, jobs = Jobs}) ->
     Slot = #slot{number = Number} = maps:get(Pid, Workers),
     Ready = Slot#slot{worker = Worker, since = now_ms()},
     State1 = State#state{workers = Workers#{Pid := Ready}, python = Info, failures = 0},
     py_log:ready(Name, Info),
-    case Job =:= none andalso Number =:= py_journal:last(Name) of
-        true -> publish(State1);
-        false -> next_job(State1#state{jobs = queue:in({catch_up, Pid}, State1#state.jobs)})
+    case py_exec_queue:is_running(Jobs) orelse Number =/= py_journal:last(Name) of
+        true -> next_job(State1#state{jobs = py_exec_queue:catch_up(Pid, Jobs)});
+        false -> publish(State1)
     end.
+
+next_job(State = #state{workers = Workers, reason = Reason, jobs = Jobs}) ->
+    Ready = [{Pid, {W, N}} || {Pid, #slot{worker = W = #worker{}, number = N}} <- maps:to_list(Workers)],
+    State#state{jobs = py_exec_queue:next(maps:from_list(Ready), Reason, Jobs)}.
+
+%% Workers that wait for a job of their own are behind until it has run.
+caught_up(State = #state{name = Name, workers = Workers, jobs = Jobs}) ->
+    Last = py_journal:last(Name),
+    Behind = py_exec_queue:waiting(Jobs),
+    Update = fun(Pid, Slot = #slot{worker = Worker}) ->
+        case Worker =:= starting orelse lists:member(Pid, Behind) of
+            true -> Slot;
+            false -> Slot#slot{number = Last}
+        end
+    end,
+    publish(State#state{workers = maps:map(Update, Workers)}).
 
 publish(State = #state{name = Name, opts = Opts, workers = Workers, reason = Reason}) ->
     Last = py_journal:last(Name),
@@ -303,101 +298,3 @@ pause(Attempt) ->
 
 now_ms() ->
     erlang:monotonic_time(millisecond).
-
-%%% Jobs: code that workers run, one after another, so that all run the same in
-%%% the same order.
-
-next_job(State = #state{job = none, jobs = Jobs}) ->
-    case queue:out(Jobs) of
-        {empty, _} -> State;
-        {{value, Job}, Rest} -> start_job(Job, State#state{jobs = Rest})
-    end;
-next_job(State) ->
-    State.
-
-start_job(Job = {exec, From, Code, Opts}, State = #state{name = Name}) ->
-    #{replay := Replay, timeout := Timeout} = Opts,
-    case ready_workers(State) of
-        [] ->
-            gen_server:reply(From, {error, State#state.reason}),
-            next_job(State);
-        Ready ->
-            Replay andalso py_journal:add(Name, Code),
-            run_job(Job, fun() -> exec_all(Ready, Code, Opts, Timeout) end, State)
-    end;
-start_job(Job = {catch_up, Pid}, State = #state{name = Name, workers = Workers}) ->
-    case Workers of
-        #{Pid := #slot{number = Number, worker = Worker}} ->
-            run_job(Job, fun() -> catch_up(Worker, Name, Number) end, State);
-        #{} ->
-            next_job(State)
-    end.
-
-run_job(Job, Fun, State) ->
-    {Pid, Monitor} = spawn_monitor(?MODULE, answer, [Fun]),
-    State#state{job = {Pid, Monitor, Job}}.
-
-%% @private A job's process answers by how it exits.
--spec answer(fun(() -> term())) -> no_return().
-answer(Fun) ->
-    exit({result, Fun()}).
-
-exec_all(Workers, Code, Opts, Timeout) ->
-    Monitors = [
-        spawn_monitor(?MODULE, answer, [fun() -> py_call:exec(Worker, Code, Opts, Timeout) end])
-     || Worker <- Workers
-    ],
-    Results = [
-        receive
-            {'DOWN', Monitor, process, Pid, {result, Result}} -> Result
-        end
-     || {Pid, Monitor} <- Monitors
-    ],
-    result(lists:usort(Results)).
-
-%% Where it ran in some workers and others ended meanwhile, it ran: those that
-%% take their place run it from the journal.
-result([ok]) ->
-    ok;
-result(Results) ->
-    IsOk = lists:member(ok, Results),
-    case [Error || Error = {error, Reason} <- Results, not (IsOk andalso is_exit(Reason))] of
-        [] -> ok;
-        [Error | _] -> Error
-    end.
-
-is_exit({worker_exit, _}) -> true;
-is_exit(_) -> false.
-
-catch_up(Worker, Name, Number) ->
-    Flags = #{binaries => str, traceback => true},
-    lists:foreach(
-        fun({_, Code}) ->
-            case py_call:exec(Worker, Code, Flags, infinity) of
-                ok -> ok;
-                {error, Reason} -> py_log:replay_failed(Name, Reason)
-            end
-        end,
-        py_journal:since(Name, Number)
-    ).
-
-job_done({exec, From, Code, Opts}, {result, Result}, State = #state{name = Name}) ->
-    Result =:= ok orelse (maps:get(replay, Opts) andalso py_journal:remove(Name, Code)),
-    gen_server:reply(From, Result),
-    caught_up(State, py_journal:last(Name));
-job_done({catch_up, _}, _Result, State = #state{name = Name}) ->
-    caught_up(State, py_journal:last(Name));
-job_done({exec, From, _, _}, Reason, State) ->
-    gen_server:reply(From, {error, py_error:worker_exit(Reason)}),
-    State.
-
-%% Workers that wait for a job of their own are behind until it has run.
-caught_up(State = #state{workers = Workers, jobs = Jobs}, Last) ->
-    Behind = [Pid || {catch_up, Pid} <- queue:to_list(Jobs)],
-    Update = fun(Pid, Slot = #slot{worker = Worker}) ->
-        case Worker =:= starting orelse lists:member(Pid, Behind) of
-            true -> Slot;
-            false -> Slot#slot{number = Last}
-        end
-    end,
-    publish(State#state{workers = maps:map(Update, Workers)}).

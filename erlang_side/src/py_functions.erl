@@ -1,6 +1,6 @@
 %% @doc Erlang functions that Python code may call, by name. They stay until they
 %% are unregistered: whoever registers one need not live on.
--module(py_registry).
+-module(py_functions).
 
 -export([lookup/1, names/0, register/2, tables/0, unregister/1]).
 -export_type([callback/0]).
@@ -17,10 +17,10 @@ tables() ->
     ok.
 
 %% @doc Registers a function, in place of one of the same name.
--spec register(py_options:name(), callback()) -> ok.
+-spec register(py_name:name(), callback()) -> ok.
 register(Name, Callback) ->
     check(Callback),
-    true = ets:insert(?TABLE, {py_options:name(Name), Callback}),
+    true = ets:insert(?TABLE, {py_name:identifier(Name), Callback}),
     ok.
 
 check(Fun) when is_function(Fun, 1) -> ok;
@@ -28,9 +28,9 @@ check({M, F}) when is_atom(M), is_atom(F) -> ok;
 check(Other) -> error({badopt, {function, Other}}).
 
 %% @doc Forgets a function. Calls of it that are under way go on.
--spec unregister(py_options:name()) -> ok.
+-spec unregister(py_name:name()) -> ok.
 unregister(Name) ->
-    true = ets:delete(?TABLE, py_options:name(Name)),
+    true = ets:delete(?TABLE, py_name:identifier(Name)),
     ok.
 
 %% @doc The function of a name.

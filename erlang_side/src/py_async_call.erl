@@ -1,15 +1,15 @@
 %% @doc Calls that nobody waits for in the meantime: `py:cast' and `py:spawn_call'.
 %% Each has a process that waits in the caller's place and ends with the call.
 %%
-%% The table py_later maps the reference of a call to its process, for whoever
+%% The table py_async_call maps the reference of a call to its process, for whoever
 %% gives up waiting for it.
--module(py_later).
+-module(py_async_call).
 
 -include("py_worker.hrl").
 
 -export([await/2, cast/3, spawn_call/3, tables/0]).
 
--define(TABLE, py_later).
+-define(TABLE, py_async_call).
 
 %% @doc Makes the table; its owner outlives every call.
 -spec tables() -> ok.

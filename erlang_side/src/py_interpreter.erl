@@ -1,7 +1,7 @@
 %% @doc Which interpreter a pool runs, and the command that starts it.
--module(py_python).
+-module(py_interpreter).
 
--export([command/1, exited/2, file/1, interpreter/1]).
+-export([command/1, exited/2, file/1, name/1]).
 
 %% The shell moves the protocol to descriptors 3 and 4 before Python starts, so
 %% that what a site hook prints at start-up cannot touch it. It replaces itself
@@ -14,7 +14,7 @@
 -spec command(py_options:pool_options()) ->
     {ok, {file:filename(), [term()]}} | {error, py_error:reason()}.
 command(PoolOpts) ->
-    Name = interpreter(PoolOpts),
+    Name = name(PoolOpts),
     case {os:find_executable(Name), directory(PoolOpts)} of
         {false, _} ->
             {error, {python_not_found, Name}};
@@ -33,7 +33,7 @@ exited(Status, PoolOpts) ->
             "~ts ended before it was ready (~ts). What it had to say is on the node's standard error. "
             "It must be CPython 3.10 or newer; the pool options venv, python_path, env and preload "
             "are what may keep it from starting",
-            [interpreter(PoolOpts), status(Status)]
+            [name(PoolOpts), status(Status)]
         )
     ).
 
@@ -43,22 +43,22 @@ status(bad_frame) -> "it sent what is no frame";
 status(Reason) -> io_lib:format("~tp", [Reason]).
 
 %% @doc The interpreter that a pool runs: a name or a path.
--spec interpreter(py_options:pool_options()) -> string().
-interpreter(#{venv := Venv}) -> filename:join([text(Venv), "bin", "python"]);
-interpreter(#{python := Python}) -> text(Python);
-interpreter(_) -> application_python(application:get_env(erlang_python, python)).
+-spec name(py_options:pool_options()) -> string().
+name(#{venv := Venv}) -> filename:join([py_text:string(Venv), "bin", "python"]);
+name(#{python := Python}) -> py_text:string(Python);
+name(_) -> application_python(application:get_env(erlang_python, python)).
 
-application_python({ok, Python}) -> text(Python);
+application_python({ok, Python}) -> py_text:string(Python);
 application_python(undefined) -> os:getenv("ERLANG_PYTHON", "python3").
 
 env(PoolOpts = #{env := Env}) ->
-    Own = [{text(Name), value(Value)} || {Name, Value} <- Env],
+    Own = [py_text:variable(Variable) || Variable <- Env],
     virtual_env(PoolOpts) ++ lists:keystore("PYTHONPATH", 1, Own, python_path(PoolOpts, Own)).
 
 %% The port program first, then the pool's own directories, then what the
 %% environment had.
 python_path(#{python_path := Path}, Own) ->
-    Dirs = [python_side() | [filename:absname(text(Dir)) || Dir <- Path]],
+    Dirs = [python_side() | [filename:absname(py_text:string(Dir)) || Dir <- Path]],
     Inherited = proplists:get_value("PYTHONPATH", Own, os:getenv("PYTHONPATH")),
     Rest = [Inherited || Inherited =/= false, Inherited =/= ""],
     {"PYTHONPATH", lists:append(lists:join(":", Dirs ++ Rest))}.
@@ -77,19 +77,13 @@ python_side() ->
             filename:absname(Dir)
     end.
 
-virtual_env(#{venv := Venv}) -> [{"VIRTUAL_ENV", filename:absname(text(Venv))}];
+virtual_env(#{venv := Venv}) -> [{"VIRTUAL_ENV", filename:absname(py_text:string(Venv))}];
 virtual_env(_) -> [].
 
 directory(#{cd := Dir}) ->
-    case filelib:is_dir(text(Dir)) of
-        true -> [{cd, text(Dir)}];
-        false -> {missing, text(Dir)}
+    case filelib:is_dir(py_text:string(Dir)) of
+        true -> [{cd, py_text:string(Dir)}];
+        false -> {missing, py_text:string(Dir)}
     end;
 directory(_) ->
     [].
-
-value(false) -> false;
-value(Value) -> text(Value).
-
-text(Text) when is_binary(Text) -> unicode:characters_to_list(Text);
-text(Text) when is_list(Text) -> Text.

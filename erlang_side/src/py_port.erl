@@ -1,0 +1,47 @@
+%% @doc The way to a worker for every other process: a frame is written to its port
+%% directly. The worker process itself gets messages only about its own end.
+-module(py_port).
+
+-include("py_worker.hrl").
+
+-export([write/2, watch/2, replace/2]).
+
+%% A large frame waits while the port holds more than this. A larger number
+%% costs memory in the node while Python is busy; a smaller one leaves the pipe
+%% idle between frames.
+-define(LARGE_FRAME, 65536).
+-define(QUEUE_LIMIT, 16 * 1024 * 1024).
+
+%% @doc Writes a frame, from whatever process. The port is opened so that it is
+%% never busy: a process that writes is not suspended, and large frames are
+%% held back here instead. `false' if the port is closed: a monitor of the worker
+%% gives the reason.
+-spec write(#worker{}, iodata()) -> boolean().
+write(#worker{port = Port}, Frame) ->
+    try
+        iolist_size(Frame) > ?LARGE_FRAME andalso wait_for_room(Port),
+        port_command(Port, Frame)
+    catch
+        error:badarg -> false
+    end.
+
+wait_for_room(Port) ->
+    case erlang:port_info(Port, queue_size) of
+        {queue_size, Size} when Size > ?QUEUE_LIMIT ->
+            timer:sleep(2),
+            wait_for_room(Port);
+        _ ->
+            ok
+    end.
+
+%% @doc The request with this address was cancelled: unless it ends within the
+%% pool's `kill_after', the worker is replaced.
+-spec watch(#worker{}, pid() | reference()) -> ok.
+watch(#worker{kill_after = infinity}, _Address) -> ok;
+watch(#worker{pid = Pid, kill_after = Ms}, Address) -> gen_server:cast(Pid, {watch, Address, Ms}).
+
+%% @doc Ends a worker whose Python process is stuck or breaks the protocol. The
+%% pool's manager starts another.
+-spec replace(pid(), term()) -> ok.
+replace(Pid, Reason) ->
+    gen_server:cast(Pid, {replace, Reason}).

@@ -1,0 +1,31 @@
+%% @doc A pool's options as the first frame takes them to Python.
+-module(py_settings).
+
+-export([settings/2]).
+-export_type([settings/0]).
+
+-type settings() :: #{binary() => term()}.
+
+%% @doc The settings of a worker, which first runs the code of `Journal'.
+-spec settings(py_options:pool_options(), Journal :: [binary()]) -> settings().
+settings(Opts = #{preload := Preload, allow := Allow}, Journal) ->
+    %% Keys are binaries, and so is the atom for None: `none' itself would arrive
+    %% as None.
+    #{
+        <<"none">> => atom_to_binary(maps:get(none, Opts)),
+        <<"max_threads">> => maps:get(max_threads, Opts),
+        <<"memory_limit">> => maps:get(memory_limit, Opts),
+        <<"interrupt_after">> => maps:get(interrupt_after, Opts),
+        <<"preload">> => [utf8(preload, Module) || Module <- Preload],
+        <<"allow">> => allow(Allow),
+        <<"journal">> => Journal
+    }.
+
+allow(all) -> all;
+allow(Allowed) -> [allowed(Item) || Item <- Allowed].
+
+allowed({Module, Function}) -> {utf8(allow, Module), utf8(allow, Function)};
+allowed(Module) -> utf8(allow, Module).
+
+utf8(_Option, Name) when is_atom(Name) -> atom_to_binary(Name);
+utf8(Option, Name) -> py_text:utf8(Option, Name).

@@ -1,0 +1,35 @@
+%% What the modules of the application may call.
+-module(py_layers_SUITE).
+-compile(export_all).
+
+-include_lib("stdlib/include/assert.hrl").
+
+all() -> [no_circle, exceptions_are_atoms].
+
+%% No module calls one that, directly or by others, calls it.
+no_circle(_Config) ->
+    {ok, _} = xref:start(?MODULE, [{xref_mode, modules}]),
+    try
+        ok = xref:set_default(?MODULE, [{warnings, false}, {verbose, false}]),
+        Ebin = filename:join(code:lib_dir(erlang_python), "ebin"),
+        {ok, Modules} = xref:add_directory(?MODULE, Ebin),
+        ?assert(lists:member(py_worker, Modules)),
+        {ok, Components} = xref:q(?MODULE, "components (ME | AM)"),
+        ?assertEqual([], [Circle || Circle = [_, _ | _] <- Components])
+    after
+        xref:stop(?MODULE)
+    end.
+
+%% Python's own exceptions have atoms as soon as the application runs: their module is
+%% loaded by then.
+exceptions_are_atoms(_Config) ->
+    application:stop(erlang_python),
+    code:purge(py_exceptions),
+    _ = code:delete(py_exceptions),
+    ?assertNot(code:is_loaded(py_exceptions)),
+    {ok, _} = application:ensure_all_started(erlang_python),
+    try
+        ?assertMatch({file, _}, code:is_loaded(py_exceptions))
+    after
+        application:stop(erlang_python)
+    end.
