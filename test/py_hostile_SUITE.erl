@@ -178,28 +178,28 @@ part_of_a_frame_and_the_end(Config) ->
         [half_a_frame_and_exit, half_a_length_and_exit, two_gib_and_exit]
     ).
 
-%% One that falls silent within a frame is found deaf, and replaced.
+%% One that falls silent within a frame is found unresponsive, and replaced.
 -spec part_of_a_frame_and_silence(ct_suite:ct_config()) -> ok.
 part_of_a_frame_and_silence(Config) ->
     ok = application:set_env(erlang_python, liveness_ms, 100),
     try
-        replaced(half_a_frame_and_silence, deaf, Config),
-        replaced(two_gib_and_silence, deaf, Config)
+        replaced(half_a_frame_and_silence, unresponsive, Config),
+        replaced(two_gib_and_silence, unresponsive, Config)
     after
         application:unset_env(erlang_python, liveness_ms)
     end.
 
-%% Writing to a worker that has closed its input closes the port, and how the worker ends is
-%% told to nobody. The same befalls a request that is written just when its worker dies.
+%% Writing to a worker that has closed its input closes the port, and no message
+%% with its exit status comes. The same befalls a request that is written just when its worker dies.
 -spec closed_input(ct_suite:ct_config()) -> ok.
 closed_input(Config) ->
     ok = application:set_env(erlang_python, liveness_ms, 100),
     try
         {Old, Events, Result} = run(closed_input_and_silence, #{}, Config),
-        Error = {error, {worker_exit, lost}},
+        Error = {error, {worker_exit, exit_unknown}},
         ?assertEqual({[{data, 7}, Error], Error}, {Events, Result}),
         other_worker(Old),
-        ?assertEqual([restarted(lost)], logged())
+        ?assertEqual([restarted(exit_unknown)], logged())
     after
         application:unset_env(erlang_python, liveness_ms)
     end.

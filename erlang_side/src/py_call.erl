@@ -1,6 +1,6 @@
 %% @doc Calls: a request and its reply, from the process that makes them. The
-%% reply comes to an alias that ends with the wait, so one that is late reaches
-%% nobody.
+%% reply comes to an alias that ends with the wait, so one that is late is
+%% dropped.
 -module(py_call).
 
 -include("py_worker.hrl").
@@ -80,7 +80,7 @@ start(Worker = #worker{pid = Pid, load = Load}, Target) ->
     _ = py_port:write(Worker, py_frame:call(py_frame:address(Ref), Target)),
     Ref.
 
-%% @doc Nobody waits for this call any more: its code is interrupted.
+%% @doc Gives a call up: its code is interrupted.
 -spec abandon(#worker{}, Ref :: reference()) -> ok.
 abandon(Worker, Ref) ->
     py_port:watch(Worker, Ref),
@@ -94,11 +94,11 @@ result(#worker{pid = Pid}, Payload) ->
     try binary_to_term(Payload) of
         {ok, Value} -> {ok, Value};
         {error, Reason} -> {error, py_error:reason(Reason)};
-        _ -> nonsense(Pid)
+        _ -> protocol_error(Pid)
     catch
-        error:badarg -> nonsense(Pid)
+        error:badarg -> protocol_error(Pid)
     end.
 
-nonsense(Pid) ->
+protocol_error(Pid) ->
     py_port:replace(Pid, bad_frame),
     {error, {worker_exit, bad_frame}}.

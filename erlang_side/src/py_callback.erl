@@ -1,58 +1,58 @@
-%% @doc A request that Python code makes of the node: a call of a registered
-%% function, or a question. Each runs in a process of its own and writes its
-%% answer to the port itself.
+%% @doc A callback that Python code makes: a call of a registered function, or a
+%% question to the node. Each runs in a process of its own and writes its result to
+%% the port itself.
 -module(py_callback).
 
 -include("py_worker.hrl").
 
 -export([start/3, failed/3]).
 
-%% @doc Starts the process that answers a request.
+%% @doc Starts the process of a callback.
 -spec start(#worker{}, Id :: binary(), Payload :: binary()) -> {pid(), reference()}.
 start(Worker, Id, Payload) ->
     spawn_monitor(fun() -> run(Worker, Id, Payload) end).
 
 run(Worker = #worker{pid = Pid}, Id, Payload) ->
     case question(Payload) of
-        nonsense -> py_port:replace(Pid, bad_frame);
-        Question -> reply(Worker, Id, Question)
+        {ok, Question} -> answer(Worker, Id, Question);
+        error -> py_port:replace(Pid, bad_frame)
     end.
 
 question(Payload) ->
     try binary_to_term(Payload) of
-        Question = {call, _Name, Args} when is_list(Args) -> Question;
-        Question = {whereis, _Name, []} -> Question;
-        _ -> nonsense
+        Question = {call, _Name, Args} when is_list(Args) -> {ok, Question};
+        Question = {whereis, _Name, []} -> {ok, Question};
+        _ -> error
     catch
-        error:badarg -> nonsense
+        error:badarg -> error
     end.
 
-reply(Worker, Id, Question) ->
-    Answer =
+answer(Worker, Id, Question) ->
+    Result =
         try
-            {ok, answer(Question)}
+            {ok, result(Question)}
         catch
-            Class:Reason:Stack -> error_answer(Class, Reason, Stack)
+            Class:Reason:Stack -> error_result(Class, Reason, Stack)
         end,
-    py_port:write(Worker, py_frame:reply(Id, term_to_iovec(Answer))) orelse
+    py_port:write(Worker, py_frame:callback_result(Id, term_to_iovec(Result))) orelse
         failed(Worker, Id, answer_not_written).
 
-%% @doc Answers a request whose process was killed, or whose answer is too large
-%% for a frame.
+%% @doc The result of a callback whose process was killed, or whose own result is too
+%% large for a frame.
 -spec failed(#worker{}, Id :: binary(), Reason :: term()) -> boolean().
 failed(Worker, Id, Reason) ->
-    py_port:write(Worker, py_frame:reply(Id, term_to_iovec(error_answer(exit, Reason, [])))).
+    py_port:write(Worker, py_frame:callback_result(Id, term_to_iovec(error_result(exit, Reason, [])))).
 
-answer({call, Name, Args}) ->
+result({call, Name, Args}) ->
     case py_functions:lookup(Name) of
         {ok, Fun} when is_function(Fun) -> Fun(Args);
         {ok, {M, F}} -> M:F(Args);
         error -> error({not_registered, Name})
     end;
-answer({whereis, Name, []}) ->
+result({whereis, Name, []}) ->
     whereis(existing_atom(Name)).
 
-%% A name that the node has never heard of is nobody's, so no atom is made of it.
+%% A name of which the node has no atom is registered by no process, so none is created.
 existing_atom(Name) when is_atom(Name) -> Name;
 existing_atom(Name) ->
     try
@@ -61,7 +61,7 @@ existing_atom(Name) ->
         error:badarg -> undefined
     end.
 
-error_answer(Class, Reason, Stack) ->
+error_result(Class, Reason, Stack) ->
     Own = fun(Module, _, _) -> Module =:= ?MODULE end,
     Text = erl_error:format_exception(Class, Reason, Stack, #{stack_trim_fun => Own}),
     Shown = [Entry || Entry = {Module, _, _, _} <- Stack, Module =/= ?MODULE],

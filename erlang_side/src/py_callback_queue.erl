@@ -44,7 +44,7 @@ new(Worker) ->
     #callbacks{
         worker = Worker,
         max_running = application:get_env(erlang_python, max_callbacks, ?MAX_RUNNING),
-        credit = py_credit:new(Worker, request, ?CREDIT_BYTES)
+        credit = py_credit:new(Worker, callback, ?CREDIT_BYTES)
     }.
 
 %% @doc Starts a callback, or lets it wait behind others.

@@ -27,7 +27,7 @@ new(Worker, Kind, Step) ->
 taken(Bytes, C = #credit{total = Before, acknowledged = Acknowledged, step = Step}) ->
     case Before + Bytes of
         Total when Total - Acknowledged >= Step ->
-            _ = py_port:write(C#credit.worker, py_frame:taken(C#credit.kind, Total)),
+            _ = py_port:write(C#credit.worker, py_frame:ack(C#credit.kind, Total)),
             C#credit{total = Total, acknowledged = Total};
         Total ->
             C#credit{total = Total}

@@ -7,7 +7,8 @@
 -type status() :: non_neg_integer() | {signal, pos_integer()} | term().
 %% An exit code, or the signal that ended the Python process. Another term
 %% where it was the node that ended the worker or found it gone: `stopped',
-%% `kill_after', `bad_frame', `deaf', `lost', `noproc'; `starting' where none
+%% `kill_after', `bad_frame', `unresponsive',
+%% `exit_unknown', `noproc'; `starting' where none
 %% has been ready yet.
 
 -type reason() ::
@@ -84,10 +85,10 @@ format_error({worker_exit, starting}) ->
     "no worker of the pool is ready yet";
 format_error({worker_exit, stopped}) ->
     "the pool was stopped";
-format_error({worker_exit, lost}) ->
-    "the Python process was gone and nothing had told of it";
-format_error({worker_exit, deaf}) ->
-    "the Python process did not answer and did nothing";
+format_error({worker_exit, exit_unknown}) ->
+    "the Python process is gone; its exit status did not arrive";
+format_error({worker_exit, unresponsive}) ->
+    "the Python process did not answer and used no processor time";
 format_error({worker_exit, bad_frame}) ->
     "the Python process sent what is no frame";
 format_error({worker_exit, kill_after}) ->

@@ -4,12 +4,14 @@
 %% A frame is `<<Kind, Size, Address:Size/binary, Payload/binary>>', behind
 %% the four bytes of length that `{packet, 4}' adds. The address is an
 %% External Term Format pid or reference that Python hands back unread, so
-%% the worker process needs no table to know whom an answer is for.
+%% the worker process needs no table to route an answer.
 -module(py_frame).
 
 -export([
     address/1,
+    ack/2,
     call/2,
+    callback_result/2,
     cancel/1,
     credit/4,
     data_prefix/1,
@@ -17,11 +19,9 @@
     items/1,
     parse/1,
     ping/0,
-    reply/2,
     settings/1,
     stats/1,
     stream/5,
-    taken/2,
     target/5,
     level/1
 ]).
@@ -31,11 +31,11 @@
 %% A length byte and the External Term Format of a pid or a reference.
 -type target() :: iodata().
 %% What Python is to run, with its arguments.
--type counted() :: send | request | output | log.
+-type counted() :: send | callback | output | log.
 %% What Python sends by itself, of which the node says how much it has taken.
 -type frame() ::
     {
-        ready | event | last | reply | ordered | send | request | output | log | failed,
+        ready | event | last | reply | reply_after_sends | send | callback | output | log | failed,
         term(),
         binary()
     }
@@ -48,23 +48,23 @@
 -define(EXEC, 4).
 -define(CANCEL, 5).
 -define(CREDIT, 6).
--define(ANSWER, 7).
+-define(CALLBACK_RESULT, 7).
 -define(PING, 8).
 -define(LEVEL, 9).
 -define(STATS, 10).
--define(TAKEN, 11).
+-define(ACK, 11).
 %% From Python to Erlang.
 -define(READY, 65).
 -define(EVENT, 66).
 -define(LAST, 67).
 -define(REPLY, 68).
 -define(SEND, 69).
--define(REQUEST, 70).
+-define(CALLBACK, 70).
 -define(OUTPUT, 71).
 -define(LOG, 72).
 -define(PONG, 73).
 -define(FAILED, 74).
--define(ORDERED, 75).
+-define(REPLY_AFTER_SENDS, 75).
 
 %% Numbers that stand for "no limit" in 64 bits, signed.
 -define(UNLIMITED, -1).
@@ -158,18 +158,18 @@ cancel(Address) ->
 credit(Address, Values, Bytes, Demand) ->
     <<?CREDIT, Address/binary, Values:64, Bytes:64, Demand:64>>.
 
-%% @doc Answers a request that Python code made with `erlang.call'.
--spec reply(binary(), iodata()) -> iodata().
-reply(Id, Payload) ->
-    [<<?ANSWER, (byte_size(Id)), Id/binary>> | Payload].
+%% @doc The result of a callback that Python code made with `erlang.call'.
+-spec callback_result(Id :: binary(), iodata()) -> iodata().
+callback_result(Id, Payload) ->
+    [<<?CALLBACK_RESULT, (byte_size(Id)), Id/binary>> | Payload].
 
 %% @doc Says how many bytes in all have been taken of what Python sends by itself.
--spec taken(counted(), non_neg_integer()) -> iodata().
-taken(Kind, Bytes) ->
-    <<?TAKEN, 1, (kind(Kind)), Bytes:64>>.
+-spec ack(counted(), non_neg_integer()) -> iodata().
+ack(Kind, Bytes) ->
+    <<?ACK, 1, (kind(Kind)), Bytes:64>>.
 
 kind(send) -> ?SEND;
-kind(request) -> ?REQUEST;
+kind(callback) -> ?CALLBACK;
 kind(output) -> ?OUTPUT;
 kind(log) -> ?LOG.
 
@@ -188,8 +188,9 @@ level(Level) ->
 stats(Address) ->
     <<?STATS, Address/binary>>.
 
-%% @doc The terms of a payload that carries a list of them. What makes no sense
-%% is the worker's fault: it sees the process that reads it end with `bad_frame'.
+%% @doc The terms of a payload that carries a list of them. Anything else
+%% is the worker's fault: the process that reads it ends with `bad_frame', and the
+%% worker is replaced.
 -spec items(binary()) -> [term()].
 items(Payload) ->
     try binary_to_term(Payload) of
@@ -199,15 +200,16 @@ items(Payload) ->
         error:badarg -> exit(bad_frame)
     end.
 
-%% @doc Takes a frame from Python apart. Throws nothing: what makes no sense is
-%% `error', and the worker that sent it is replaced.
+%% @doc Takes a frame from Python apart. Throws nothing: what breaks the
+%% protocol is `error', and the worker that sent it is replaced.
 -spec parse(binary()) -> frame() | error.
 parse(<<?EVENT, N, Address:N/binary, Payload/binary>>) -> routed(event, Address, Payload);
 parse(<<?LAST, N, Address:N/binary, Payload/binary>>) -> routed(last, Address, Payload);
 parse(<<?REPLY, N, Address:N/binary, Payload/binary>>) -> routed(reply, Address, Payload);
-parse(<<?ORDERED, N, Address:N/binary, Payload/binary>>) -> routed(ordered, Address, Payload);
+parse(<<?REPLY_AFTER_SENDS, N, Address:N/binary, Payload/binary>>) ->
+    routed(reply_after_sends, Address, Payload);
 parse(<<?SEND, 0, Payload/binary>>) -> {send, none, Payload};
-parse(<<?REQUEST, N, Id:N/binary, Payload/binary>>) -> {request, Id, Payload};
+parse(<<?CALLBACK, N, Id:N/binary, Payload/binary>>) -> {callback, Id, Payload};
 parse(<<?OUTPUT, 0, Payload/binary>>) -> {output, none, Payload};
 parse(<<?LOG, 0, Payload/binary>>) -> {log, none, Payload};
 parse(<<?PONG, 0, Requests:32, Streams:32>>) -> {pong, Requests, Streams};
@@ -219,7 +221,7 @@ routed(Kind, Address, Payload) ->
     try binary_to_term(Address, [safe]) of
         To when node(To) =/= node() -> error;
         To when is_pid(To), Kind =:= event; is_pid(To), Kind =:= last -> {Kind, To, Payload};
-        To when is_reference(To), Kind =:= reply; is_reference(To), Kind =:= ordered ->
+        To when is_reference(To), Kind =:= reply; is_reference(To), Kind =:= reply_after_sends ->
             {Kind, To, Payload};
         _ -> error
     catch

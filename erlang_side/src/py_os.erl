@@ -6,7 +6,7 @@
 
 -record(process, {
     pid :: pos_integer(),
-    %% When it started, in the kernel's own words, so that another process that
+    %% When it started, as the kernel writes it, so that another process that
     %% got the same number later is not taken for it. Unknown outside Linux.
     started :: binary() | unknown
 }).
@@ -27,7 +27,7 @@ pid(#process{pid = Pid}) -> Pid.
 
 %% @doc Holds the pipe open that the process reads from the port, which is its descriptor
 %% `Fd', until the caller ends. Otherwise something that is written just when the process
-%% dies closes the port, by `epipe', and its exit status is told to nobody. `undefined'
+%% dies closes the port, by `epipe', and no message with its exit status comes. `undefined'
 %% outside Linux (proc(5), on `/proc/pid/fd').
 -spec hold_open(process() | undefined, non_neg_integer()) -> file:fd() | undefined.
 hold_open(undefined, _Fd) ->

@@ -1,6 +1,6 @@
-%% @doc Sees to it that no Python process outlives its worker. A worker closes
-%% its port when it ends, however it ends, and Python leaves when it sees that;
-%% one that is stuck does not, and is killed here after a while.
+%% @doc Ends every Python process that outlives its worker. The port is closed when
+%% a worker ends, however it ends, and Python exits when it reads that; one that is
+%% stuck does not, and is killed here after a while.
 %%
 %% The supervisor starts this before the pools and stops it after them, so that
 %% an application that has stopped, or a node that halts by `init:stop', has
@@ -13,19 +13,19 @@
 
 -define(TABLE, py_processes).
 
-%% A Python process whose port was closed has so long to close its generators
+%% A Python process whose port was closed has this time to close its generators
 %% before it is killed. A larger number lets slow clean-up finish, a smaller one
 %% leaves less behind when a node stops in a hurry.
 -define(GRACE_MS, 500).
 
-%% How often a process that is to leave is looked at. A larger number makes the
-%% application's stop longer, a smaller one costs looks.
--define(LOOK_MS, 10).
+%% How often a process that is to exit is checked. A larger number makes the
+%% application's stop longer, a smaller one costs more checks.
+-define(CHECK_MS, 10).
 
 -record(state, {
     %% Those that run, by the monitor of their worker.
     running = #{} :: #{reference() => {pid(), py_os:process()}},
-    %% Those that were told to leave, and until when they may stay.
+    %% Those whose port is closed, and until when they may take to exit.
     leaving = #{} :: #{pid() => {py_os:process(), integer()}}
 }).
 
@@ -73,12 +73,12 @@ handle_cast(_Other, State) ->
 handle_info({'DOWN', Monitor, process, _, _}, State = #state{running = Running}) ->
     case maps:take(Monitor, Running) of
         {{Worker, Process}, Rest} ->
-            {noreply, look(leave(Worker, Process, State#state{running = Rest}))};
+            {noreply, check(leave(Worker, Process, State#state{running = Rest}))};
         error ->
             {noreply, State}
     end;
-handle_info(look, State) ->
-    {noreply, look(State)};
+handle_info(check, State) ->
+    {noreply, check(State)};
 handle_info(_Other, State) ->
     {noreply, State}.
 
@@ -91,9 +91,9 @@ leave(Worker, Process, State = #state{leaving = Leaving}) ->
     Until = erlang:monotonic_time(millisecond) + ?GRACE_MS,
     State#state{leaving = Leaving#{Worker => {Process, Until}}}.
 
-look(State) ->
+check(State) ->
     Next = #state{leaving = Leaving} = kill_late(State),
-    map_size(Leaving) > 0 andalso erlang:send_after(?LOOK_MS, self(), look),
+    map_size(Leaving) > 0 andalso erlang:send_after(?CHECK_MS, self(), check),
     Next.
 
 wait(State) ->
@@ -101,7 +101,7 @@ wait(State) ->
         #state{leaving = Leaving} when map_size(Leaving) =:= 0 ->
             ok;
         Next ->
-            timer:sleep(?LOOK_MS),
+            timer:sleep(?CHECK_MS),
             wait(Next)
     end.
 

@@ -1,6 +1,6 @@
 %% @doc A stream: one process between a worker and an owner. It decodes what the
-%% worker hands on, delivers it, keeps the window, and watches the owner, the
-%% worker and the clock. It ends with the stream.
+%% worker hands on, delivers it, keeps the window, monitors the owner and the
+%% worker, and keeps the time. It ends with the stream.
 %%
 %% The table py_streams maps the stream's reference to its process, for whoever
 %% wants to cancel it or to ask for more.
@@ -12,20 +12,20 @@
 
 -define(TABLE, py_streams).
 
-%% An owner that is slow to take its mail is looked at again after so long. At
-%% first without a pause, because a timer is never shorter than a millisecond
-%% and an owner at full speed empties a window in a fraction of that; the
-%% number of such looks bounds what an owner that sleeps costs at once.
+%% An owner that is slow to take its mail is polled: at first without a pause,
+%% because a timer is never shorter than a millisecond and an owner at full speed
+%% empties a window in a fraction of that. The number of such polls bounds what an
+%% owner that sleeps costs at once.
 -define(SPINS, 100).
 %% Then with pauses that double up to this. A larger number lets an owner that
 %% wakes up wait for longer once it has emptied its window; a smaller one costs
-%% more looks at owners that sleep.
+%% more polls of owners that sleep.
 -define(LONGEST_PAUSE_MS, 10).
-%% One more longest pause for every so many streams on the node, so that ten
-%% thousand stalled ones cost no more than a hundred.
+%% The longest pause grows by itself for each of this many streams on the node, so
+%% that ten thousand stalled ones cost no more than a hundred.
 -define(STREAMS_PER_PAUSE, 100).
 
-%% A value of so many bytes is worth a look whether it is a bare binary. Smaller
+%% A frame of this many bytes is checked for a value that is a bare binary. Smaller
 %% ones cost less to copy than the larger frames that they would keep alive.
 -define(LARGE_FRAME, 16384).
 
@@ -44,8 +44,8 @@
     deadline = infinity :: infinity | integer(),
     window :: py_window:window(),
     mailbox :: py_mailbox:mailbox(),
-    %% How often the owner was looked at in vain since it last took something.
-    looks = 0 :: non_neg_integer()
+    %% Polls since the owner was last seen to have taken something.
+    polls = 0 :: non_neg_integer()
 }).
 
 %% @doc Makes the table; its owner outlives every stream.
@@ -159,7 +159,7 @@ init(Caller, Worker, Ref, Owner, Sink, Opts) ->
 loop(S = #stream{ref = Ref, owner_monitor = OwnerMonitor, worker_monitor = WorkerMonitor}) ->
     receive
         {py_event, Payload} ->
-            loop(look(event(Payload, S)));
+            loop(poll(event(Payload, S)));
         {py_last, Payload} ->
             last(decode(Payload, S), S);
         {py_cancel, Ref} ->
@@ -174,7 +174,7 @@ loop(S = #stream{ref = Ref, owner_monitor = OwnerMonitor, worker_monitor = Worke
         Other ->
             loop(mail(Other, S))
     after pause(S) ->
-        late(S)
+        poll_timeout(S)
     end.
 
 %%% Events.
@@ -190,7 +190,7 @@ event(Payload, S = #stream{sink = each, data_prefix = Prefix}) when
             #stream{ref = Ref, owner = Owner, window = Window} = S,
             Owner ! {py_stream, Ref, {data, Value}},
             NewWindow = py_window:received(1, byte_size(Payload), 1, Window),
-            awaited(S#stream{window = NewWindow, looks = 0});
+            awaited(S#stream{window = NewWindow, polls = 0});
         _ ->
             decoded(decode(Payload, S), byte_size(Payload), S)
     end;
@@ -219,10 +219,10 @@ decoded(Event, Size, S = #stream{ref = Ref, owner = Owner, sink = Sink, window =
             {{py_stream, Ref, {data, Value}}, {collect, Alias, Runs}} ->
                 {1, 1, {collect, Alias, [[Value] | Runs]}};
             _ ->
-                nonsense(S)
+                protocol_error(S)
         end,
     NewWindow = py_window:received(Values, Size, Messages, Window),
-    awaited(S#stream{sink = NewSink, window = NewWindow, looks = 0}).
+    awaited(S#stream{sink = NewSink, window = NewWindow, polls = 0}).
 
 send_each([Value | Rest], Ref, Owner, N) ->
     Owner ! {py_stream, Ref, {data, Value}},
@@ -235,15 +235,15 @@ send_each([], _Ref, _Owner, N) ->
 decode(Payload, S = #stream{ref = Ref}) ->
     try binary_to_term(Payload) of
         Message = {py_stream, Ref, {batch, [_ | _] = Run}} when length(Run) > 0 -> Message;
-        {py_stream, Ref, {batch, _}} -> nonsense(S);
+        {py_stream, Ref, {batch, _}} -> protocol_error(S);
         Message = {py_stream, Ref, _} -> Message;
-        _ -> nonsense(S)
+        _ -> protocol_error(S)
     catch
-        error:badarg -> nonsense(S)
+        error:badarg -> protocol_error(S)
     end.
 
--spec nonsense(#stream{}) -> no_return().
-nonsense(S = #stream{worker = #worker{pid = Pid}}) ->
+-spec protocol_error(#stream{}) -> no_return().
+protocol_error(S = #stream{worker = #worker{pid = Pid}}) ->
     py_port:replace(Pid, bad_frame),
     terminal({error, {worker_exit, bad_frame}}, S).
 
@@ -252,14 +252,14 @@ nonsense(S = #stream{worker = #worker{pid = Pid}}) ->
 -spec last(term(), #stream{}) -> no_return().
 last({py_stream, _Ref, done}, S) -> terminal(done, S);
 last({py_stream, _Ref, {error, Reason}}, S) -> terminal({error, py_error:reason(Reason)}, S);
-last(_, S) -> nonsense(S).
+last(_, S) -> protocol_error(S).
 
 -spec terminal(done | {error, term()}, #stream{}) -> no_return().
 terminal(Event, S = #stream{ref = Ref}) ->
     deliver_end(Event, S),
     finish(Ref).
 
-%% The owner has its answer before Python is told.
+%% The owner gets its answer before Python gets the cancel.
 -spec stop(cancelled | timeout, #stream{}) -> no_return().
 stop(Reason, S = #stream{ref = Ref}) ->
     deliver_end({error, Reason}, S),
@@ -287,30 +287,30 @@ finish(Ref) ->
 
 %%% The window.
 
-%% Looks at the owner where Python has used half of its window, and tells
-%% Python what was taken where that is worth a frame.
-look(S = #stream{window = Window}) ->
-    case py_window:hungry(Window) of
-        true -> grant(observe(S));
+%% Polls the owner if Python has used half of its window, and gives Python credit if
+%% enough was taken for a frame.
+poll(S = #stream{window = Window}) ->
+    case py_window:should_poll(Window) of
+        true -> grant(update_in_flight(S));
         false -> S
     end.
 
 %% What was collected was taken.
-observe(S = #stream{sink = {collect, _, _}, window = Window}) ->
+update_in_flight(S = #stream{sink = {collect, _, _}, window = Window}) ->
     S#stream{window = py_window:observed(0, Window)};
-observe(S = #stream{window = Window, mailbox = Mailbox, looks = Looks}) ->
-    Out = py_window:out(Window),
-    {Length, NewMailbox} = py_mailbox:look(Mailbox, Looks, Out, py_window:sent(Window)),
+update_in_flight(S = #stream{window = Window, mailbox = Mailbox, polls = Polls}) ->
+    InFlight = py_window:in_flight(Window),
+    {Length, NewMailbox} = py_mailbox:poll(Mailbox, Polls, InFlight, py_window:sent(Window)),
     S#stream{window = py_window:observed(Length, Window), mailbox = NewMailbox}.
 
-%% An answer to a question that was put to another node.
+%% What another node answers about its mailbox.
 mail(Message, S = #stream{mailbox = Mailbox, window = Window}) ->
     case py_mailbox:answer(Message, Mailbox, py_window:sent(Window)) of
         {Length, NewMailbox} ->
             grant(S#stream{
                 window = py_window:observed(Length, Window),
                 mailbox = NewMailbox,
-                looks = S#stream.looks + 1
+                polls = S#stream.polls + 1
             });
         unrelated ->
             S
@@ -318,7 +318,7 @@ mail(Message, S = #stream{mailbox = Mailbox, window = Window}) ->
 
 grant(S = #stream{window = Window}) ->
     case py_window:grant(Window) of
-        {true, NewWindow} -> credit(S#stream{window = NewWindow, looks = 0});
+        {true, NewWindow} -> credit(S#stream{window = NewWindow, polls = 0});
         {false, _} -> S
     end.
 
@@ -329,36 +329,36 @@ credit(S = #stream{worker = Worker, window = Window}) ->
 
 %%% The clock.
 
-%% From now on the next event is waited for.
+%% The time for the next event starts now.
 awaited(S = #stream{timeout = infinity}) -> S;
 awaited(S = #stream{timeout = Timeout}) -> S#stream{deadline = now_ms() + Timeout}.
 
 pause(S = #stream{window = Window, deadline = Deadline}) ->
-    Look =
+    NextPoll =
         case
-            py_window:starved(Window) andalso py_window:out(Window) > 0 andalso
+            py_window:exhausted(Window) andalso py_window:in_flight(Window) > 0 andalso
                 not py_mailbox:is_asking(S#stream.mailbox)
         of
-            true -> pause_ms(S#stream.looks);
+            true -> pause_ms(S#stream.polls);
             false -> infinity
         end,
     case Deadline =/= infinity andalso py_window:waiting(Window) of
-        true -> min(Look, max(0, Deadline - now_ms()));
-        false -> Look
+        true -> min(NextPoll, max(0, Deadline - now_ms()));
+        false -> NextPoll
     end.
 
-pause_ms(Looks) when Looks < ?SPINS -> 0;
-pause_ms(Looks) ->
+pause_ms(Polls) when Polls < ?SPINS -> 0;
+pause_ms(Polls) ->
     Longest = ?LONGEST_PAUSE_MS * (1 + ets:info(?TABLE, size) div ?STREAMS_PER_PAUSE),
-    min(Longest, 1 bsl min(Looks - ?SPINS, 20)).
+    min(Longest, 1 bsl min(Polls - ?SPINS, 20)).
 
-late(S = #stream{deadline = Deadline, window = Window, looks = Looks}) ->
+poll_timeout(S = #stream{deadline = Deadline, window = Window, polls = Polls}) ->
     case Deadline =/= infinity andalso py_window:waiting(Window) andalso now_ms() >= Deadline of
         true ->
             stop(timeout, S);
         false ->
-            Looks < ?SPINS andalso erlang:yield(),
-            loop(look(S#stream{looks = Looks + 1}))
+            Polls < ?SPINS andalso erlang:yield(),
+            loop(poll(S#stream{polls = Polls + 1}))
     end.
 
 now_ms() ->

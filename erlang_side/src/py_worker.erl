@@ -13,9 +13,9 @@
 -export([start_link/2]).
 -export([init/1, handle_continue/2, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
 
-%% How often a worker's signs of life are looked at, unless the application's
-%% `liveness_ms' says otherwise. A smaller number costs a look more often, a
-%% larger one leaves callers of a lost worker waiting for longer.
+%% How often a worker's signs of life are checked, unless the application's
+%% `liveness_ms' says otherwise. A smaller number costs more checks, a larger one
+%% leaves callers of a worker that is gone waiting for longer.
 -define(LIVENESS_MS, 5000).
 
 -record(state, {
@@ -27,10 +27,10 @@
     %% What Python reads from, see py_os:hold_open/2.
     input :: file:fd() | undefined,
     ready = false :: boolean(),
-    %% Cancelled requests, by address, that the worker is replaced for if they
-    %% do not end in time. Empty where kill_after is infinity.
+    %% Timers of cancelled requests, by address: the worker is replaced when one fires.
+    %% Empty if kill_after is infinity.
     watched = #{} :: #{pid() | reference() => reference()},
-    pulse = py_liveness:new(undefined) :: py_liveness:pulse(),
+    liveness = py_liveness:new(undefined) :: py_liveness:liveness(),
     %% Handles what Python code sends by itself, see py_delivery.
     delivery :: {pid(), reference()} | undefined,
     %% The same for what it prints and logs, see py_output.
@@ -58,7 +58,7 @@ handle_continue(open, State = #state{opts = Opts, settings = Settings}) ->
             try open_port({spawn_executable, Program}, PortOpts ++ port_options()) of
                 Port ->
                     Worker = worker(Port, Opts),
-                    %% False where it has ended already, which a message tells.
+                    %% False if it has ended already, which a message reports.
                     _ = py_port:write(Worker, py_frame:settings(Settings#{<<"level">> => py_output:level()})),
                     start_deadline(Opts),
                     Process = py_os:of_port(Port),
@@ -66,7 +66,7 @@ handle_continue(open, State = #state{opts = Opts, settings = Settings}) ->
                     {noreply, State#state{
                         worker = Worker,
                         os_process = Process,
-                        pulse = py_liveness:new(Process),
+                        liveness = py_liveness:new(Process),
                         delivery = py_delivery:start(Worker),
                         output = py_output:start(Worker)
                     }}
@@ -113,22 +113,22 @@ handle_info({Port, {data, Data}}, State = #state{worker = #worker{port = Port}})
 handle_info({Port, {exit_status, Code}}, State = #state{worker = #worker{port = Port}}) ->
     exited(py_os:status(Code), State);
 handle_info({'EXIT', Port, epipe}, State = #state{worker = #worker{port = Port}}) ->
-    %% Something was written to it just when it ended, and its input was not held open: the
-    %% port is closed by that, and nobody is told the status any more.
-    exited(lost, State);
+    %% Something was written to it just when it ended, and its input was not held open: that
+    %% closes the port, and no message with the status will come.
+    exited(exit_unknown, State);
 handle_info({'EXIT', Port, Reason}, State = #state{worker = #worker{port = Port}}) ->
     exited(Reason, State);
 handle_info({'EXIT', Manager, Reason}, State = #state{manager = Manager}) ->
     stop(Reason, State);
 handle_info({'DOWN', Monitor, process, Pid, Reason}, State = #state{delivery = {Pid, Monitor}}) ->
-    ends(Reason, State);
+    stop_replace(Reason, State);
 handle_info({'DOWN', Monitor, process, Pid, Reason}, State = #state{output = {Pid, Monitor}}) ->
-    ends(Reason, State);
+    stop_replace(Reason, State);
 handle_info({start_timeout, Ms}, State = #state{ready = false}) ->
     stop({start_timeout, Ms}, State);
 handle_info({timeout, Timer, {stuck, Address}}, State = #state{watched = Watched}) ->
     case Watched of
-        #{Address := Timer} -> ends(kill_after, State);
+        #{Address := Timer} -> stop_replace(kill_after, State);
         #{} -> {noreply, State}
     end;
 handle_info(liveness, State) ->
@@ -155,76 +155,76 @@ exited(Status, State = #state{ready = true}) ->
 exited(Status, State = #state{opts = Opts}) ->
     stop({cannot_start, py_interpreter:exited(Status, Opts)}, State).
 
-%% Ends a worker that makes no sense or is stuck; the manager starts another.
-ends(Reason, State) ->
+%% Ends a worker that breaks the protocol or is stuck; the manager starts another.
+stop_replace(Reason, State) ->
     handle_cast({replace, Reason}, State).
 
 %%% Frames.
 
-frame(Frame, State = #state{pulse = Pulse}) when element(1, Frame) =/= pong ->
-    heard(Frame, State#state{pulse = py_liveness:heard(Pulse)});
-frame({pong, Requests, Streams}, State = #state{ready = true, worker = Worker, pulse = Pulse}) ->
-    {Surplus, NewPulse} = py_liveness:answered({Requests, Streams}, load(Worker), Pulse),
-    correct(Surplus, State#state{pulse = NewPulse});
+frame(Frame, State = #state{liveness = Liveness}) when element(1, Frame) =/= pong ->
+    handle_frame(Frame, State#state{liveness = py_liveness:received(Liveness)});
+frame({pong, Requests, Streams}, State = #state{ready = true, worker = Worker}) ->
+    {Surplus, Liveness} = py_liveness:pong({Requests, Streams}, load(Worker), State#state.liveness),
+    subtract_load(Surplus, State#state{liveness = Liveness});
 frame(_, State) ->
-    ends(bad_frame, State).
+    stop_replace(bad_frame, State).
 
-heard({event, Pid, Payload}, State = #state{ready = true}) ->
+handle_frame({event, Pid, Payload}, State = #state{ready = true}) ->
     Pid ! {py_event, Payload},
     {noreply, State};
-heard({last, Pid, Payload}, State = #state{ready = true, worker = #worker{load = Load}}) ->
+handle_frame({last, Pid, Payload}, State = #state{ready = true, worker = #worker{load = Load}}) ->
     Pid ! {py_last, Payload},
     case atomics:sub_get(Load, ?LOAD_STREAMS, 1) of
-        N when N >= 0 -> ended(Pid, State);
-        _ -> ends(bad_frame, State)
+        N when N >= 0 -> request_done(Pid, State);
+        _ -> stop_replace(bad_frame, State)
     end;
-heard({reply, Ref, Payload}, State = #state{ready = true}) ->
+handle_frame({reply, Ref, Payload}, State = #state{ready = true}) ->
     Ref ! {Ref, Payload},
-    ended(Ref, State);
-heard({ordered, Ref, Payload}, State = #state{ready = true, delivery = {Delivery, _}}) ->
+    request_done(Ref, State);
+handle_frame({reply_after_sends, Ref, Payload}, State = #state{ready = true, delivery = {Delivery, _}}) ->
     Delivery ! {reply, Ref, Payload},
-    ended(Ref, State);
+    request_done(Ref, State);
 %% Code that runs before the worker is ready may send and ask, too.
-heard({send, none, Payload}, State = #state{delivery = {Delivery, _}}) ->
+handle_frame({send, none, Payload}, State = #state{delivery = {Delivery, _}}) ->
     Delivery ! {send, Payload},
     {noreply, State};
-heard({request, Id, Payload}, State = #state{delivery = {Delivery, _}}) ->
+handle_frame({callback, Id, Payload}, State = #state{delivery = {Delivery, _}}) ->
     Delivery ! {callback, Id, Payload},
     {noreply, State};
-heard({Kind, none, Payload}, State = #state{output = {Output, _}}) when
+handle_frame({Kind, none, Payload}, State = #state{output = {Output, _}}) when
     Kind =:= output; Kind =:= log
 ->
     Output ! {Kind, Payload},
     {noreply, State};
-heard({ready, none, Payload}, State = #state{ready = false, manager = Manager}) ->
+handle_frame({ready, none, Payload}, State = #state{ready = false, manager = Manager}) ->
     try binary_to_term(Payload) of
         Info = #{} ->
             About = maps:remove(input, Info),
             Manager ! {py_worker, self(), {ready, About, State#state.worker}},
-            look_later(),
+            schedule_liveness(),
             {noreply, State#state{ready = true, input = hold_input(Info, State)}};
         _ ->
-            ends(bad_frame, State)
+            stop_replace(bad_frame, State)
     catch
-        error:badarg -> ends(bad_frame, State)
+        error:badarg -> stop_replace(bad_frame, State)
     end;
-heard({failed, none, Why}, State = #state{ready = false}) ->
+handle_frame({failed, none, Why}, State = #state{ready = false}) ->
     stop({cannot_start, Why}, State);
-heard({failed, none, Why}, State) ->
-    ends({failed, Why}, State);
-heard(_, State) ->
-    ends(bad_frame, State).
+handle_frame({failed, none, Why}, State) ->
+    stop_replace({failed, Why}, State);
+handle_frame(_, State) ->
+    stop_replace(bad_frame, State).
 
 hold_input(#{input := Fd}, #state{os_process = Process}) when is_integer(Fd), Fd >= 0 ->
     py_os:hold_open(Process, Fd);
 hold_input(#{}, _State) ->
     undefined.
 
-%% A count below zero is of an answer that nobody asked for.
-ended(Address, State = #state{worker = #worker{load = Load}, watched = Watched}) ->
+%% A count below zero is of an answer without a request.
+request_done(Address, State = #state{worker = #worker{load = Load}, watched = Watched}) ->
     case atomics:sub_get(Load, ?LOAD_REQUESTS, 1) of
         N when N < 0 ->
-            ends(bad_frame, State);
+            stop_replace(bad_frame, State);
         _ ->
             case maps:take(Address, Watched) of
                 {Timer, Rest} ->
@@ -237,32 +237,32 @@ ended(Address, State = #state{worker = #worker{load = Load}, watched = Watched})
 
 %%% Signs of life.
 
-look_later() ->
+schedule_liveness() ->
     Ms = application:get_env(erlang_python, liveness_ms, ?LIVENESS_MS),
     _ = erlang:send_after(Ms, self(), liveness),
     ok.
 
-liveness(State = #state{worker = Worker, pulse = Pulse}) ->
-    {Finding, NewPulse} = py_liveness:tick(load(Worker), Pulse),
-    NewState = State#state{pulse = NewPulse},
+liveness(State = #state{worker = Worker, liveness = Liveness}) ->
+    {Finding, NewLiveness} = py_liveness:tick(load(Worker), Liveness),
+    NewState = State#state{liveness = NewLiveness},
     case Finding of
-        lost ->
-            stop({worker_exit, lost}, NewState);
-        deaf ->
-            ends(deaf, NewState);
+        exit_unknown ->
+            stop({worker_exit, exit_unknown}, NewState);
+        unresponsive ->
+            stop_replace(unresponsive, NewState);
         ping ->
             _ = py_port:write(Worker, py_frame:ping()),
-            look_later(),
+            schedule_liveness(),
             {noreply, NewState};
         quiet ->
-            look_later(),
+            schedule_liveness(),
             {noreply, NewState}
     end.
 
 load(#worker{load = Load}) ->
     {atomics:get(Load, ?LOAD_REQUESTS), atomics:get(Load, ?LOAD_STREAMS)}.
 
-correct({Requests, Streams}, State = #state{worker = #worker{load = Load}}) ->
+subtract_load({Requests, Streams}, State = #state{worker = #worker{load = Load}}) ->
     Requests > 0 andalso atomics:sub(Load, ?LOAD_REQUESTS, Requests),
     Streams > 0 andalso atomics:sub(Load, ?LOAD_STREAMS, Streams),
     {noreply, State}.

@@ -1,6 +1,6 @@
 %% @doc Calls both ways: how many, from how many callers, beside what; messages from
 %% Python, and calls of Erlang functions.
--module(bench_citizen).
+-module(bench_interop).
 
 -export([sections/0, run/2]).
 
@@ -71,7 +71,7 @@ run(waiting, Context) ->
         {meeting, fun() ->
             per_second(N, fun() ->
                 Opts = #{pool => python, timeout => 120000},
-                Refs = [py:spawn_call(bench_citizen, meet, [N], #{}, Opts) || _ <- lists:seq(1, N)],
+                Refs = [py:spawn_call(bench_interop, meet, [N], #{}, Opts) || _ <- lists:seq(1, N)],
                 [{ok, N} = py:await(Ref) || Ref <- Refs]
             end)
         end}
@@ -80,13 +80,13 @@ run(waiting, Context) ->
 %%% Calls.
 
 call() ->
-    {ok, 1} = py:call(bench_citizen, echo, [1], #{}, #{pool => python}).
+    {ok, 1} = py:call(bench_interop, echo, [1], #{}, #{pool => python}).
 
 async_call() ->
     {ok, none} = py:call(asyncio, sleep, [0], #{}, #{pool => python}).
 
 run_it(F, Args) ->
-    {ok, Value} = py:call(bench_citizen, F, Args, #{}, #{pool => python, timeout => 120000}),
+    {ok, Value} = py:call(bench_interop, F, Args, #{}, #{pool => python, timeout => 120000}),
     Value.
 
 callers(Callers, N, Call) ->
@@ -108,7 +108,7 @@ per_second(N, Fun) ->
 
 start_flood() ->
     spawn(fun() ->
-        {ok, Ref} = py:stream_start(bench_citizen, endless, [], #{pool => python}),
+        {ok, Ref} = py:stream_start(bench_interop, endless, [], #{pool => python}),
         take(Ref)
     end).
 
@@ -125,7 +125,7 @@ stream(N) ->
 
 %% Order is looked at on the way.
 messages(N) ->
-    Ref = py:spawn_call(bench_citizen, sends, [self(), N], #{}, #{
+    Ref = py:spawn_call(bench_interop, sends, [self(), N], #{}, #{
         pool => python, timeout => infinity
     }),
     in_order(100000, 100000 + N),
@@ -143,7 +143,7 @@ in_order(I, N) ->
 
 erlport_style(Context) ->
     Priv = code:priv_dir(erlang_python),
-    Program = filename:join(bench:source(Context), "bench_citizen.py"),
+    Program = filename:join(bench:source(Context), "bench_interop.py"),
     spawn(fun() ->
         Port = open_port({spawn_executable, os:getenv("ERLANG_PYTHON")}, [
             {packet, 4}, binary, {args, [Program, Priv]}, {env, [{"PYTHONPATH", Priv}]}
