@@ -133,7 +133,7 @@ table() ->
         {'__main__', public, []},
         {pickle, loads, [{bytes, <<"x">>}]},
         {erlang, send, [<<"name">>, 1]},
-        {'erlang_port.targets', 'Targets', []},
+        {'erlang_port.requests.targets', 'Targets', []},
         {'offered.os', system, [<<"true">>]},
         {'offered.Offered', static, []},
         {'math.sqrt', '__call__', [4]},

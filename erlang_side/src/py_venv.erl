@@ -1,5 +1,5 @@
 %% @doc Virtual environments that a pool makes for itself. The work is done by a
-%% Python program, environment.py, which holds a lock meanwhile; here is what
+%% Python program, make_venv.py, which holds a lock meanwhile; here is what
 %% decides whether it must run.
 -module(py_venv).
 
@@ -26,7 +26,7 @@ prepare(PoolOpts = #{venv := Venv, requirements := Requirements = [_ | _]}) ->
 prepare(_PoolOpts) ->
     ok.
 
-%% environment.py writes this file last.
+%% make_venv.py writes this file last.
 is_prepared(Directory, Requirements) ->
     Wanted = [[py_text:string(Requirement), $\n] || Requirement <- Requirements],
     case file:read_file(filename:join(Directory, "erlang_python.requirements")) of
@@ -38,7 +38,7 @@ make(Directory, Requirements, PoolOpts) ->
     Name = py_interpreter:name(maps:remove(venv, PoolOpts)),
     case os:find_executable(Name) of
         false -> {error, {python_not_found, Name}};
-        Python -> apart(Python, ["-I", py_interpreter:file("environment.py"), Directory | Requirements], PoolOpts)
+        Python -> apart(Python, ["-I", py_interpreter:file("make_venv.py"), Directory | Requirements], PoolOpts)
     end.
 
 %% In a process of its own, whose mailbox goes with it.

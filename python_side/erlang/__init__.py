@@ -10,8 +10,11 @@ Outside of a worker everything can be imported, and what needs a node raises Run
 
 from __future__ import annotations
 
-from erlang.errors import ErlangError
-from erlang.terms import (
+from erlang.api import Function, acall, call, drain, send, whereis
+from erlang.request import Stream, cancelled, stream
+from erlang_port.errors import Cancelled, ErlangError
+from erlang_port.etf.conversions import register_encoder
+from erlang_port.etf.terms import (
     Atom,
     Bitstring,
     FrozenDict,
@@ -23,12 +26,6 @@ from erlang.terms import (
     Port,
     Reference,
 )
-from erlang_port.conversions import register_encoder
-from erlang_port.reasons import Cancelled
-
-# Last: it needs the types above.
-from erlang.calls import Function, acall, call, drain, send, whereis  # isort: skip
-from erlang.request import Stream, cancelled, stream  # isort: skip
 
 __all__ = (
     "Atom",

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from erlang.terms import Pid, Reference
-from erlang_port import etf
-from erlang_port.connection import node
-from erlang_port.current import current
+from erlang_port.current import current, node
+from erlang_port.etf import decoder
+from erlang_port.etf.terms import Pid, Reference
 
 
 class Stream:
@@ -22,17 +21,17 @@ class Stream:
     def reference(self) -> Reference:
         """The reference that its events carry."""
         # The start of every event: {py_stream, Reference, ...
-        _, found, _ = etf.decode(self._request.prefix + b"j")
+        _, found, _ = decoder.decode(self._request.prefix + b"j")
         return found  # type: ignore[no-any-return]
 
     @property
     def owner(self) -> Pid:
         """The process that gets its events."""
-        return etf.decode(self._request.owner)  # type: ignore[no-any-return]
+        return decoder.decode(self._request.owner)  # type: ignore[no-any-return]
 
     def cancelled(self) -> bool:
         """Whether nobody wants more of it: it was cancelled, its owner is gone, or it has ended."""
-        return node().is_cancelled(self._request)
+        return node().is_cancelled(self._request)  # type: ignore[no-any-return]
 
     def __repr__(self) -> str:
         return f"<Erlang stream {self.reference} of {self.owner}>"

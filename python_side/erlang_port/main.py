@@ -10,10 +10,11 @@ import sys
 import threading
 from typing import TYPE_CHECKING
 
-from erlang_port import frames, reasons
+from erlang_port import reasons
+from erlang_port.wire import frames
 
 if TYPE_CHECKING:
-    from erlang_port.program import Program
+    from erlang_port.worker import Worker
 
 _PR_SET_PDEATHSIG = 1
 _F_SETPIPE_SZ = 1031
@@ -86,11 +87,11 @@ def main(arguments: list[str]) -> None:
         os.setpgid(0, 0)
     try:
         # Imported here: what comes before must not fail for want of a module.
-        from erlang_port.program import Program
+        from erlang_port.worker import Worker
 
-        program = Program(read_fd, write_fd)
-        _guard_children(program, read_fd, write_fd)
-        program.run()
+        worker = Worker(read_fd, write_fd)
+        _guard_children(worker, read_fd, write_fd)
+        worker.run()
     except EOFError:
         pass
     except BaseException as error:
@@ -108,11 +109,11 @@ def _fail(write_fd: int, error: BaseException) -> None:
         pass  # The node did not wait.
 
 
-def _guard_children(program: Program, read_fd: int, write_fd: int) -> None:
+def _guard_children(worker: Worker, read_fd: int, write_fd: int) -> None:
     """A forked child (multiprocessing, os.fork) must not hold the port open."""
 
     def close() -> None:
-        for fd in (read_fd, write_fd, *program.gate.descriptors()):
+        for fd in (read_fd, write_fd, *worker.poller.descriptors()):
             try:
                 os.close(fd)
             except OSError:

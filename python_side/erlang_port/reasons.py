@@ -5,13 +5,6 @@ from __future__ import annotations
 import traceback
 
 
-class Cancelled(BaseException):
-    """Raised inside Python code whose stream or call was cancelled or timed out.
-
-    Not an Exception, so that a handler for errors does not take it for one.
-    """
-
-
 def message_of(error: BaseException) -> str:
     """``str(error)``, or what can be said where that itself fails."""
     try:

@@ -67,12 +67,12 @@ async def meet(number: int) -> int:
 
 def one_after_another() -> None:
     """A port program in the manner of erlport: a loop that reads, calls and answers."""
-    from erlang_port import etf
+    from erlang_port.etf import decoder
 
     stdin = os.fdopen(0, "rb")
     while header := stdin.read(4):
-        number, name, args = etf.decode(stdin.read(int.from_bytes(header, "big")))
-        answer = etf.encode((number, globals()[name](*args)))
+        number, name, args = decoder.decode(stdin.read(int.from_bytes(header, "big")))
+        answer = decoder.encode((number, globals()[name](*args)))
         os.write(1, len(answer).to_bytes(4, "big") + answer)
 
 

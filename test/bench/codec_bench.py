@@ -16,8 +16,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "python_side"))
 
-from erlang_port import etf
-from erlang_port.encoder import Encoder, has_erlpack
+from erlang_port.etf import decoder
+from erlang_port.etf.encoder import Encoder, has_erlpack
 
 ROW = {
     "id": 17,
@@ -71,7 +71,7 @@ def columns() -> dict[str, Callable[[str, Any], Callable[[], object]]]:
 
     def decode(name: str, value: Any) -> Callable[[], object]:
         data = plain.encode(value)
-        return lambda: etf.decode(data, binaries="bytes" if isinstance(value, bytes) else "str")
+        return lambda: decoder.decode(data, binaries="bytes" if isinstance(value, bytes) else "str")
 
     made: dict[str, Callable[[str, Any], Callable[[], object]]] = {"encode": encode(Encoder())}
     if has_erlpack():

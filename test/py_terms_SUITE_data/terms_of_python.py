@@ -11,10 +11,10 @@ import pathlib
 import uuid
 from collections import namedtuple
 
-from erlang.terms import Atom
+from erlang_port.etf.terms import Atom
 
-from erlang_port import encoder
-from erlang_port.conversions import register_encoder
+from erlang_port.etf import encoder
+from erlang_port.etf.conversions import register_encoder
 
 has_erlpack = encoder.has_erlpack
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from erlang_port import etf
-from erlang_port.encoder import Encoder
+from erlang_port.etf import decoder
+from erlang_port.etf.encoder import Encoder
 
 
 class FakeOutbox:
@@ -42,7 +42,7 @@ class FakeProgram:
     """Only what messages and channels use."""
 
     def __init__(self) -> None:
-        self.outbox = FakeOutbox()
+        self.frame_writer = FakeOutbox()
         self.ticker = FakeTicker()
         self._encoder = Encoder()
 
@@ -52,4 +52,4 @@ class FakeProgram:
 
 def payload(frame: bytes) -> Any:
     """What a frame with a term says."""
-    return etf.decode(frame, 6 + frame[5])
+    return decoder.decode(frame, 6 + frame[5])

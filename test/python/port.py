@@ -12,10 +12,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from erlang.terms import Atom
-from erlang_port import etf, frames
-from erlang_port.encoder import Encoder
-from erlang_port.inbox import EpollGate, Gate
+from erlang_port.etf import decoder
+from erlang_port.etf.encoder import Encoder
+from erlang_port.etf.terms import Atom
+from erlang_port.wire import frames
+from erlang_port.wire.poller import EpollPoller, Poller
 
 PYTHON_SIDE = Path(__file__).resolve().parents[2] / "python_side"
 
@@ -157,7 +158,7 @@ class Worker:
         """The next event of a stream."""
         kind, to, payload = self.expect(frames.EVENT, frames.LAST)
         assert to == address
-        tag, ref, event = etf.decode(payload, 0)
+        tag, ref, event = decoder.decode(payload, 0)
         assert (tag, ref) == ("py_stream", "ref")
         assert (kind == frames.LAST) == (event == "done" or event[0] == "error")
         return event
@@ -173,7 +174,7 @@ class Worker:
     def result(self, address: bytes) -> Any:
         _, to, payload = self.expect(frames.REPLY)
         assert to == address
-        return etf.decode(payload, 0)
+        return decoder.decode(payload, 0)
 
     def wait(self) -> int:
         """The status with which it ends, soon."""
@@ -200,12 +201,12 @@ class Worker:
         os.close(self._from)
 
 
-def shut(gate: Gate) -> None:
-    """Closes what a gate holds; an epoll object must know, or it closes its number again."""
-    kept = list(gate.descriptors())
-    if isinstance(gate, EpollGate):
-        gate._epoll.close()
-        kept = [gate._bell]
+def shut(poller: Poller) -> None:
+    """Closes what a poller holds; an epoll object must know, or it closes its number again."""
+    kept = list(poller.descriptors())
+    if isinstance(poller, EpollPoller):
+        poller._epoll.close()
+        kept = [poller._bell]
     for fd in kept:
         os.close(fd)
 

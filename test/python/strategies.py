@@ -17,7 +17,7 @@ from typing import Any
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-from erlang.terms import (
+from erlang_port.etf.terms import (
     Atom,
     Bitstring,
     FrozenDict,

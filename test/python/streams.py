@@ -9,12 +9,14 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
-from erlang_port import etf, frames, reasons
-from erlang_port.encoder import Encoder
-from erlang_port.frames import StreamOptions
-from erlang_port.interrupt import UserCode
-from erlang_port.loop import Loop
-from erlang_port.stream import Stream
+from erlang_port import reasons
+from erlang_port.etf import decoder
+from erlang_port.etf.encoder import Encoder
+from erlang_port.requests.stream import Stream
+from erlang_port.runtime.event_loop import EventLoop
+from erlang_port.runtime.interrupt import InterruptibleRegion
+from erlang_port.wire import frames
+from erlang_port.wire.frames import StreamOptions
 from fakes import FakeTicker
 from port import PATIENCE, PREFIX
 
@@ -22,23 +24,23 @@ from port import PATIENCE, PREFIX
 class NobodyReads:
     """A reader that no stream takes over."""
 
-    holder: object = None
+    lessee: object = None
 
     def take(self, stream: object) -> None:
         """It stays with the threads."""
 
-    def give_back(self, stream: object) -> None:
+    def release(self, stream: object) -> None:
         """It is there already."""
 
 
 class ThreadForEach:
-    """Threads that start at once."""
+    """ThreadPool that start at once."""
 
     def submit(self, work: Callable[[], None]) -> None:
         threading.Thread(target=work).start()
 
 
-class Node:
+class NodeClient:
     """What is out of one stream, and whether that is more than may be."""
 
     def __init__(self, options: StreamOptions) -> None:
@@ -58,7 +60,7 @@ class Node:
         with self.change:
             if self.terminal is not None:
                 self.wrong.append("something came after the end")
-            _, _, event = etf.decode(payload, 0)
+            _, _, event = decoder.decode(payload, 0)
             if kind == frames.LAST:
                 self.terminal = event
             elif event == "waiting":
@@ -105,18 +107,18 @@ class Node:
 class StreamProgram:
     """As much of a program as streams use."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: NodeClient) -> None:
         self.node = node
         self.ticker = FakeTicker()
-        self.reader = NobodyReads()
+        self.receiver = NobodyReads()
         self.threads = ThreadForEach()
         self.encodings = 0
         self._local = threading.local()
 
     @cached_property
-    def loop(self) -> Loop:
+    def loop(self) -> EventLoop:
         """An event loop, for those that need one; `close` ends it."""
-        return Loop(self.user_code, self._failed)
+        return EventLoop(self.region, self._failed)
 
     def close(self) -> None:
         self.loop.close(PATIENCE)
@@ -129,12 +131,12 @@ class StreamProgram:
         self.encodings += 1
         return Encoder()
 
-    def user_code(self) -> UserCode:
+    def region(self) -> InterruptibleRegion:
         try:
-            return self._local.user_code  # type: ignore[no-any-return]
+            return self._local.region  # type: ignore[no-any-return]
         except AttributeError:
-            user_code = self._local.user_code = UserCode()
-            return user_code
+            region = self._local.region = InterruptibleRegion()
+            return region
 
     def put(self, buffers: list[Any], size: int, wait: bool) -> None:
         frame = b"".join(buffers)

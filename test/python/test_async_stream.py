@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from erlang_port.async_stream import AsyncStream
-from erlang_port.frames import StreamOptions
-from streams import Node, StreamProgram, options
+from erlang_port.requests.async_stream import AsyncStream
+from erlang_port.wire.frames import StreamOptions
+from streams import NodeClient, StreamProgram, options
 from test_sync_stream import CHOSEN, SIZES, TAKES, expected
 
 
@@ -22,11 +22,11 @@ class Run:
 
     def __init__(self, source: Any, chosen: StreamOptions | None = None) -> None:
         chosen = chosen or options()
-        self.node = Node(chosen)
+        self.node = NodeClient(chosen)
         self.program = StreamProgram(self.node)
         self.stream = AsyncStream(self.program, b"address", chosen, 0)  # type: ignore[arg-type]
         self.stream.source = source
-        self.program.loop.call(self.stream.start)
+        self.program.loop.call_soon_threadsafe(self.stream.start)
 
     def start(self) -> Run:
         self.program.loop.start()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from erlang_port import channel, frames
-from erlang_port.channel import RUN_LENGTH, Channel
+from erlang_port.node import channel
+from erlang_port.node.channel import RUN_LENGTH, Channel
+from erlang_port.wire import frames
 from fakes import FakeOutbox, FakeTicker, payload
 
 
@@ -24,46 +25,46 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def test_bytes_are_joined(clock):
-    outbox, ticker = FakeOutbox(), FakeTicker()
-    lines = Channel(frames.OUTPUT, outbox.put, ticker, 1000, is_list=False)
+    frame_writer, ticker = FakeOutbox(), FakeTicker()
+    lines = Channel(frames.OUTPUT, frame_writer.put, ticker, 1000, is_list=False)
     expected = b""
     for number in range(2 * RUN_LENGTH):
         line = b"line %d\n" % number
         expected += line
         lines.put([line], len(line))
     lines.flush()
-    assert all(frame[4:6] == bytes([frames.OUTPUT, 0]) for frame in outbox.frames)
-    assert b"".join(frame[6:] for frame in outbox.frames) == expected
-    assert len(outbox.frames) < 10
+    assert all(frame[4:6] == bytes([frames.OUTPUT, 0]) for frame in frame_writer.frames)
+    assert b"".join(frame[6:] for frame in frame_writer.frames) == expected
+    assert len(frame_writer.frames) < 10
 
 
 def test_terms_are_listed(clock):
-    outbox, ticker = FakeOutbox(), FakeTicker()
-    records = Channel(frames.LOG, outbox.put, ticker, 1000)
+    frame_writer, ticker = FakeOutbox(), FakeTicker()
+    records = Channel(frames.LOG, frame_writer.put, ticker, 1000)
     for number in range(20):
         records.put([b"a", bytes([number])], 2)
     ticker.tick()
-    assert [term for frame in outbox.frames for term in payload(frame)] == list(range(20))
+    assert [term for frame in frame_writer.frames for term in payload(frame)] == list(range(20))
 
 
 def test_one_that_comes_alone_leaves_at_once(clock):
-    outbox, ticker = FakeOutbox(), FakeTicker()
-    lines = Channel(frames.OUTPUT, outbox.put, ticker, 1000, is_list=False)
+    frame_writer, ticker = FakeOutbox(), FakeTicker()
+    lines = Channel(frames.OUTPUT, frame_writer.put, ticker, 1000, is_list=False)
     for number in range(10):
         clock.now += 1
         lines.put([b"x\n"], 2)
-        assert len(outbox.frames) == number + 1
+        assert len(frame_writer.frames) == number + 1
     assert lines.room.sent == 20
     assert lines.room.is_full() is False
 
 
 def test_the_ticker_is_let_go(clock):
-    outbox, ticker = FakeOutbox(), FakeTicker()
-    lines = Channel(frames.OUTPUT, outbox.put, ticker, 1000, is_list=False)
+    frame_writer, ticker = FakeOutbox(), FakeTicker()
+    lines = Channel(frames.OUTPUT, frame_writer.put, ticker, 1000, is_list=False)
     for _ in range(10):
         lines.put([b"x\n"], 2)
     assert ticker.hot
     ticker.tick()
     ticker.tick()
     assert not ticker.hot
-    assert b"".join(frame[6:] for frame in outbox.frames) == b"x\n" * 10
+    assert b"".join(frame[6:] for frame in frame_writer.frames) == b"x\n" * 10

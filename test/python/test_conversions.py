@@ -20,11 +20,12 @@ from types import MappingProxyType
 import pytest
 from hypothesis import given
 
-from erlang.terms import Atom, Bitstring, FrozenDict, FrozenList, ImproperList, Pid
-from erlang_port import conversions
-from erlang_port.conversions import RULES, NeedsExactError, convert, plain, register_encoder
-from erlang_port.etf import decode
-from erlang_port.etf_writer import Writer
+from erlang_port.etf import conversions
+from erlang_port.etf.conversions import RULES, convert, register_encoder
+from erlang_port.etf.decoder import decode
+from erlang_port.etf.erlpack_input import NotForErlpackError, to_erlpack
+from erlang_port.etf.terms import Atom, Bitstring, FrozenDict, FrozenList, ImproperList, Pid
+from erlang_port.etf.writer import Writer
 from strategies import Color, Level, Own, Point, Record, Text, meaning, same_key_twice, values
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "types.md"
@@ -236,7 +237,7 @@ def test_anything_else_is_refused_by_name(value):
         assert name in str(raised.value)
         assert "register_encoder" in str(raised.value)
         with pytest.raises(TypeError, match="cannot send a value of type"):
-            plain(whole, NONE)
+            to_erlpack(whole, NONE)
 
 
 def test_dunder_erlang_says_how_a_type_goes():
@@ -314,7 +315,7 @@ def test_an_encoders_own_error_is_passed_on():
         with pytest.raises(LookupError, match="boom"):
             sent(value)
         with pytest.raises(LookupError, match="boom"):
-            plain(value, NONE)
+            to_erlpack(value, NONE)
 
 
 def test_an_encoder_that_never_ends_is_an_error():
@@ -329,8 +330,8 @@ def test_an_encoder_that_never_ends_is_an_error():
     for value in (Ever(), Deeper(), {"a": [Ever()]}):
         with pytest.raises(ValueError, match="deep"):
             sent(value)
-        with pytest.raises(NeedsExactError):
-            plain(value, NONE)
+        with pytest.raises(NotForErlpackError):
+            to_erlpack(value, NONE)
 
 
 def test_many_types_do_not_stay(monkeypatch):
@@ -350,7 +351,7 @@ class TestPlain:
         ids=repr,
     )
     def test_what_erlpack_writes_right_is_left_alone(self, value):
-        assert plain(value, NONE) is value
+        assert to_erlpack(value, NONE) is value
 
     @pytest.mark.parametrize(
         ("value", "expected"),
@@ -373,7 +374,7 @@ class TestPlain:
         ids=repr,
     )
     def test_the_rest_is_mended(self, value, expected):
-        mended = plain(value, NONE)
+        mended = to_erlpack(value, NONE)
         assert mended == expected
         assert meaning(mended) == meaning(value)
 
@@ -393,20 +394,20 @@ class TestPlain:
         ids=repr,
     )
     def test_or_left_to_the_exact_writer(self, value):
-        with pytest.raises(NeedsExactError):
-            plain(value, NONE)
+        with pytest.raises(NotForErlpackError):
+            to_erlpack(value, NONE)
 
     def test_nothing_is_changed_in_place(self):
         value = {"a": None, "b": [None, {"c": math.nan}]}
-        plain(value, NONE)
+        to_erlpack(value, NONE)
         assert value["a"] is value["b"][0] is None
         assert math.isnan(value["b"][1]["c"])
 
     @given(values)
     def test_means_the_same(self, value):
         try:
-            mended = plain(value, NONE)
-        except NeedsExactError:
+            mended = to_erlpack(value, NONE)
+        except NotForErlpackError:
             return
         assert meaning(mended) == meaning(value)
         assert not same_key_twice(mended)
@@ -452,7 +453,7 @@ class TestNumPy:
         for value, expected in cases:
             assert same(sent(value), expected), value
             assert same(sent({"k": [value]}), {b"k": [expected]})
-            assert meaning(plain(value, NONE)) == meaning(expected)
+            assert meaning(to_erlpack(value, NONE)) == meaning(expected)
         assert sent(np.float32("nan")) == "nan"
         assert sent(np.float64("-inf")) == "neg_infinity"
 
@@ -476,7 +477,7 @@ class TestNumPy:
 
     def test_is_never_imported_by_us(self):
         program = (
-            "import sys, erlang_port.encoder as e\n"
+            "import sys, erlang_port.etf.encoder as e\n"
             "try: e.Encoder().encode(object())\n"
             "except TypeError: pass\n"
             "e.Encoder().encode([{1}, None])\n"

@@ -18,10 +18,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from beam import Beam
-from erlang.terms import Atom, Bitstring, FrozenList, Fun, ImproperList, MapKey, Pid, Reference
-from erlang_port import conversions, encoder
-from erlang_port.encoder import Encoder, encode_json, encode_msgpack, has_erlpack
-from erlang_port.etf import MAX_DEPTH, decode
+from erlang_port.etf import encoder, erlpack_input
+from erlang_port.etf.decoder import MAX_DEPTH, decode
+from erlang_port.etf.encoder import Encoder, encode_json, encode_msgpack, has_erlpack
+from erlang_port.etf.terms import (
+    Atom,
+    Bitstring,
+    FrozenList,
+    Fun,
+    ImproperList,
+    MapKey,
+    Pid,
+    Reference,
+)
 from strategies import (
     EXAMPLES,
     Color,
@@ -382,7 +391,7 @@ class TestPacker:
     def test_is_used_for_what_it_writes_right(self):
         made = Encoder()
         for value in (1, "a", [1.5], {"a": None}, {(1, 2): {3}}, [Record(1, [None])], 1 << 63):
-            data = conversions.plain(value, Atom("none"))
+            data = erlpack_input.to_erlpack(value, Atom("none"))
             assert made._packed(data) == made.encode(value)
 
     def test_refuses_and_the_exact_writer_takes_over(self):

@@ -10,8 +10,8 @@ import sys
 import pytest
 
 import erlang
-from erlang_port import reasons
-from erlang_port.conversions import register_encoder
+from erlang_port.errors import Cancelled
+from erlang_port.etf.conversions import register_encoder
 
 
 def test_the_names_are_what_they_are_said_to_be():
@@ -32,7 +32,7 @@ def test_every_name_is_explained(name):
 
 
 def test_some_names_come_from_elsewhere():
-    assert erlang.Cancelled is reasons.Cancelled
+    assert erlang.Cancelled is Cancelled
     assert erlang.register_encoder is register_encoder
     assert not issubclass(erlang.Cancelled, Exception)
 
@@ -84,7 +84,7 @@ def test_errors_can_be_pickled():
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="Python 3.10's uuid imports threading")
-@pytest.mark.parametrize("module", ["erlang", "erlang.terms", "erlang_port.etf"])
+@pytest.mark.parametrize("module", ["erlang", "erlang_port.etf.terms", "erlang_port.etf.decoder"])
 def test_the_types_need_neither_threads_nor_a_loop(module):
     program = f"import sys, {module}; print({{'threading', 'asyncio'}} & set(sys.modules))"
     done = subprocess.run(

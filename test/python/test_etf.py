@@ -13,10 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from erlang import terms
-from erlang.terms import Atom, FrozenList, MapKey
-from erlang_port import etf
-from erlang_port.etf import MAX_DEPTH, DecodeError, decode, decode_prefix
+from erlang_port.etf import decoder, terms
+from erlang_port.etf.decoder import MAX_DEPTH, DecodeError, decode, decode_prefix
+from erlang_port.etf.terms import Atom, FrozenList, MapKey
 from strategies import EXAMPLES, meaning
 from strategies import terms as any_terms
 
@@ -72,13 +71,13 @@ class TestGolden:
 
     def test_is_read_as_a_long_view(self, name, encoding, python, monkeypatch):
         # Inputs that are long and no bytes are not copied but read through a view.
-        monkeypatch.setattr(etf, "_COPY_BELOW", 0)
+        monkeypatch.setattr(decoder, "_COPY_BELOW", 0)
         expected = eval(python, dict(NAMES))
         assert same(decode(bytearray.fromhex(encoding)), expected)
 
     def test_goes_back_with_the_same_meaning(self, name, encoding, python):
         value = decode(bytes.fromhex(encoding), binaries="bytes")
-        again = decode(etf.encode(value), binaries="bytes")
+        again = decode(decoder.encode(value), binaries="bytes")
         assert same(again, value)
 
     def test_is_read_from_the_middle(self, name, encoding, python):
@@ -226,7 +225,7 @@ def test_keys_that_python_holds_equal_are_all_kept():
     assert sorted(map(repr, value)) == [
         *("2", "MapKey(1)", "MapKey(None)", "MapKey(None)", "MapKey(True)")
     ]
-    assert etf.encode(value)[6:].count(nil) == 1
+    assert decoder.encode(value)[6:].count(nil) == 1
 
 
 @pytest.mark.parametrize("depth", [MAX_DEPTH, MAX_DEPTH + 1, 1_000_000])
@@ -279,13 +278,13 @@ def _runs():
 
 @pytest.mark.parametrize("view", [False, True])
 def test_runs_of_numbers(view, monkeypatch):
-    monkeypatch.setattr(etf, "_COPY_BELOW", 0)
+    monkeypatch.setattr(decoder, "_COPY_BELOW", 0)
     for values in _runs():
-        data = etf.encode(values)
+        data = decoder.encode(values)
         assert same(decode(bytearray(data) if view else data), values)
-        assert same(decode(etf.encode((*values, {}))), (*values, {}))
+        assert same(decode(decoder.encode((*values, {}))), (*values, {}))
     half = dict(zip(range(0, 600, 2), range(300, 900, 2), strict=True))
-    assert decode(etf.encode(half)) == half
+    assert decode(decoder.encode(half)) == half
 
 
 @pytest.mark.parametrize("tag", [b"a\1", b"b\0\0\0\1", b"F" + struct.pack(">d", 1.5)])
@@ -310,9 +309,9 @@ def test_large_binary_is_read_once():
     assert decode(data, binaries="bytes") == payload
 
 
-def test_atoms_of_the_node_do_not_count_as_coined(monkeypatch):
-    monkeypatch.setattr(terms, "_coined_atoms", set())
-    monkeypatch.setattr(terms, "MAX_COINED_ATOMS", 0)
+def test_atoms_of_the_node_do_not_count_as_created(monkeypatch):
+    monkeypatch.setattr(terms, "_created_atoms", set())
+    monkeypatch.setattr(terms, "MAX_CREATED_ATOMS", 0)
     name = b"a_name_that_nobody_else_uses"
     atom = decode(b"\x83w" + bytes([len(name)]) + name)
     assert type(atom) is Atom
@@ -342,7 +341,7 @@ def mutated(draw):
 
 def _encode_or_one(value):
     try:
-        return etf.encode(value)
+        return decoder.encode(value)
     except ValueError:
         return b"\x83a\1"
 
@@ -354,7 +353,7 @@ def test_mutated_input_gives_a_value_or_its_own_error(data, binaries):
     except (DecodeError, UnicodeDecodeError):
         return
     # Whatever was read can be written, and is read the same again.
-    again = decode(etf.encode(value), binaries="bytes")
+    again = decode(decoder.encode(value), binaries="bytes")
     assert meaning(again) == meaning(value)
 
 

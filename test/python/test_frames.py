@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from erlang_port import etf, frames
+from erlang_port.etf import decoder
+from erlang_port.wire import frames
 
 
 class Golden(NamedTuple):
@@ -38,8 +39,8 @@ PREFIX = b"\x83h\x03w\x09py_stream" + REF[1:]
 def _target(frame: bytes, offset: int) -> tuple[Any, ...]:
     target = frames.read_target(frame, offset)
     assert frames.target_size(frame, offset) == target.size
-    arguments, end = etf.decode_prefix(frame, offset + target.size)
-    return target, arguments, etf.decode(frame, end)
+    arguments, end = decoder.decode_prefix(frame, offset + target.size)
+    return target, arguments, decoder.decode(frame, end)
 
 
 def _stream(frame: bytes, offset: int) -> tuple[Any, ...]:
@@ -52,13 +53,13 @@ def _nothing(frame: bytes, offset: int) -> None:
 
 
 READERS: dict[int, Callable[[bytes, int], Any]] = {
-    frames.SETTINGS: etf.decode,
+    frames.SETTINGS: decoder.decode,
     frames.STREAM: _stream,
     frames.CALL: _target,
     frames.EXEC: lambda frame, offset: (frame[offset], frame[offset + 1 :]),
     frames.CANCEL: _nothing,
     frames.CREDIT: frames.read_credit,
-    frames.ANSWER: etf.decode,
+    frames.ANSWER: decoder.decode,
     frames.PING: _nothing,
     frames.LEVEL: lambda frame, offset: frame[offset],
     frames.STATS: _nothing,

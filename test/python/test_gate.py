@@ -1,15 +1,15 @@
-"""The gate before the input, as far as one process can show it."""
+"""The poller before the input, as far as one process can show it."""
 
 import os
 import threading
 
-from erlang_port.inbox import gate
+from erlang_port.wire.poller import make_poller
 
 
 def test_two_threads_may_poll_at_once() -> None:
     # The one that has just lost the right to read is still in there when the next one comes.
     read_fd, write_fd = os.pipe()
-    entrance = gate(read_fd)
+    entrance = make_poller(read_fd)
     found: list[bool | BaseException] = []
 
     def poll() -> None:

@@ -12,7 +12,8 @@ import struct
 
 import pytest
 
-from erlang_port import etf, frames
+from erlang_port.etf import decoder
+from erlang_port.wire import frames
 from port import Worker, credit, encode, expression, frame, stream, target
 
 ROUNDS = int(os.environ.get("HOSTILE_ROUNDS", "25"))
@@ -68,7 +69,7 @@ def _read_all(worker: Worker) -> list[int]:
         kind, _, payload = found
         assert frames.READY <= kind <= frames.ORDERED, found
         if kind in (frames.REPLY, frames.ORDERED, frames.READY, frames.SEND, frames.LOG):
-            etf.decode(payload, 0)
+            decoder.decode(payload, 0)
         kinds.append(kind)
     return kinds
 

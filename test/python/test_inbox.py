@@ -13,10 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from erlang_port.inbox import CHUNK, EpollGate, Gate, Inbox, PollGate, gate
+from erlang_port.wire.frame_reader import CHUNK, FrameReader
+from erlang_port.wire.poller import EpollPoller, Poller, PollPoller, make_poller
 from port import eventually, shut
 
-GATES = [PollGate, *([EpollGate] if hasattr(select, "epoll") else [])]
+GATES = [PollPoller, *([EpollPoller] if hasattr(select, "epoll") else [])]
 
 
 @pytest.fixture
@@ -31,69 +32,69 @@ def pipe() -> Iterator[tuple[int, int]]:
 
 
 @pytest.fixture(params=GATES)
-def any_gate(request: pytest.FixtureRequest, pipe: tuple[int, int]) -> Iterator[Gate]:
+def any_gate(request: pytest.FixtureRequest, pipe: tuple[int, int]) -> Iterator[Poller]:
     os.set_blocking(pipe[0], False)
-    made: Gate = request.param(pipe[0])
+    made: Poller = request.param(pipe[0])
     yield made
     shut(made)
 
 
 def test_the_gate_is_the_one_that_the_system_has(pipe: tuple[int, int]) -> None:
-    made = gate(pipe[0])
-    assert isinstance(made, EpollGate if hasattr(select, "epoll") else PollGate)
+    made = make_poller(pipe[0])
+    assert isinstance(made, EpollPoller if hasattr(select, "epoll") else PollPoller)
     shut(made)
 
 
-def test_a_wait_ends_when_nothing_comes(any_gate: Gate) -> None:
+def test_a_wait_ends_when_nothing_comes(any_gate: Poller) -> None:
     assert any_gate.wait(0.01) is False
 
 
-def test_an_arrival_opens_it(any_gate: Gate, pipe: tuple[int, int]) -> None:
+def test_an_arrival_opens_it(any_gate: Poller, pipe: tuple[int, int]) -> None:
     os.write(pipe[1], b"x")
     assert any_gate.wait(5) is True
     os.read(pipe[0], 10)
     assert any_gate.wait(0.01) is False
 
 
-def test_a_ring_opens_it_once(any_gate: Gate) -> None:
+def test_a_ring_opens_it_once(any_gate: Poller) -> None:
     any_gate.wake()
     assert any_gate.wait(5) is True
     assert any_gate.wait(0.01) is False
 
 
 def test_the_end_of_the_input_opens_it_for_one_who_reads_to_the_end(
-    any_gate: Gate, pipe: tuple[int, int]
+    any_gate: Poller, pipe: tuple[int, int]
 ) -> None:
     """The last data and the end may come together; a reader stops where the data ends."""
-    inbox = Inbox(pipe[0])
+    frame_reader = FrameReader(pipe[0])
     os.write(pipe[1], struct.pack(">I", 4) + b"last")
     os.close(pipe[1])
     assert any_gate.wait(5)
-    assert inbox.frames() == [b"last"]
+    assert frame_reader.frames() == [b"last"]
     assert any_gate.wait(5)
     with pytest.raises(EOFError):
-        inbox.frames()
+        frame_reader.frames()
 
 
 def test_an_arrival_while_it_was_taken_away_opens_it_when_it_is_given_back(
-    any_gate: Gate, pipe: tuple[int, int]
+    any_gate: Poller, pipe: tuple[int, int]
 ) -> None:
-    any_gate.disarm()
+    any_gate.pause()
     assert any_gate.poll(0) is False
     os.write(pipe[1], b"x")
     assert any_gate.poll(5) is True
-    any_gate.arm()
+    any_gate.resume()
     assert any_gate.wait(5) is True
     assert os.read(pipe[0], 10) == b"x"
 
 
-def test_it_rings_while_it_is_taken_away(any_gate: Gate) -> None:
-    any_gate.disarm()
+def test_it_rings_while_it_is_taken_away(any_gate: Poller) -> None:
+    any_gate.pause()
     any_gate.wake()
     assert any_gate.wait(5) is True
 
 
-def _waiters(made: Gate, count: int, through: Callable[[], object]) -> list[threading.Thread]:
+def _waiters(made: Poller, count: int, through: Callable[[], object]) -> list[threading.Thread]:
     def wait() -> None:
         if made.wait(10):
             through()
@@ -104,7 +105,7 @@ def _waiters(made: Gate, count: int, through: Callable[[], object]) -> list[thre
     return threads
 
 
-def test_every_arrival_finds_a_thread(any_gate: Gate, pipe: tuple[int, int]) -> None:
+def test_every_arrival_finds_a_thread(any_gate: Poller, pipe: tuple[int, int]) -> None:
     """Whoever gets through reads; so as many arrivals as threads let all of them through."""
     read: list[bytes] = []
 
@@ -125,7 +126,7 @@ def test_every_arrival_finds_a_thread(any_gate: Gate, pipe: tuple[int, int]) -> 
         thread.join()
 
 
-def test_a_ring_lets_one_through(any_gate: Gate) -> None:
+def test_a_ring_lets_one_through(any_gate: Poller) -> None:
     through: list[None] = []
     threads = _waiters(any_gate, 3, lambda: through.append(None))
     for expected in range(1, 4):
@@ -142,15 +143,15 @@ def framed(bodies: list[bytes]) -> bytes:
     return b"".join(struct.pack(">I", len(body)) + body for body in bodies)
 
 
-def _read_on(inbox: Inbox, found: list[bytes]) -> None:
+def _read_on(frame_reader: FrameReader, found: list[bytes]) -> None:
     while True:
-        found += map(bytes, inbox.frames())
+        found += map(bytes, frame_reader.frames())
 
 
 def feed(pieces: list[bytes]) -> list[bytes]:
-    """What an inbox makes of bytes that come in pieces."""
+    """What an frame_reader makes of bytes that come in pieces."""
     read, write = os.pipe()
-    inbox = Inbox(read)
+    frame_reader = FrameReader(read)
     found: list[bytes] = []
     try:
         for piece in pieces:
@@ -158,10 +159,10 @@ def feed(pieces: list[bytes]) -> list[bytes]:
             while rest:
                 # No more than a pipe takes: a piece may be longer.
                 rest = rest[os.write(write, rest[:32768]) :]
-                found += map(bytes, inbox.frames())
+                found += map(bytes, frame_reader.frames())
         os.close(write)
         with pytest.raises(EOFError):
-            _read_on(inbox, found)
+            _read_on(frame_reader, found)
     finally:
         os.close(read)
     return found
@@ -210,10 +211,10 @@ def test_a_large_frame_is_read_in_linear_time() -> None:
 def test_an_end_within_a_frame_is_the_end(pipe: tuple[int, int]) -> None:
     for part in (b"\0", b"\0\0\0\x05abc", struct.pack(">I", CHUNK * 2) + b"x" * 100):
         read, write = os.pipe()
-        inbox = Inbox(read)
+        frame_reader = FrameReader(read)
         os.write(write, part)
-        assert inbox.frames() == []
+        assert frame_reader.frames() == []
         os.close(write)
         with pytest.raises(EOFError):
-            inbox.frames()
+            frame_reader.frames()
         os.close(read)

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from erlang_port.interrupt import Bell, Steps, UserCode
-from erlang_port.reasons import Cancelled
+from erlang_port.errors import Cancelled
+from erlang_port.runtime.interrupt import InterruptibleCoroutine, InterruptibleRegion, OneShotEvent
 
 REQUEST = object()
 
@@ -26,8 +26,8 @@ PATIENCE = 20.0
 class Storm:
     """Interrupts a request as often as it can, from two threads."""
 
-    def __init__(self, user_code: UserCode, request: object = REQUEST) -> None:
-        self.user_code = user_code
+    def __init__(self, region: InterruptibleRegion, request: object = REQUEST) -> None:
+        self.region = region
         self.request = request
         self.count = 0
         self._is_over = False
@@ -36,12 +36,12 @@ class Storm:
     def _run(self) -> None:
         chance = random.Random(1)
         while not self._is_over:
-            self.count += self.user_code.interrupt(self.request)
+            self.count += self.region.interrupt(self.request)
             if chance.random() < 0.2:
                 time.sleep(0)
 
     def __enter__(self) -> Storm:
-        # Threads take turns as often as can be.
+        # ThreadPool take turns as often as can be.
         sys.setswitchinterval(1e-6)
         for thread in self._threads:
             thread.start()
@@ -55,26 +55,26 @@ class Storm:
 
 
 def test_user_code_that_spins_is_broken_off() -> None:
-    user_code = UserCode()
+    region = InterruptibleRegion()
 
     def spin() -> None:
         while True:
             pass
 
-    with Storm(user_code), pytest.raises(Cancelled):
-        user_code.run(REQUEST, spin)
+    with Storm(region), pytest.raises(Cancelled):
+        region.run(REQUEST, spin)
 
 
 def test_the_interrupt_of_another_request_does_nothing() -> None:
-    user_code = UserCode()
-    with Storm(user_code, object()) as storm:
-        assert user_code.run(REQUEST, sum, range(100_000)) == sum(range(100_000))
+    region = InterruptibleRegion()
+    with Storm(region, object()) as storm:
+        assert region.run(REQUEST, sum, range(100_000)) == sum(range(100_000))
     assert storm.count == 0
 
 
 def test_a_storm_of_interrupts_finds_only_user_code() -> None:
-    """Behind each span lies work that must be whole: it never is broken off."""
-    user_code = UserCode()
+    """Behind each region lies work that must be whole: it never is broken off."""
+    region = InterruptibleRegion()
     begun = ended = interrupted = 0
 
     def user() -> int:
@@ -87,11 +87,11 @@ def test_a_storm_of_interrupts_finds_only_user_code() -> None:
             str(begun)
         ended += 1
 
-    with Storm(user_code) as storm:
+    with Storm(region) as storm:
         deadline = time.monotonic() + PATIENCE
         while interrupted < ENOUGH and time.monotonic() < deadline:
             try:
-                user_code.run(REQUEST, user)
+                region.run(REQUEST, user)
             except Cancelled:
                 interrupted += 1
             own_work()
@@ -102,28 +102,28 @@ def test_a_storm_of_interrupts_finds_only_user_code() -> None:
 
 def test_a_storm_on_the_open_form_of_a_span() -> None:
     """The same for the form that loops use in place of `run`."""
-    user_code = UserCode()
-    user_code.request = REQUEST
+    region = InterruptibleRegion()
+    region.request = REQUEST
     interrupted = whole = 0
 
     def numbers() -> Iterator[int]:
         while True:
             yield from range(10)
 
-    with Storm(user_code):
+    with Storm(region):
         deadline = time.monotonic() + PATIENCE
         iterator = numbers()
         while interrupted < ENOUGH and time.monotonic() < deadline:
             try:
                 try:
-                    user_code.enter()
+                    region.enter()
                     next(iterator)
                 finally:
-                    user_code.leave()
-                    if user_code.is_set:
-                        user_code.settle()
+                    region.leave()
+                    if region.is_set:
+                        region.clear_pending()
             except Cancelled:
-                user_code.regain()
+                region.reacquire()
                 interrupted += 1
                 iterator = numbers()
             except StopIteration:
@@ -134,7 +134,7 @@ def test_a_storm_on_the_open_form_of_a_span() -> None:
 
 
 def test_what_is_shielded_is_whole() -> None:
-    user_code = UserCode()
+    region = InterruptibleRegion()
     begun = ended = interrupted = 0
 
     def own_work() -> None:
@@ -146,15 +146,15 @@ def test_what_is_shielded_is_whole() -> None:
 
     def user() -> None:
         for _ in range(10):
-            user_code.shielded(own_work)
+            region.shielded(own_work)
             # Shields within shields, as a finalizer may need them.
-            user_code.shielded(user_code.shielded, own_work)
+            region.shielded(region.shielded, own_work)
 
-    with Storm(user_code):
+    with Storm(region):
         deadline = time.monotonic() + PATIENCE
         while interrupted < ENOUGH and time.monotonic() < deadline:
             try:
-                user_code.run(REQUEST, user)
+                region.run(REQUEST, user)
             except Cancelled:
                 interrupted += 1
             assert begun == ended
@@ -180,18 +180,18 @@ def test_two_threads_and_their_storms_do_not_mix() -> None:
 
 
 def test_a_wait_is_broken_off() -> None:
-    user_code = UserCode()
-    bell = Bell()
+    region = InterruptibleRegion()
+    bell = OneShotEvent()
 
     def interrupt() -> None:
-        while user_code._bell is None:
+        while region._bell is None:
             time.sleep(0)
-        assert user_code.interrupt(REQUEST)
+        assert region.interrupt(REQUEST)
 
     thread = threading.Thread(target=interrupt)
     thread.start()
     with pytest.raises(Cancelled):
-        user_code.run(REQUEST, lambda: user_code.shielded(user_code.wait, bell))
+        region.run(REQUEST, lambda: region.shielded(region.wait, bell))
     thread.join()
     assert bell.is_interrupt
 
@@ -216,7 +216,7 @@ def test_tasks_are_interrupted_and_the_loop_is_not() -> None:
 
     async def main() -> None:
         nonlocal number, ticks
-        user_code = UserCode()
+        region = InterruptibleRegion()
         loop = asyncio.get_running_loop()
         deadline = time.monotonic() + PATIENCE
 
@@ -228,14 +228,14 @@ def test_tasks_are_interrupted_and_the_loop_is_not() -> None:
             interrupted = sum(not is_whole for _, is_whole in ended)
             return interrupted >= ENOUGH // 10 or time.monotonic() > deadline
 
-        with Storm(user_code):
+        with Storm(region):
             while not is_enough():
 
                 def end(result: Any, error: BaseException | None, number: int = number) -> None:
                     ended.append((number, error is None and result == number))
 
                 coroutine: Coroutine[Any, Any, int] = user(number)
-                task = loop.create_task(Steps(user_code, REQUEST, coroutine, end))
+                task = loop.create_task(InterruptibleCoroutine(region, REQUEST, coroutine, end))
                 for _ in range(3):
                     loop.call_soon(tick)
                 await asyncio.wait([task])
@@ -256,7 +256,9 @@ def test_a_task_that_nobody_interrupts_returns_its_value() -> None:
         return "value"
 
     async def main() -> None:
-        steps = Steps(UserCode(), REQUEST, user(), lambda *end: ended.append(end))
+        steps = InterruptibleCoroutine(
+            InterruptibleRegion(), REQUEST, user(), lambda *end: ended.append(end)
+        )
         assert await asyncio.get_running_loop().create_task(steps) is None
 
     asyncio.run(main())

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from erlang_port import etf, frames
+from erlang_port.etf import decoder
+from erlang_port.wire import frames
 from port import PREFIX, Worker, credit, eventually, expression, frame, stream, target
 
 
@@ -18,7 +19,7 @@ def test_the_first_frame_says_who_is_there() -> None:
     with Worker() as worker:
         kind, address, payload = worker.expect(frames.READY)
         assert (kind, address) == (65, b"")
-        info = etf.decode(payload, 0)
+        info = decoder.decode(payload, 0)
         assert info["python"] == platform.python_version()
         assert info["writer"] in ("erlpack", "python")
         assert info["protocol"] == 1
@@ -87,8 +88,8 @@ def test_frames_of_every_length_arrive_whole() -> None:
         calls.insert(250, frame(frames.CALL, b"L", target("builtins", "len", "x" * 500_000)))
         worker.write(b"".join(calls))
         found = dict(worker.expect(frames.REPLY)[1:] for _ in calls)
-        assert etf.decode(found.pop(b"L"), 0) == ("ok", 500_000)
-        assert {int(to): etf.decode(reply, 0) for to, reply in found.items()} == {
+        assert decoder.decode(found.pop(b"L"), 0) == ("ok", 500_000)
+        assert {int(to): decoder.decode(reply, 0) for to, reply in found.items()} == {
             i: ("ok", i) for i in range(500)
         }
 

@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from erlang.terms import Atom
-from erlang_port import frames, messages
-from erlang_port.encoder import Encoder
-from erlang_port.messages import RUN_BYTES, RUN_LENGTH, Messages, is_fixed
+from erlang_port.etf.encoder import Encoder
+from erlang_port.etf.terms import Atom
+from erlang_port.node import messages
+from erlang_port.node.messages import RUN_BYTES, RUN_LENGTH, Messages, is_fixed
+from erlang_port.wire import frames
 from fakes import FakeProgram, payload
 
 A, B = b"w\x01a", b"w\x01b"
@@ -46,7 +47,7 @@ def send(line: Messages, to: bytes, term: Any) -> None:
 def delivered(program: FakeProgram) -> list[tuple[str, Any]]:
     """What the node makes of the frames."""
     found: list[tuple[str, Any]] = []
-    for frame in program.outbox.frames:
+    for frame in program.frame_writer.frames:
         assert frame[4] == frames.SEND
         for entry in payload(frame):
             if len(entry) == 3:
@@ -64,7 +65,7 @@ def test_a_message_that_comes_alone_leaves_at_once(clock):
     for number in range(5):
         clock.now += 1
         send(line, A, number)
-        assert len(program.outbox.frames) == number + 1
+        assert len(program.frame_writer.frames) == number + 1
     assert delivered(program) == [("a", number) for number in range(5)]
     assert not program.ticker.hot
 
@@ -77,7 +78,7 @@ def test_a_burst_leaves_in_runs_and_at_the_next_tick(clock):
         send(line, A, number)
     program.ticker.tick()
     assert delivered(program) == [("a", number) for number in range(count)]
-    assert len(program.outbox.frames) < 10
+    assert len(program.frame_writer.frames) < 10
     # A tick that finds nothing is the last one.
     assert program.ticker.hot
     program.ticker.tick()
@@ -147,7 +148,7 @@ def test_any_order_is_kept(steps):
         line.flush()
     found = [(to, term.encode() if type(term) is str else term) for to, term in delivered(program)]
     assert found == [(to, term.encode() if type(term) is str else term) for to, term in expected]
-    assert line.room.sent == sum(len(frame) - 6 for frame in program.outbox.frames)
+    assert line.room.sent == sum(len(frame) - 6 for frame in program.frame_writer.frames)
 
 
 def test_frames_are_no_longer_than_a_run(clock):
@@ -158,7 +159,7 @@ def test_frames_are_no_longer_than_a_run(clock):
         send(line, A, text)
     line.flush()
     assert len(delivered(program)) == 1000
-    assert max(map(len, program.outbox.frames)) < RUN_BYTES + 4096
+    assert max(map(len, program.frame_writer.frames)) < RUN_BYTES + 4096
 
 
 def test_what_is_too_large_for_a_frame_is_refused():

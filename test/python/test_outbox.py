@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from erlang_port.outbox import JOIN_BYTES, MAX_BUFFERS, Outbox
+from erlang_port.wire.frame_writer import JOIN_BYTES, MAX_BUFFERS, FrameWriter
 from port import eventually
 
 
@@ -69,10 +69,10 @@ def bodies(data: bytes) -> list[bytes]:
 
 def test_frames_leave_as_they_are(pipe: tuple[Reader, int]) -> None:
     reader, write = pipe
-    outbox = Outbox(write, never)
-    outbox.put(*frame(b"one"))
-    outbox.put_and_wait(*frame(b"two"))
-    outbox.put([b"\0\0\0\x05", b"", memoryview(b"th"), bytearray(b"ree")], 9)
+    frame_writer = FrameWriter(write, never)
+    frame_writer.put(*frame(b"one"))
+    frame_writer.put_and_wait(*frame(b"two"))
+    frame_writer.put([b"\0\0\0\x05", b"", memoryview(b"th"), bytearray(b"ree")], 9)
     os.close(write)
     assert reader.all() == b"\0\0\0\x03one\0\0\0\x03two\0\0\0\x05three"
 
@@ -80,22 +80,22 @@ def test_frames_leave_as_they_are(pipe: tuple[Reader, int]) -> None:
 @pytest.mark.parametrize("size", [0, 1, JOIN_BYTES - 4, JOIN_BYTES - 3, JOIN_BYTES, 3_000_000])
 def test_large_and_small_frames_keep_their_order(pipe: tuple[Reader, int], size: int) -> None:
     reader, write = pipe
-    outbox = Outbox(write, never)
+    frame_writer = FrameWriter(write, never)
     reader.start()
     sent = [b"before", b"L" * size, b"behind"] * 5
     for i, body in enumerate(sent):
-        (outbox.put if i % 2 else outbox.put_and_wait)(*frame(body))
+        (frame_writer.put if i % 2 else frame_writer.put_and_wait)(*frame(body))
     os.close(write)
     assert bodies(reader.all()) == sent
 
 
 def test_a_frame_of_very_many_buffers_leaves_whole(pipe: tuple[Reader, int]) -> None:
     reader, write = pipe
-    outbox = Outbox(write, never)
+    frame_writer = FrameWriter(write, never)
     reader.start()
     count = 3 * MAX_BUFFERS
     buffers: list[bytes] = [struct.pack(">I", 100 * count), *[b"x" * 100] * count]
-    outbox.put(buffers, 4 + 100 * count)
+    frame_writer.put(buffers, 4 + 100 * count)
     os.close(write)
     assert bodies(reader.all()) == [b"x" * 100 * count]
 
@@ -104,14 +104,14 @@ def test_frames_of_many_threads_are_never_mixed_and_each_threads_keep_their_orde
     pipe: tuple[Reader, int],
 ) -> None:
     reader, write = pipe
-    outbox = Outbox(write, never)
+    frame_writer = FrameWriter(write, never)
     reader.start()
 
     def send(name: bytes, wait: bool) -> None:
         for i in range(200):
             size = (0, 10, 70_000)[i % 3]
             body = b"%b %d " % (name, i) + b"." * size
-            (outbox.put_and_wait if wait else outbox.put)(*frame(body))
+            (frame_writer.put_and_wait if wait else frame_writer.put)(*frame(body))
 
     names = [b"a", b"b", b"c", b"d"]
     threads = [threading.Thread(target=send, args=(name, name < b"c")) for name in names]
@@ -128,14 +128,14 @@ def test_frames_of_many_threads_are_never_mixed_and_each_threads_keep_their_orde
 
 def test_who_must_not_wait_does_not_while_the_pipe_is_full(pipe: tuple[Reader, int]) -> None:
     reader, write = pipe
-    outbox = Outbox(write, never)
+    frame_writer = FrameWriter(write, never)
     body = b"L" * 2_000_000
-    blocked = threading.Thread(target=outbox.put_and_wait, args=frame(body))
+    blocked = threading.Thread(target=frame_writer.put_and_wait, args=frame(body))
     blocked.start()
     # Once it holds the pen, nobody else waits for it: these calls return, whatever is read.
-    eventually(lambda: outbox._writing.locked())
+    eventually(lambda: frame_writer._writing.locked())
     for i in range(100):
-        outbox.put(*frame(b"%d" % i))
+        frame_writer.put(*frame(b"%d" % i))
     assert blocked.is_alive()
     reader.start()
     blocked.join()
@@ -147,12 +147,12 @@ def test_who_may_wait_returns_when_all_is_written_and_not_later_than_it_said(
     pipe: tuple[Reader, int],
 ) -> None:
     reader, write = pipe
-    outbox = Outbox(write, never)
-    with outbox._writing:  # As another thread does while it writes.
-        outbox.put(*frame(b"last words"))
-        assert not outbox.wait(0.01)
-    assert outbox.wait(0.01)
-    assert not outbox._line
+    frame_writer = FrameWriter(write, never)
+    with frame_writer._writing:  # As another thread does while it writes.
+        frame_writer.put(*frame(b"last words"))
+        assert not frame_writer.wait(0.01)
+    assert frame_writer.wait(0.01)
+    assert not frame_writer._queue
     reader.start()
     os.close(write)
     assert bodies(reader.all()) == [b"last words"]
@@ -163,8 +163,8 @@ def test_a_reader_that_is_gone_is_told_of(size: int) -> None:
     read, write = os.pipe()
     os.close(read)
     told: list[None] = []
-    outbox = Outbox(write, lambda: told.append(None))
-    outbox.put(*frame(b"x" * size))
-    outbox.put_and_wait(*frame(b"x" * size))
+    frame_writer = FrameWriter(write, lambda: told.append(None))
+    frame_writer.put(*frame(b"x" * size))
+    frame_writer.put_and_wait(*frame(b"x" * size))
     assert len(told) == 2
     os.close(write)

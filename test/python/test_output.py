@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from erlang_port.output import LONGEST, Output
+from erlang_port.node.stdout import LONGEST, Output
 
 
 class Kept:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from erlang_port.room import Room
+from erlang_port.node.byte_window import ByteWindow
 
 
 def test_one_item_more_than_the_limit_may_be_under_way():
-    room = Room(10)
+    room = ByteWindow(10)
     room.sent += 9
     assert not room.is_full()
     room.sent += 100
@@ -18,7 +18,7 @@ def test_one_item_more_than_the_limit_may_be_under_way():
 
 
 def test_an_older_credit_takes_nothing_back():
-    room = Room(10)
+    room = ByteWindow(10)
     room.sent += 20
     room.credit(15)
     room.credit(5)
@@ -26,11 +26,11 @@ def test_an_older_credit_takes_nothing_back():
 
 
 def test_those_who_wait_are_rung_once():
-    room = Room(10)
+    room = ByteWindow(10)
     room.sent += 10
     rung = []
-    assert room.when_changed(lambda: rung.append(1))
-    assert room.when_changed(lambda: rung.append(2))
+    assert room.add_waiter(lambda: rung.append(1))
+    assert room.add_waiter(lambda: rung.append(2))
     assert room.statistics()["waiting"] == 2
     room.credit(1)
     room.credit(2)
@@ -38,5 +38,5 @@ def test_those_who_wait_are_rung_once():
 
 
 def test_nobody_waits_for_room_that_is_there():
-    room = Room(10)
-    assert not room.when_changed(lambda: None)
+    room = ByteWindow(10)
+    assert not room.add_waiter(lambda: None)

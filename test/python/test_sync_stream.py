@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from erlang_port.frames import StreamOptions
-from erlang_port.sync_stream import FAST_VALUES, FIRST_RUN, SyncStream
+from erlang_port.requests.sync_stream import FAST_VALUES, FIRST_RUN, SyncStream
+from erlang_port.wire.frames import StreamOptions
 from port import PATIENCE, eventually
-from streams import Node, StreamProgram, options
+from streams import NodeClient, StreamProgram, options
 
 
 class Run:
@@ -21,7 +21,7 @@ class Run:
 
     def __init__(self, iterable: Iterable[Any], chosen: StreamOptions | None = None) -> None:
         chosen = chosen or options()
-        self.node = Node(chosen)
+        self.node = NodeClient(chosen)
         self.program = StreamProgram(self.node)
         self.stream = SyncStream(self.program, b"address", chosen, 0)  # type: ignore[arg-type]
         self.stream.iterator = iter(iterable)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from erlang_port.targets import Targets
+from erlang_port.requests.targets import Targets
 
 
 def test_module_that_another_thread_still_imports(
@@ -19,10 +19,10 @@ def test_module_that_another_thread_still_imports(
 ) -> None:
     """Whoever asks for a function of such a module gets it when the import has ended."""
     monkeypatch.syspath_prepend(tmp_path)
-    gate = types.ModuleType("slow_import_gate")
+    poller = types.ModuleType("slow_import_gate")
     begun, go_on = threading.Event(), threading.Event()
-    gate.__dict__.update(begun=begun, go_on=go_on)
-    monkeypatch.setitem(sys.modules, "slow_import_gate", gate)
+    poller.__dict__.update(begun=begun, go_on=go_on)
+    monkeypatch.setitem(sys.modules, "slow_import_gate", poller)
     (tmp_path / "slow_import.py").write_text(
         "from slow_import_gate import begun, go_on\n"
         "begun.set()\n"

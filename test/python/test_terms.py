@@ -9,8 +9,8 @@ import sys
 
 import pytest
 
-from erlang import terms
-from erlang.terms import (
+from erlang_port.etf import terms
+from erlang_port.etf.terms import (
     Atom,
     Bitstring,
     FrozenDict,
@@ -99,26 +99,26 @@ def test_atom_has_no_lone_surrogate():
         Atom("\ud800")
 
 
-def test_atoms_coined_by_python_are_limited(monkeypatch):
-    monkeypatch.setattr(terms, "_coined_atoms", set())
+def test_atoms_created_by_python_are_limited(monkeypatch):
+    monkeypatch.setattr(terms, "_created_atoms", set())
     monkeypatch.setattr(terms, "_known_atoms", {})
-    monkeypatch.setattr(terms, "MAX_COINED_ATOMS", 3)
+    monkeypatch.setattr(terms, "MAX_CREATED_ATOMS", 3)
     received = [terms.received_atom(f"received{i}") for i in range(10)]
     assert [Atom(f"received{i}") for i in range(10)] == received
     for i in range(3):
-        Atom(f"coined{i}")
+        Atom(f"created{i}")
     with pytest.raises(ValueError, match="has made 3 atoms of its own"):
-        Atom("coined3")
-    assert Atom("coined0") == "coined0"
-    assert terms.received_atom("coined3") is Atom("coined3")
+        Atom("created3")
+    assert Atom("created0") == "created0"
+    assert terms.received_atom("created3") is Atom("created3")
 
 
 def test_a_loop_of_atoms_ends_at_the_stated_number():
     program = (
-        "from erlang.terms import Atom, MAX_COINED_ATOMS\n"
+        "from erlang_port.etf.terms import Atom, MAX_CREATED_ATOMS\n"
         "try:\n"
         "    for i in range(10**9): Atom(str(i))\n"
-        "except ValueError: print(i == MAX_COINED_ATOMS == 10_000)\n"
+        "except ValueError: print(i == MAX_CREATED_ATOMS == 10_000)\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", program],

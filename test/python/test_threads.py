@@ -8,31 +8,32 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from erlang_port.inbox import Inbox, gate
-from erlang_port.threads import SPARE, Threads
+from erlang_port.runtime.thread_pool import MIN_IDLE, ThreadPool
+from erlang_port.wire.frame_reader import FrameReader
+from erlang_port.wire.poller import make_poller
 from port import PATIENCE, eventually, shut
 
 Work = Callable[[], None]
 
 
 class House:
-    """Threads that read numbers from a pipe; each but 0 names a piece of work."""
+    """ThreadPool that read numbers from a pipe; each but 0 names a piece of work."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self._read_fd, self._write_fd = os.pipe()
-        self._inbox = Inbox(self._read_fd)
-        self._gate = gate(self._read_fd)
+        self._frame_reader = FrameReader(self._read_fd)
+        self._poller = make_poller(self._read_fd)
         self._lock = threading.Lock()
         self.work: dict[int, Work] = {}
         self.zeros = 0
         self.failures: list[BaseException] = []
-        self.threads = Threads(self._gate, self._read, limit, self.failures.append)
+        self.threads = ThreadPool(self._poller, self._read, limit, self.failures.append)
         self.threads.start()
 
     def _read(self) -> list[Work]:
         with self._lock:
-            numbers = [frame[0] for frame in self._inbox.frames()]
+            numbers = [frame[0] for frame in self._frame_reader.frames()]
             self.zeros += numbers.count(0)
             return [self.work[number] for number in numbers if number]
 
@@ -45,13 +46,13 @@ class House:
     def close(self) -> None:
         self.threads.close()
         eventually(self._is_empty)
-        shut(self._gate)
+        shut(self._poller)
         os.close(self._write_fd)
         os.close(self._read_fd)
         assert self.failures == []
 
     def _is_empty(self) -> bool:
-        self._gate.wake()
+        self._poller.wake()
         return all(thread.name != "erlang_port" for thread in threading.enumerate())
 
 
@@ -94,7 +95,7 @@ def test_what_arrives_together_is_done_side_by_side(house: House) -> None:
 
 
 def test_past_the_limit_work_waits_and_arrivals_are_read(house: House) -> None:
-    most = max(house.limit, SPARE)
+    most = max(house.limit, MIN_IDLE)
     jobs = [Job() for _ in range(most + 3)]
     house.work = {i + 1: job for i, job in enumerate(jobs)}
     house.send(*house.work)
@@ -130,9 +131,9 @@ def test_a_thread_that_lends_its_place_keeps_nobody_waiting() -> None:
             done.set()
 
         house.threads.submit(deeper)
-        house.threads.lend()
+        house.threads.begin_blocking()
         done.wait(PATIENCE)
-        house.threads.take_back()
+        house.threads.end_blocking()
 
     def begin() -> None:
         nested(20)

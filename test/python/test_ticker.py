@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from erlang_port.ticker import Ticker
+from erlang_port.runtime.ticker import Ticker
 from port import PATIENCE, eventually
 
 

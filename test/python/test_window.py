@@ -6,28 +6,28 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from erlang_port.window import UNLIMITED, Window
+from erlang_port.requests.window import UNLIMITED, Window
 
 
 def test_a_window_has_room_for_its_size() -> None:
     window = Window(3, 100)
-    assert window.room() == 3
+    assert window.available() == 3
     window.send(2, 10)
-    assert window.room() == 1
+    assert window.available() == 1
     window.credit(1, 5, UNLIMITED)
-    assert window.room() == 2
+    assert window.available() == 2
 
 
 def test_bytes_use_it_up_as_well() -> None:
     window = Window(10, 100)
     window.send(1, 99)
-    assert window.room() == 9
+    assert window.available() == 9
     assert window.fits(1)
     assert not window.fits(2)
     window.send(1, 1)
-    assert window.room() == 0
+    assert window.available() == 0
     window.credit(1, 99, UNLIMITED)
-    assert window.room() == 9
+    assert window.available() == 9
 
 
 def test_one_value_may_always_pass_when_nothing_is_out() -> None:
@@ -35,20 +35,20 @@ def test_one_value_may_always_pass_when_nothing_is_out() -> None:
     assert window.fits(1_000_000)
     window.send(1, 1_000_000)
     assert not window.fits(1)
-    assert window.room() == 0
+    assert window.available() == 0
     window.credit(1, 1_000_000, UNLIMITED)
     assert window.fits(1_000_000)
-    assert window.room() == 10
+    assert window.available() == 10
 
 
 def test_a_demand_limits_what_the_window_would_allow() -> None:
     window = Window(10, 100, 0)
-    assert window.room() == 0
+    assert window.available() == 0
     window.credit(0, 0, 3)
-    assert window.room() == 3
+    assert window.available() == 3
     window.send(3, 3)
     window.credit(3, 3, 100)
-    assert window.room() == 10
+    assert window.available() == 10
 
 
 def test_credit_that_is_late_or_repeated_does_no_harm() -> None:
@@ -81,7 +81,7 @@ class WindowAndOwner(RuleBasedStateMachine):
         self.taken: list[int] = []
         self.told = [(0, 0, UNLIMITED if demand is None else demand)]
 
-    @precondition(lambda self: self.window.room() > 0)
+    @precondition(lambda self: self.window.available() > 0)
     @rule(size=st.integers(1, 80))
     def yield_one(self, size: int) -> None:
         if self.window.fits(size):
@@ -130,13 +130,13 @@ class WindowAndOwner(RuleBasedStateMachine):
             UNLIMITED if self.demand is None else self.demand,
         )
         if knows_all and (self.demand is None or self.demand > self.yielded):
-            assert self.window.room() > 0
+            assert self.window.available() > 0
             assert self.window.fits(10**9)
 
     @invariant()
     def room_is_never_negative(self) -> None:
         if hasattr(self, "window"):
-            assert self.window.room() >= 0
+            assert self.window.available() >= 0
 
 
 WindowAndOwner.TestCase.settings = settings(

@@ -1,0 +1,66 @@
+"""Messages to Erlang processes and calls of Erlang functions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from erlang_port.current import node
+from erlang_port.etf.terms import Pid, Port, Reference
+
+
+def send(to: Pid | Reference | str | tuple[str, str], term: Any) -> None:
+    """Sends a message to a process, and does not wait until it is there.
+
+    `to` is a pid, an alias, a registered name, or a name and a node. Messages of one thread
+    arrive in the order in which they were sent, and before the result of the call that sent
+    them. A message to nobody is lost without a word, as in Erlang.
+
+    Past 8 MiB that the node has not taken, it waits, and on the worker's event loop, which must
+    not wait, it raises BlockingIOError: see `drain`. Raises what a value without a place in
+    Erlang raises (TypeError, ValueError).
+    """
+    node().send(to, term)
+
+
+async def drain() -> None:
+    """Waits until there is room for another message.
+
+    Async code that sends much, without awaiting anything else, awaits this from time to time.
+    """
+    await node().drain()
+
+
+def call(name: str, *args: Any, timeout: float | None = None) -> Any:
+    """Calls the function registered as `name` with the list of arguments; its result.
+
+    Waits for `timeout` seconds, by default for as long as it takes; then TimeoutError, while
+    the function goes on. What the function raises is an ErlangError. On the worker's event loop
+    it raises RuntimeError: `await acall(...)` there.
+    """
+    return node().call(name, args, timeout)
+
+
+async def acall(name: str, *args: Any) -> Any:
+    """The same for async code, on any event loop; `asyncio.wait_for` gives it a time limit."""
+    return await node().acall(name, args)
+
+
+def whereis(name: str) -> Pid | Port | None:
+    """The process, or port, that is registered with the node by that name."""
+    return node().whereis(name)  # type: ignore[no-any-return]
+
+
+class Function:
+    """A registered Erlang function, as ``erlang.name`` and ``from erlang import name`` give it."""
+
+    __slots__ = ("__name__",)
+
+    def __init__(self, name: str) -> None:
+        self.__name__ = name
+
+    def __call__(self, *args: Any, timeout: float | None = None) -> Any:
+        """The same as ``erlang.call(name, ...)``."""
+        return call(self.__name__, *args, timeout=timeout)
+
+    def __repr__(self) -> str:
+        return f"<Erlang function {self.__name__}>"

@@ -1,0 +1,1 @@
+"""Terms as bytes and back: the External Term Format, MessagePack and JSON."""

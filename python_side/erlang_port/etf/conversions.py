@@ -1,0 +1,173 @@
+"""What each type of Python means in Erlang.
+
+One table, RULES, holds every conversion beyond the types that are terms already; docs/types.md and
+the tests are checked against it. A rule turns a value into one that is a step closer to a term; the
+result is converted again until nothing is left to do.
+
+In order of precedence: an encoder registered for the type or the nearest of its bases, a method
+``__erlang__()`` of the type, the types that are terms themselves, the rules from top to bottom.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import fields
+from datetime import date, datetime, time
+from decimal import Decimal
+from enum import Enum
+from os import fsencode
+from pathlib import PurePath
+from types import NoneType
+from typing import Any, Final, NamedTuple
+from uuid import UUID
+
+from erlang_port.etf.terms import (
+    Atom,
+    Bitstring,
+    FrozenDict,
+    FrozenList,
+    Fun,
+    ImproperList,
+    MapKey,
+    Pid,
+    Port,
+    Reference,
+)
+
+__all__ = ("RULES", "Rule", "convert", "register_encoder")
+
+Step = Callable[[Any], Any]
+
+
+class Rule(NamedTuple):
+    """One line of the table in docs/types.md."""
+
+    python: str
+    erlang: str
+    applies: Callable[[type], bool]
+    step: Step
+
+
+def _is_a(*types: type) -> Callable[[type], bool]:
+    return lambda kind: issubclass(kind, types)
+
+
+def _is_numpy(name: str) -> Callable[[type], bool]:
+    """Whether a type is NumPy's `name`; a value of it can exist only once NumPy is imported."""
+
+    def applies(kind: type) -> bool:
+        base = getattr(sys.modules.get("numpy"), name, None)
+        return base is not None and issubclass(kind, base)
+
+    return applies
+
+
+def _numpy_scalar(value: Any) -> Any:
+    item = value.item()
+    # A longdouble's item is the longdouble itself.
+    return float(item) if type(item) is type(value) else item
+
+
+def _dataclass(value: Any) -> dict[str, Any]:
+    return {field.name: getattr(value, field.name) for field in fields(value)}
+
+
+# The bases' own methods, so that what a subclass overrides changes nothing.
+RULES: Final[tuple[Rule, ...]] = (
+    Rule("`enum.Enum` member", "what its `value` is", _is_a(Enum), lambda v: v.value),
+    Rule("`set`, `frozenset`", "list, in no particular order", _is_a(set, frozenset), list),
+    Rule("`bytearray`", "binary", _is_a(bytearray), lambda v: memoryview(v).tobytes()),
+    Rule("`memoryview`", "binary of its bytes", _is_a(memoryview), memoryview.tobytes),
+    Rule("subclass of `int`", "integer", _is_a(int), int.__index__),
+    Rule("subclass of `float`", "float", _is_a(float), float.__float__),
+    Rule("subclass of `str`", "binary", _is_a(str), str.__str__),
+    Rule("subclass of `bytes`", "binary", _is_a(bytes), lambda v: memoryview(v).tobytes()),
+    Rule("subclass of `list`", "list", _is_a(list), list.copy),
+    Rule(
+        "subclass of `tuple`, such as a named tuple",
+        "tuple",
+        _is_a(tuple),
+        lambda v: tuple(tuple.__iter__(v)),
+    ),
+    Rule("subclass of `dict`", "map", _is_a(dict), lambda v: dict(dict.items(v))),
+    Rule(
+        "dataclass instance",
+        "map, field names are binaries",
+        lambda kind: hasattr(kind, "__dataclass_fields__"),
+        _dataclass,
+    ),
+    Rule(
+        "`datetime`, `date`, `time`",
+        "ISO 8601 binary",
+        _is_a(datetime, date, time),
+        lambda v: v.isoformat(),
+    ),
+    Rule("`decimal.Decimal`", "binary of its digits", _is_a(Decimal), str),
+    Rule("`uuid.UUID`", "binary of 36 characters", _is_a(UUID), str),
+    Rule("`pathlib` path", "binary of the path's bytes", _is_a(PurePath), fsencode),
+    Rule("NumPy scalar", "what its `item()` is", _is_numpy("generic"), _numpy_scalar),
+    Rule("NumPy array", "nested lists", _is_numpy("ndarray"), lambda v: v.tolist()),
+)
+
+OPAQUE: Final = frozenset((Pid, Reference, Port, Fun, Bitstring, ImproperList, MapKey))
+"""Types that are terms themselves, and that erlpack does not know."""
+
+_TERMS: Final = OPAQUE | frozenset(
+    (NoneType, bool, int, float, str, bytes, Atom, list, tuple, dict, FrozenList, FrozenDict)
+)
+
+_registered: dict[type, Step] = {}
+# What has been found for a type; forgotten as a whole when it is full or a type is registered.
+_found: dict[type, Step] = {}
+_MAX_FOUND: Final = 4_096
+"""Larger: classes that the program has dropped stay in memory. Smaller: a program that sends more
+types than this looks their rules up again and again."""
+
+
+def register_encoder(kind: type, function: Callable[[Any], Any]) -> None:
+    """Sends values of `kind`, and of its subclasses, as what `function(value)` returns.
+
+    The result is converted in its turn. A second call for the same type replaces the first. Types
+    that are terms themselves (int, str, dict, ...) and `object` are a ValueError: subclasses of
+    them are not.
+    """
+    if not isinstance(kind, type):
+        raise TypeError(f"register_encoder needs a type, not {kind!r}")
+    if not callable(function):
+        raise TypeError(f"register_encoder needs a function, not {function!r}")
+    if kind in _TERMS or kind is object:
+        raise ValueError(f"{kind.__name__!r} always goes to Erlang as itself; register a subclass")
+    _registered[kind] = function
+    _found.clear()
+
+
+def _call_method(value: Any) -> Any:
+    return type(value).__erlang__(value)
+
+
+def _find(kind: type) -> Step:
+    for base in kind.__mro__:
+        if base in _registered:
+            return _registered[base]
+    if hasattr(kind, "__erlang__"):
+        return _call_method
+    for rule in RULES:
+        if rule.applies(kind):
+            return rule.step
+    raise TypeError(
+        f"cannot send a value of type '{kind.__module__}.{kind.__qualname__}' to Erlang: give the "
+        "type an __erlang__() method, or call erlang.register_encoder(type, function)"
+    )
+
+
+def convert(value: Any) -> Any:
+    """One step from `value` towards a term, by its type's rule; TypeError if there is none."""
+    kind = type(value)
+    step = _found.get(kind)
+    if step is None:
+        step = _find(kind)
+        if len(_found) >= _MAX_FOUND:
+            _found.clear()
+        _found[kind] = step
+    return step(value)

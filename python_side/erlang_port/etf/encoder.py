@@ -1,0 +1,214 @@
+"""Values to bytes, by the fastest way that is right.
+
+    value -> conversions.plain -> erlpack        what erlpack writes exactly
+          \\-> etf_writer with conversions.convert    all the rest
+
+`to_erlpack` has looked at every part of what erlpack gets, see there. What erlpack then refuses (it
+raises) is written again, from the value itself, by the exact writer. Without erlpack everything
+goes that way.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final, TypeAlias
+
+from erlang_port.etf.conversions import convert
+from erlang_port.etf.erlpack_input import (
+    VERBATIM_TYPES,
+    NotForErlpackError,
+    kinds_of,
+    plain_rows_size,
+    to_erlpack,
+)
+from erlang_port.etf.formats import encode_json, encode_msgpack
+from erlang_port.etf.terms import Atom
+from erlang_port.etf.writer import VERSION, Writer
+
+try:
+    import erlpack as _erlpack
+    from erlpack._packer import EncodingError as _EncodingError
+except ImportError:
+    _erlpack = None
+    _EncodingError = NotForErlpackError
+
+__all__ = ("Encoder", "encode_json", "encode_msgpack", "has_erlpack")
+
+Buffer: TypeAlias = "bytes | memoryview"
+
+NONE_ATOMS: Final = ("none", "nil", "undefined")
+
+_LARGE: Final = 4_096
+"""Bytes from which on a binary is handed on as it is. Larger: copies that could be saved. Smaller:
+more pieces, each of which costs more than the copy."""
+
+_FEW_ROWS: Final = 4
+"""Rows from which on they are written together. Larger or smaller: little changes; the test of all
+at once costs as much as that of about three."""
+
+_VERSION: Final = bytes((VERSION,))
+_HEAD32 = struct.Struct(">BI")
+_FORMAT_LIMIT: Final = 1 << 32
+
+_NO_CODE: Final = frozenset((int, bool, str))
+_TEXT: Final = frozenset((str, bytes, Atom))
+_RUN_SCALARS: Final = _TEXT | {int, bool, float, type(None)}
+_SCALAR_BYTES: Final = 16
+"""No number, boolean or None, and no header, takes more bytes in what erlpack writes."""
+
+# What erlpack raises for values of the right types that it cannot write; NotImplementedError only
+# when another thread has changed the value since it was looked at.
+_REFUSED: Final = (OverflowError, UnicodeError, NotImplementedError, _EncodingError)
+
+
+def has_erlpack() -> bool:
+    """Whether erlpack can be used: it is installed, and erlang.Atom is one of its atoms."""
+    return _erlpack is not None and issubclass(Atom, _erlpack.Atom)
+
+
+def is_scalar(values: Iterable[Any]) -> bool:
+    """Whether encoding these values runs no code but the port program's own."""
+    return _RUN_SCALARS.issuperset(map(type, values))
+
+
+class Encoder:
+    """Encodes values; one for each thread, as erlpack's packer is neither re-entrant nor shared.
+
+    `none` is the atom that None becomes: "none", "nil" or "undefined". `fast` is whether to use
+    erlpack; by default, whenever it is there.
+    """
+
+    __slots__ = ("_none", "_pack", "_writer")
+
+    def __init__(self, none: str = "none", fast: bool | None = None) -> None:
+        if none not in NONE_ATOMS:
+            raise ValueError(f"none must be one of {', '.join(NONE_ATOMS)}, not {none!r}")
+        self._none = Atom(none)
+        self._writer = Writer(none, convert)
+        self._pack: Callable[[Any], bytes] | None = None
+        if has_erlpack() if fast is None else fast:
+            self._pack = _erlpack.ErlangTermEncoder().pack
+
+    def encode(self, value: Any) -> bytes:
+        """The complete term, version byte first.
+
+        Raises TypeError, ValueError or UnicodeEncodeError for what has no place in Erlang, and
+        what the value's own encoder raises.
+        """
+        pack = self._pack
+        if pack is not None:
+            try:
+                if type(value) in _NO_CODE:
+                    # No code of anybody's runs while these are packed.
+                    return pack(value)
+                encoded = self._packed(to_erlpack(value, self._none))
+            except (NotForErlpackError, OverflowError, UnicodeError, RecursionError):
+                encoded = None
+            if encoded is not None:
+                return encoded
+        return b"".join([_VERSION, *self._writer.parts(value)])
+
+    def _packed(self, data: Any) -> bytes | None:
+        """What erlpack makes of a value that has been looked at, version byte first; or None."""
+        # A finalizer or a signal handler may come here while the packer is at work in this very
+        # thread; it then finds no packer and does without.
+        pack = self._pack
+        if pack is None:
+            return None
+        self._pack = None
+        try:
+            encoded = pack(data)
+        except _REFUSED:
+            return None
+        finally:
+            self._pack = pack
+        # erlpack writes the size of a binary past 4 GiB wrong.
+        return encoded if len(encoded) < _FORMAT_LIMIT else None
+
+    def parts(self, value: Any) -> list[Buffer]:
+        """Buffers whose concatenation is the term without version byte.
+
+        A large `bytes` is among them as it is, not copied. (A bytearray or memoryview is copied:
+        its owner may change it while the buffers wait to be written.)
+        """
+        kind = type(value)
+        if (kind is bytes or kind is str) and len(value) >= _LARGE:
+            return [*self._writer.parts(value)]
+        if kind is bytearray or kind is memoryview:
+            return [*self._writer.parts(value)]
+        encoded = self.encode(value)
+        # A small copy costs less than a view.
+        return [encoded[1:] if len(encoded) < _LARGE else memoryview(encoded)[1:]]
+
+    def encode_run(
+        self, values: Sequence[Any], start: int, limit: int
+    ) -> tuple[bytes, int, Exception | None]:
+        """One list of values[start:start + count], as bytes without version byte.
+
+        Returns (bytes, count, error). Takes values until the bytes exceed `limit`, so they are
+        more than that by less than the last value; it may stop sooner. With an error,
+        values[start + count] is the value that cannot be encoded. The count is 0 only for no values
+        or if the first one fails.
+        """
+        chunk = values if start == 0 and type(values) is list else list(values[start:])
+        encoded = self._encode_scalars(chunk, limit)
+        if encoded is not None:
+            return encoded, len(chunk), None
+        rows = chunk if self._pack is not None else []
+        while len(rows) >= _FEW_ROWS and (size := plain_rows_size(rows, limit)) >= 0:
+            if size <= limit:
+                encoded = self._packed(rows)
+                if encoded is None:
+                    break
+                return encoded[1:], len(rows), None
+            rows = rows[: len(rows) // 2]
+        return self._encode_each(chunk, limit)
+
+    def _encode_scalars(self, chunk: list[Any], limit: int) -> bytes | None:
+        """The whole chunk, if it holds only scalars and is sure to keep to the limit, else None."""
+        kinds = kinds_of(chunk)
+        if not kinds or not kinds <= _RUN_SCALARS:
+            return None
+        room = limit - _SCALAR_BYTES * (len(chunk) + 1)
+        if room >= 0 and not kinds.isdisjoint(_TEXT):
+            # A character takes at most four bytes.
+            texts = chunk if kinds <= _TEXT else [v for v in chunk if type(v) in _TEXT]
+            room -= 4 * sum(map(len, texts))
+        if room < 0:
+            return None
+        if self._pack is not None:
+            encoded = self._packed(
+                chunk if kinds <= VERBATIM_TYPES else to_erlpack(chunk, self._none)
+            )
+            return None if encoded is None else encoded[1:]
+        try:
+            encoded = b"".join(self._writer.parts(chunk))
+        except ValueError:
+            # One of them cannot be sent; which one, is found value by value.
+            return None
+        # Integers past 64 bits, which erlpack refuses, may be longer than was reckoned with.
+        return encoded if len(encoded) <= limit else None
+
+    def _encode_each(self, chunk: list[Any], limit: int) -> tuple[bytes, int, Exception | None]:
+        """Value by value, so that the size is known after each, and which one fails."""
+        parts: list[Buffer] = [b""]
+        size = count = 0
+        error: Exception | None = None
+        for value in chunk:
+            try:
+                encoded = self.parts(value)
+            except Exception as raised:
+                # Whatever it is, it ends this value's stream, and only that.
+                error = raised
+                break
+            parts += encoded
+            size += len(encoded[0]) if len(encoded) == 1 else sum(map(len, encoded))
+            count += 1
+            if size > limit:
+                break
+        if not count:
+            return b"j", 0, error
+        parts[0] = _HEAD32.pack(108, count)
+        parts.append(b"j")
+        return b"".join(parts), count, error

@@ -1,0 +1,207 @@
+"""Which values erlpack writes right, and an equal value made of those for the rest."""
+
+from __future__ import annotations
+
+from itertools import chain, groupby
+from types import NoneType
+from typing import Any, Final
+
+from erlang_port.etf.conversions import OPAQUE, convert
+from erlang_port.etf.terms import Atom, FrozenDict, FrozenList, received_atom
+from erlang_port.etf.writer import safe_keys
+
+__all__ = ("VERBATIM_TYPES", "NotForErlpackError", "kinds_of", "plain_rows_size", "to_erlpack")
+
+
+class NotForErlpackError(Exception):
+    """The value holds something that only the exact writer can write."""
+
+
+# erlpack's packer (erlpack/_packer.pyx) asks for None, True, False, then int, float, Atom, bytes,
+# str, tuple, list, dict. For a value of exactly these types it writes what the exact writer means,
+# but for None, floats that are not finite, and what it refuses with an error of its own: integers
+# past 64 bits, atoms outside Latin-1, nesting past 256.
+VERBATIM_TYPES: Final = frozenset((int, str, bytes, bool, Atom))
+_FLOATS: Final = frozenset((float,))
+_STR_KEYS: Final = frozenset((str,))
+_DICTS: Final = frozenset((dict,))
+_TUPLES: Final = frozenset((tuple,))
+_TEXT: Final = frozenset((str, bytes, Atom))
+_PLAIN_SCALARS: Final = VERBATIM_TYPES | {float}
+_SCALAR: Final = VERBATIM_TYPES | {float, NoneType}
+
+# The node knows these, so they do not count as made here.
+_NAN, _INFINITY, _NEG_INFINITY = map(received_atom, ("nan", "infinity", "neg_infinity"))
+
+_PLAIN_DEPTH: Final = 100
+"""How deep `to_erlpack` follows a value by recursion. Larger: more of Python's recursion limit of
+1,000 is used up. Smaller: values that erlpack could write go the slow way."""
+
+_LARGE: Final = 1_000
+_LARGE_DEPTH: Final = 20
+"""A container of so many elements counts as so many levels: a cycle through a large one is then
+soon left to the exact writer, which knows it for what it is. Larger: lists of lists of lists of a
+thousand elements go the slow way. Smaller: finding such a cycle takes longer."""
+
+
+def kinds_of(values: list[Any] | tuple[Any, ...]) -> set[type]:
+    """The exact types among `values`."""
+    runs = groupby(values, type)
+    first = next(runs, None)
+    if first is None:
+        return set()
+    # Most lists hold one type, and groupby runs through those in C, twice as fast as set(map()).
+    if next(runs, None) is None:
+        return {first[0]}
+    return set(map(type, values))
+
+
+def to_erlpack(value: Any, none: Atom, depth: int = 0) -> Any:
+    """An equal term made only of what erlpack writes right.
+
+    Returns `value` itself where it is that already and holds no containers. `none` is what None
+    becomes. Each value returned has been looked at in full: exact types only, no None, only finite
+    floats, keys that cannot be the same term twice. Raises NotForErlpackError where no such value
+    exists, TypeError for a type without a rule, and what encoders and ``__erlang__`` raise.
+    """
+    kind = type(value)
+    if kind in VERBATIM_TYPES:
+        return value
+    if kind is dict:
+        return _plain_dict(value, none, depth)
+    if kind is list or kind is FrozenList:
+        return _plain_items(value, none, depth)
+    if kind is tuple:
+        items = _plain_items(value, none, depth)
+        return items if items is value else tuple(items)
+    if value is None:
+        return none
+    if kind is float:
+        return _finite(value)
+    if kind in OPAQUE or depth >= _PLAIN_DEPTH:
+        raise NotForErlpackError
+    if kind is FrozenDict:
+        return _plain_dict(value, none, depth)
+    return to_erlpack(convert(value), none, depth + 1)
+
+
+def _finite(value: float) -> Any:
+    if value - value == 0.0:
+        return value
+    if value != value:
+        return _NAN
+    return _INFINITY if value > 0 else _NEG_INFINITY
+
+
+def _plain_items(values: Any, none: Atom, depth: int) -> Any:
+    kinds = kinds_of(values)
+    if kinds <= VERBATIM_TYPES:
+        return values
+    if depth >= _PLAIN_DEPTH:
+        raise NotForErlpackError
+    if kinds <= _SCALAR:
+        if float in kinds:
+            return _plain_floats(values, kinds, none)
+        return [none if v is None else v for v in values]
+    depth += 1 if len(values) < _LARGE else _LARGE_DEPTH
+    return [to_erlpack(v, none, depth) for v in values]
+
+
+def _plain_floats(values: Any, kinds: set[type], none: Atom) -> Any:
+    """Scalars with floats among them."""
+    if kinds == _FLOATS:
+        # The sum of a list with a NaN or an infinity is one of them. (That of finite floats may be
+        # infinite; they then go the longer way for nothing.)
+        total = sum(values)
+        if total - total == 0.0:
+            return values
+    return [v if type(v) in VERBATIM_TYPES else none if v is None else _finite(v) for v in values]
+
+
+def plain_rows_size(values: list[Any], limit: int) -> int:
+    """A bound for the encoded bytes of a list of rows that erlpack writes right, else -1.
+
+    The same test that `to_erlpack` makes of each row, made of all at once, which is faster.
+    Rows are dicts with text for keys, or tuples; only such of scalars pass it. A bound past `limit`
+    may be of untested ones.
+    """
+    kinds = kinds_of(values)
+    if kinds != _DICTS and kinds != _TUPLES:
+        return -1
+    lengths = list(map(len, values))
+    # Before anything is listed: many rows may be one large dict over and over. Anything but text,
+    # and every header, takes at most 16 bytes.
+    headers = 16 * (2 * sum(lengths) + len(values) + 1)
+    if headers > limit:
+        return headers
+    characters = 0
+    rows: list[Any] = values
+    if kinds == _DICTS:
+        keys = list(chain.from_iterable(values))
+        if kinds_of(keys) != _STR_KEYS:
+            return -1
+        characters = sum(map(len, keys))
+        rows = list(map(dict.values, values))
+    columns: list[Any]
+    if min(lengths) == max(lengths):
+        # A column mostly holds one type, and is then looked at in C.
+        try:
+            columns = list(zip(*rows, strict=True))
+        except ValueError:
+            return -1  # Another thread has changed a row.
+    else:
+        columns = [list(chain.from_iterable(rows))]
+    for column in columns:
+        found = _characters(column)
+        if found < 0:
+            return -1
+        characters += found
+    # A character takes at most four bytes.
+    return 4 * characters + headers
+
+
+def _characters(values: list[Any] | tuple[Any, ...]) -> int:
+    """The characters of the texts among scalars; -1 where erlpack does not write all right."""
+    kinds = kinds_of(values)
+    if not kinds <= _PLAIN_SCALARS:
+        return -1
+    if float in kinds:
+        # As in _plain_floats.
+        floats = values if kinds == _FLOATS else [v for v in values if type(v) is float]
+        total = sum(floats)
+        if total - total != 0.0:
+            return -1
+    if kinds.isdisjoint(_TEXT):
+        return 0
+    return sum(map(len, values if kinds <= _TEXT else [v for v in values if type(v) in _TEXT]))
+
+
+def _plain_dict(value: dict[Any, Any], none: Atom, depth: int) -> dict[Any, Any]:
+    if depth >= _PLAIN_DEPTH:
+        raise NotForErlpackError
+    key_kinds = set(map(type, value))
+    if key_kinds != _STR_KEYS and not _plain_keys(value, key_kinds):
+        raise NotForErlpackError
+    if set(map(type, value.values())) <= VERBATIM_TYPES:
+        return value
+    # Most entries stay as they are, so a copy with some replaced is made faster than a new dict.
+    copy = value.copy()
+    inner = depth + (1 if len(copy) < _LARGE else _LARGE_DEPTH)
+    for key, entry in copy.items():
+        kind = type(entry)
+        if kind in VERBATIM_TYPES:
+            continue
+        if entry is None:
+            copy[key] = none
+        elif kind is not float:
+            copy[key] = to_erlpack(entry, none, inner)
+        elif entry - entry != 0.0:
+            copy[key] = _finite(entry)
+    return copy
+
+
+def _plain_keys(value: dict[Any, Any], kinds: set[type]) -> bool:
+    """Whether erlpack writes the keys right as they are, and no two as the same term."""
+    if kinds == {tuple}:
+        kinds = set(map(type, chain.from_iterable(value)))
+    return kinds <= VERBATIM_TYPES and safe_keys(kinds)

@@ -1,0 +1,1 @@
+"""What user code asks of the node, and prints."""

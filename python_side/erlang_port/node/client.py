@@ -1,0 +1,308 @@
+"""What Python code asks of the node: messages to processes, calls of Erlang functions.
+
+The functions of the module `erlang` come here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from erlang_port.current import connect, current
+from erlang_port.errors import ErlangError
+from erlang_port.etf import decoder
+from erlang_port.etf.terms import Atom, Pid, Port, Reference
+from erlang_port.node import stdout
+from erlang_port.node.byte_window import ByteWindow
+from erlang_port.node.log_handler import LogHandler
+from erlang_port.node.lossy_channel import LossyChannel
+from erlang_port.node.messages import LIMIT, Messages, is_fixed
+from erlang_port.node.stdout import Output
+from erlang_port.runtime.interrupt import InterruptibleRegion, OneShotEvent
+from erlang_port.wire import frames
+
+if TYPE_CHECKING:
+    from erlang_port.worker import Worker
+
+_TRIPLE = b"\x83h\x03"
+_CALL = b"w\x04call"
+_WHEREIS = b"w\x07whereis"
+
+_FULL = (
+    "more than 8 MiB of messages are on their way to the node; in async code, await "
+    "erlang.drain() before the next one"
+)
+
+
+class Waiter:
+    """One call of an Erlang function: where its answer goes, and who is woken."""
+
+    __slots__ = ("answer", "ring")
+
+    def __init__(self, ring: Callable[[], object]) -> None:
+        self.ring = ring
+        self.answer: tuple[bytes, int] | None = None
+
+
+class NodeClient:
+    """The node as this worker sees it."""
+
+    def __init__(self, program: Worker) -> None:
+        self._program = program
+        self.messages = Messages(program)
+        self.calls = ByteWindow(LIMIT)
+        self._waiters: dict[bytes, Waiter] = {}
+        self._numbers = itertools.count()
+        self.logs = LogHandler(program.encoder)
+        printed = LossyChannel(program, frames.OUTPUT, False, stdout.note)
+        self._log = LossyChannel(program, frames.LOG, True, self.logs.note)
+        self.stdout = Output(printed, program.ticker)
+        self._credits: dict[int, Callable[[int], None]] = {
+            frames.SEND: self.messages.room.credit,
+            frames.REQUEST: self.calls.credit,
+            frames.OUTPUT: printed.credit,
+            frames.LOG: self._log.credit,
+        }
+
+    def open(self, level: int) -> None:
+        """From now on user code finds the node, prints to it and logs to it from `level` on."""
+        connect(self)
+        sys.stdout = self.stdout
+        self.logs.open(self._log, level)
+        os.register_at_fork(after_in_child=self._forked)
+
+    def _forked(self) -> None:
+        connect(None)
+        self.stdout.forked()
+        self.logs.forked()
+
+    def close(self) -> None:
+        """Sends what is held back."""
+        self.stdout.flush_all()
+
+    # Frames from the node; on the thread that reads.
+
+    def taken(self, frame: bytes, address: bytes, offset: int) -> None:
+        """The node has taken so much of what is sent in frames of one kind."""
+        self._credits[address[0]](frames.read_taken(frame, offset))
+
+    def answer(self, frame: bytes, address: bytes, offset: int) -> None:
+        """The answer to a call; it is decoded by the thread that waits for it."""
+        waiter = self._waiters.pop(address, None)
+        if waiter is not None:
+            waiter.answer = frame, offset
+            waiter.ring()
+
+    # Of the request that the calling code runs for.
+
+    def is_cancelled(self, request: Any) -> bool:
+        """Whether nobody wants more of it."""
+        # A stream that was found to be async goes on as another object.
+        latest = self._program.requests.get(request.address)
+        return latest is None or latest.is_cancelled or request.is_cancelled
+
+    # Messages.
+
+    def send(self, to: Any, term: Any) -> None:
+        """See `erlang.send`."""
+        address = to.raw if type(to) is Pid else self._destination(to)
+        size: int | None = None
+        messages = self.messages
+        request = current.get()
+        if request is not None:
+            request.has_sent = True
+        if is_fixed(term):
+            if messages.put_fixed(address, term):
+                if not messages.is_active:
+                    self._shielded(messages.flush)
+                return
+        else:
+            term = self._program.encoder().parts(term)
+            size = sum(map(len, term))
+        if messages.room.is_full():
+            self._wait_for_room(messages.room, self.region())
+        self._shielded(messages.put, address, term, size)
+
+    def _destination(self, to: Any) -> bytes:
+        kind = type(to)
+        if kind is Pid or kind is Reference:
+            return to.raw  # type: ignore[no-any-return]
+        if isinstance(to, str):
+            return self._program.encoder().encode(to)[1:]
+        if kind is tuple and len(to) == 2 and all(isinstance(part, str) for part in to):
+            return self._program.encoder().encode((Atom(to[0]), Atom(to[1])))[1:]
+        raise TypeError(
+            "a message goes to a Pid, a Reference, a name or (name, node), "
+            f"not to a {type(to).__name__!r}"
+        )
+
+    def _shielded(self, function: Callable[..., None], *args: Any) -> None:
+        """Calls what no interrupt may break off: the writing of a frame."""
+        region = self.region()
+        if region is None:
+            function(*args)
+        else:
+            region.shielded(function, *args)
+
+    def region(self) -> InterruptibleRegion | None:
+        """The calling thread's region of user code, if it is in one."""
+        region = self._program.region()
+        return region if region.is_current() else None
+
+    def may_wait(self, region: InterruptibleRegion | None) -> bool:
+        """Whether the calling thread, in this region of user code, may wait for the node."""
+        if region is None:
+            # A finalizer may run in a thread that everything waits for.
+            return not threading.current_thread().name.startswith("erlang_port")
+        return region is not self._program.loop.region
+
+    def _wait_for_room(self, room: ByteWindow, region: InterruptibleRegion | None) -> None:
+        if not self.may_wait(region):
+            raise BlockingIOError(_FULL)
+        while room.is_full():
+            bell = OneShotEvent()
+            if room.add_waiter(bell.ring):
+                self.wait(bell, region)
+
+    def wait(
+        self, bell: OneShotEvent, region: InterruptibleRegion | None, timeout: float = -1
+    ) -> bool:
+        """Waits on the calling thread, whose place others may have for so long."""
+        if region is None:
+            return bell.wait(timeout)
+        return region.shielded(self._wait_lent, bell, region, timeout)
+
+    def _wait_lent(self, bell: OneShotEvent, region: InterruptibleRegion, timeout: float) -> bool:
+        release = self._program.lend(current.get())
+        try:
+            return region.wait(bell, timeout)
+        finally:
+            release()
+
+    async def drain(self) -> None:
+        """See `erlang.drain`."""
+        await self._drain(self.messages.room)
+
+    async def _drain(self, room: ByteWindow) -> None:
+        while room.is_full():
+            loop = asyncio.get_running_loop()
+            change = loop.create_future()
+            if room.add_waiter(self._waker(loop, change)):
+                await change
+
+    def _waker(
+        self, loop: asyncio.AbstractEventLoop, change: asyncio.Future[None]
+    ) -> Callable[[], None]:
+        def wake() -> None:
+            if not change.done():
+                change.set_result(None)
+
+        def ring() -> None:
+            if self._program.loop.runs_in(loop):
+                self._program.loop.call_soon_threadsafe(wake)
+                return
+            try:
+                loop.call_soon_threadsafe(wake)
+            except RuntimeError:
+                pass  # A loop of the user's own, closed meanwhile.
+
+        return ring
+
+    # Calls.
+
+    def call(self, name: str, args: tuple[Any, ...], timeout: float | None) -> Any:
+        """See `erlang.call`."""
+        return self._ask(_CALL, name, args, timeout)
+
+    def whereis(self, name: str) -> Pid | Port | None:
+        """See `erlang.whereis`."""
+        found = self._ask(_WHEREIS, name, (), None)
+        return found if isinstance(found, Pid | Port) else None
+
+    async def acall(self, name: str, args: tuple[Any, ...]) -> Any:
+        """See `erlang.acall`."""
+        parts = self._request(_CALL, name, args)
+        await self._drain(self.calls)
+        loop = asyncio.get_running_loop()
+        change = loop.create_future()
+        waiter = Waiter(self._waker(loop, change))
+        address = self._put_shielded(parts, waiter, self.region())
+        try:
+            await change
+        finally:
+            self._waiters.pop(address, None)
+        return _result(waiter)
+
+    def _ask(self, kind: bytes, name: str, args: tuple[Any, ...], timeout: float | None) -> Any:
+        region = self.region()
+        if region is self._program.loop.region:
+            raise RuntimeError(
+                "erlang.call would hold up the event loop; await erlang.acall instead"
+            )
+        parts = self._request(kind, name, args)
+        deadline = -1.0 if timeout is None else time.monotonic() + timeout
+        if self.calls.is_full():
+            self._wait_for_room(self.calls, region)
+        bell = OneShotEvent()
+        waiter = Waiter(bell.ring)
+        address = self._put_shielded(parts, waiter, region)
+        try:
+            left = -1.0 if timeout is None else max(0.0, deadline - time.monotonic())
+            self.wait(bell, region, left)
+        finally:
+            self._waiters.pop(address, None)
+        if waiter.answer is None:
+            raise TimeoutError(f"{name} has not answered within {timeout} s")
+        return _result(waiter)
+
+    def _request(self, kind: bytes, name: str, args: tuple[Any, ...]) -> list[Any]:
+        if not isinstance(name, str):
+            raise TypeError(f"a name is a str, not a {type(name).__name__!r}")
+        encoder = self._program.encoder()
+        # A str, so that no atom is made of a name.
+        return [_TRIPLE, kind, encoder.encode(str(name))[1:], *encoder.parts(list(args))]
+
+    def _put_shielded(
+        self, parts: list[Any], waiter: Waiter, region: InterruptibleRegion | None
+    ) -> bytes:
+        return (
+            self._put(parts, waiter)
+            if region is None
+            else region.shielded(self._put, parts, waiter)
+        )
+
+    def _put(self, parts: list[Any], waiter: Waiter) -> bytes:
+        address = b"%x" % next(self._numbers)
+        self._waiters[address] = waiter
+        try:
+            # What was sent before arrives before.
+            self.messages.flush()
+            size = sum(map(len, parts))
+            header = frames.header(frames.REQUEST, address, size)
+            self.calls.sent += size
+            self._program.frame_writer.put([header, *parts], len(header) + size)
+        except BaseException:
+            del self._waiters[address]
+            raise
+        return address
+
+
+def _result(waiter: Waiter) -> Any:
+    """Decodes an answer; raises ErlangError, and UnicodeDecodeError as `decoder.decode` does."""
+    assert waiter.answer is not None
+    frame, offset = waiter.answer
+    waiter.answer = None
+    # {ok, Result} or {error, Class, Reason, Stacktrace, Text}.
+    if frame[offset + 2] == 2:
+        return decoder.decode(frame, offset)[1]
+    try:
+        failure = decoder.decode(frame, offset)
+    except UnicodeDecodeError:
+        failure = decoder.decode(frame, offset, "bytes")
+    raise ErlangError(*failure[1:])

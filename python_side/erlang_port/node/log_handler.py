@@ -1,0 +1,90 @@
+"""`logging` of a worker: records for the node's `logger`, as far as it wants them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from erlang_port import reasons
+from erlang_port.etf.encoder import Encoder
+from erlang_port.node.lossy_channel import LossyChannel
+
+#: Tracebacks of failed requests are logged here, at level debug.
+requests = logging.getLogger("erlang.requests")
+
+
+class LogHandler(logging.Handler):
+    """Sends records on. The node's level is this handler's, and the root logger's."""
+
+    def __init__(self, encoder: Callable[[], Encoder]) -> None:
+        super().__init__()
+        self._encoder = encoder
+        self._channel: LossyChannel | None = None
+        self._root = logging.getLogger()
+        self._set = self._root.level
+
+    def open(self, channel: LossyChannel, level: int) -> None:
+        """From now on records are sent."""
+        self._channel = channel
+        self.set_level(level)
+        self._root.addHandler(self)
+
+    def forked(self) -> None:
+        """In a forked child: records go to stderr, as in Python without any handler."""
+        self._channel = None
+        self._root.removeHandler(self)
+
+    def set_level(self, level: int) -> None:
+        """The node wants records from this level on, in Python's numbers."""
+        self.setLevel(level)
+        # A level that user code has set stays.
+        if self._root.level == self._set:
+            self._root.setLevel(level)
+            self._set = level
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Sends a record, or drops it and counts."""
+        channel = self._channel
+        if channel is None:
+            return
+        try:
+            channel.offer(self._encoder().parts(_fields(record)))
+        except Exception:
+            self.handleError(record)
+
+    def failed(self, error: BaseException) -> None:
+        """LogHandler why a request failed."""
+        requests.debug("a request failed", exc_info=error)
+
+    def note(self, count: int) -> list[Any]:
+        """Takes the place of records that were dropped."""
+        text = f"{count} log records were dropped: the node did not take them"
+        record = logging.LogRecord("erlang", logging.WARNING, __file__, 0, text, None, None)
+        return [*self._encoder().parts(_fields(record))]
+
+
+def _fields(record: logging.LogRecord) -> tuple[Any, ...]:
+    """Level, logger, message, module, function, file, line, time in microseconds, traceback."""
+    trace = b""
+    if record.exc_info and record.exc_info[1] is not None:
+        trace = _utf8(reasons.traceback_of(record.exc_info[1]))
+    elif record.exc_text:
+        trace = _utf8(record.exc_text)
+    if record.stack_info:
+        trace += _utf8(record.stack_info)
+    return (
+        record.levelno,
+        _utf8(record.name),
+        _utf8(record.getMessage()),
+        _utf8(record.module),
+        _utf8(record.funcName or ""),
+        _utf8(record.pathname),
+        record.lineno,
+        int(record.created * 1_000_000),
+        trace,
+    )
+
+
+def _utf8(text: object) -> bytes:
+    return str(text).encode("utf-8", "backslashreplace")

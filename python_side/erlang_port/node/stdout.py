@@ -1,0 +1,135 @@
+"""`sys.stdout` of a worker: whole lines for the node's `user` device."""
+
+from __future__ import annotations
+
+import io
+import os
+import threading
+from typing import Any
+
+from erlang_port.node.lossy_channel import LossyChannel
+from erlang_port.runtime.ticker import Ticker
+
+#: What is written without a line's end waits for it this long, in seconds, unless it is
+#: flushed. A larger number holds a prompt back, a smaller one tears lines that are written
+#: in pieces.
+PATIENCE_SECONDS = 0.1
+
+#: A line is sent in pieces when it has so many characters. A larger number costs memory, a
+#: smaller one tears more lines.
+LONGEST = 64 * 1024
+
+
+def note(lines: int) -> list[bytes]:
+    """Takes the place of lines that were dropped."""
+    return [b"[%d lines of output were dropped: the node did not take them]\n" % lines]
+
+
+class Output(io.TextIOBase):
+    """Collects what each thread writes until a line is whole.
+
+    In a forked child it writes to the real descriptor 1, which goes where the node's stderr goes.
+    """
+
+    def __init__(self, channel: LossyChannel, ticker: Ticker) -> None:
+        self._channel: LossyChannel | None = channel
+        self._ticker = ticker
+        #: The beginnings of lines, by thread: those of two threads are not mixed.
+        self._held: dict[int, str] = {}
+        self._is_timed = False
+        self.buffer = _Bytes(self)
+
+    # As users of files expect it.
+
+    name = "<stdout>"
+    mode = "w"
+    encoding = "utf-8"
+    errors = "backslashreplace"
+    line_buffering = True
+    write_through = False
+
+    def writable(self) -> bool:
+        """It is."""
+        return True
+
+    def isatty(self) -> bool:
+        """It is none."""
+        return False
+
+    def fileno(self) -> int:
+        """The real descriptor, for child processes: it goes where the node's stderr goes."""
+        return 1
+
+    def reconfigure(self, **_options: Any) -> None:
+        """Changes nothing: the node reads UTF-8, by lines."""
+
+    def write(self, text: str) -> int:
+        """Sends the lines that are whole now, and keeps the rest."""
+        if not isinstance(text, str):
+            raise TypeError(f"write() argument must be str, not {type(text).__name__}")
+        ident = threading.get_ident()
+        whole = self._held.pop(ident, "") + text
+        end = len(whole) if len(whole) > LONGEST else whole.rfind("\n") + 1
+        if end < len(whole):
+            self._held[ident] = whole[end:]
+            self._flush_later()
+        if end:
+            self._send(whole[:end])
+        return len(text)
+
+    def flush(self) -> None:
+        """Sends the beginning of the calling thread's line, too."""
+        held = self._held.pop(threading.get_ident(), "")
+        if held:
+            self._send(held)
+
+    def flush_all(self) -> None:
+        """The same for every thread."""
+        for ident in tuple(self._held):
+            held = self._held.pop(ident, "")
+            if held:
+                self._send(held)
+
+    def forked(self) -> None:
+        """In a forked child: the port is not its own."""
+        self._channel = None
+        self._held.clear()
+
+    def _flush_later(self) -> None:
+        if not self._is_timed and self._channel is not None:
+            self._is_timed = True
+            self._ticker.call_later(PATIENCE_SECONDS, self._flush_late)
+
+    def _flush_late(self) -> None:
+        self._is_timed = False
+        self.flush_all()
+
+    def _send(self, text: str) -> None:
+        data = text.encode("utf-8", "backslashreplace")
+        if self._channel is not None:
+            # A line that is sent in two counts once, by its end, unless a piece is long.
+            self._channel.offer([data], data.count(b"\n") or int(len(text) > LONGEST))
+            return
+        while data:
+            data = data[os.write(1, data) :]
+
+
+class _Bytes(io.RawIOBase):
+    """`sys.stdout.buffer`."""
+
+    def __init__(self, text: Output) -> None:
+        self._text = text
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return 1
+
+    def write(self, data: Any) -> int:
+        size = memoryview(data).nbytes
+        self._text.write(bytes(data).decode("utf-8", "backslashreplace"))
+        return size
+
+    def flush(self) -> None:
+        self._text.flush()

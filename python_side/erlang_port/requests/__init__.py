@@ -1,0 +1,1 @@
+"""What the node asks for: streams, calls and code."""

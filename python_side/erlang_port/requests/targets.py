@@ -1,0 +1,165 @@
+"""From names and code to something that can be called."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from erlang_port.errors import NotAllowed
+from erlang_port.etf import decoder
+from erlang_port.wire import frames
+
+
+class Targets:
+    """Finds what a request names, within what the pool allows."""
+
+    def __init__(self, allow: Any = "all") -> None:
+        self._modules: set[str] | None = None
+        self._functions: set[tuple[str, str]] = set()
+        self._targets: dict[bytes, frames.Target] = {}
+        #: Modules whose import has ended.
+        self._imported: set[str] = set()
+        if allow != "all":
+            self._modules = {item for item in allow if isinstance(item, str)}
+            self._functions = {item for item in allow if isinstance(item, tuple)}
+            # For `py:version`, which tells nothing that `py:info` does not.
+            self._functions.add(("platform", "python_version"))
+
+    def allows_code(self) -> bool:
+        """Whether `exec` and `eval` may run."""
+        return self._modules is None
+
+    def function(self, module: str, name: str) -> Callable[..., Any]:
+        """The function, class or method `module.name`; both may have dots."""
+        found: Any
+        if self._modules is not None and (module, name) not in self._functions:
+            found = self._defined_by(module, name)
+        else:
+            found = self._module(module)
+            for part in name.split(".") if "." in name else (name,):
+                found = getattr(found, part)
+        if not callable(found):
+            raise TypeError(f"'{module}.{name}' is not callable: it is a {type(found).__name__!r}")
+        return found  # type: ignore[no-any-return]
+
+    def _defined_by(self, module: str, name: str) -> Any:
+        """What a module that is allowed as a whole defines itself.
+
+        Neither private names, nor what it imported, nor attributes of what it defines: those
+        have to be allowed by name.
+        """
+        if self._modules is None or module not in self._modules:
+            raise NotAllowed
+        if name.startswith("_") or "." in name:
+            raise NotAllowed
+        found = getattr(self._module(module), name, None)
+        # By the module's own name: `os.path` is a name for another one.
+        if getattr(found, "__module__", None) != self._module(module).__name__:
+            raise NotAllowed
+        return found
+
+    def _module(self, name: str) -> Any:
+        """The module, whole: `sys.modules` holds one while another thread imports it, too."""
+        found = sys.modules.get(name)
+        if found is None or name not in self._imported:
+            found = importlib.import_module(name)
+            self._imported.add(name)
+        return found
+
+    def expression(self, code: str, local: dict[str, Any]) -> Any:
+        """The value of an expression in `__main__`, with local variables."""
+        if self._modules is not None:
+            raise NotAllowed
+        namespace = sys.modules["__main__"].__dict__
+        if local:
+            # Not as the locals of eval(): generator expressions and lambdas inside
+            # the code look names up in its globals (Language Reference, 4.2.2).
+            namespace = {**namespace, **local}
+        return eval(_compiled(code), namespace)
+
+    def bind(
+        self, frame: bytes, offset: int
+    ) -> tuple[Callable[..., Any], list[Any], dict[str, Any]]:
+        """What a request asks for: a function, its arguments, its keyword arguments."""
+        size = frames.target_size(frame, offset)
+        # Most requests are for what was asked for before: their names need no decoding.
+        target = self._targets.get(bytes(frame[offset : offset + size]))
+        if target is None:
+            target = self._remember(frame, offset, size)
+        is_text = not target.flags & frames.FLAG_BYTES
+        args, end = _arguments(frame, offset + size, is_text)
+        kwargs: dict[str, Any] = {}
+        if frame[end:] != _NO_KWARGS:
+            kwargs = _names(decoder.decode(frame, end, "str" if is_text else "bytes"))
+        if target.kind == frames.EXPRESSION:
+            return self.expression, [target.first, kwargs], {}
+        return self.function(target.first, target.second), args, kwargs
+
+    def _remember(self, frame: bytes, offset: int, size: int) -> frames.Target:
+        target = frames.read_target(frame, offset)
+        if size <= _LONG_TARGET and len(self._targets) < _MAX_TARGETS:
+            self._targets[bytes(frame[offset : offset + size])] = target
+        return target
+
+
+#: `#{}`, what most requests have for keyword arguments.
+_NO_KWARGS = b"\x83t\0\0\0\0"
+
+#: Requests that are remembered, and how long their names may be. More cost memory, at
+#: most 256 KiB as it is; fewer cost a microsecond for each request past them.
+_MAX_TARGETS = 1024
+_LONG_TARGET = 256
+
+#: Arguments up to this many are looked at here before the codec is asked.
+_FEW = 8
+
+
+def _arguments(frame: bytes, offset: int, is_text: bool) -> tuple[list[Any], int]:
+    """The list of arguments, and the offset after it.
+
+    A few small integers and short strings, the most common kind by far, are read on the
+    spot; everything else by the codec.
+    """
+    tag = frame[offset + 1]
+    if tag == 106:  # NIL_EXT
+        return [], offset + 2
+    if tag == 108 and frame[offset + 5] <= _FEW and frame[offset + 2 : offset + 5] == b"\0\0\0":
+        args: list[Any] = []
+        pos = offset + 6
+        for _ in range(frame[offset + 5]):
+            tag = frame[pos]
+            if tag == 97:  # SMALL_INTEGER_EXT
+                args.append(frame[pos + 1])
+                pos += 2
+            elif tag == 98:  # INTEGER_EXT
+                args.append(int.from_bytes(frame[pos + 1 : pos + 5], "big", signed=True))
+                pos += 5
+            elif tag == 109 and is_text and frame[pos + 1 : pos + 4] == b"\0\0\0":  # BINARY_EXT
+                end = pos + 5 + frame[pos + 4]
+                try:
+                    args.append(frame[pos + 5 : end].decode())
+                except UnicodeDecodeError:
+                    break  # The codec says where it sits.
+                pos = end
+            elif tag == 107:  # STRING_EXT, a list of small integers
+                end = pos + 3 + (frame[pos + 1] << 8) + frame[pos + 2]
+                args.append(list(frame[pos + 3 : end]))
+                pos = end
+            else:
+                break
+        else:
+            if frame[pos] == 106:
+                return args, pos + 1
+    return decoder.decode_prefix(frame, offset, "str" if is_text else "bytes")
+
+
+def _names(kwargs: dict[Any, Any]) -> dict[str, Any]:
+    return {str(k, "utf-8") if isinstance(k, bytes) else str(k): v for k, v in kwargs.items()}
+
+
+@functools.lru_cache(maxsize=512)
+def _compiled(code: str) -> Any:
+    return compile(code.strip(), "<eval>", "eval")

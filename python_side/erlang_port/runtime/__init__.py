@@ -1,0 +1,1 @@
+"""ThreadPool, the event loop, the ticker and interrupts."""

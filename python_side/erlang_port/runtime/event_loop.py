@@ -1,0 +1,114 @@
+"""The worker's event loop, on a thread of its own, and the one door into it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from erlang_port.runtime.interrupt import InterruptibleCoroutine, InterruptibleRegion
+
+
+class EventLoop:
+    """Runs async streams and calls; other threads come in by `call_soon_threadsafe` alone."""
+
+    def __init__(
+        self, region: Callable[[], InterruptibleRegion], failed: Callable[[BaseException], None]
+    ) -> None:
+        self._make_region = region
+        self._failed = failed
+        self._loop = asyncio.new_event_loop()
+        self._queue: deque[Callable[[], object]] = deque()
+        self._is_called = False
+        #: Of the loop's thread.
+        self.region: InterruptibleRegion | None = None
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._thread = threading.Thread(target=self._run, name="erlang_port loop", daemon=True)
+
+    def start(self) -> None:
+        """Starts the thread."""
+        self._thread.start()
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self.region = self._make_region()
+        while True:
+            try:
+                self._loop.run_forever()
+                return
+            except BaseException:
+                # SystemExit in a task that user code made. What else there was to do is
+                # still queued.
+                logging.getLogger(__name__).exception("the event loop goes on after an exception")
+
+    def call_soon_threadsafe(self, function: Callable[[], object]) -> None:
+        """Runs a function on the loop, in the order of the calls.
+
+        asyncio's own objects are not thread-safe: from outside, everything goes through
+        here. Calls that come together share one wake-up, which is a system call.
+        """
+        self._queue.append(function)
+        if not self._is_called:
+            self._is_called = True
+            try:
+                self._loop.call_soon_threadsafe(self._run_queue)
+            except RuntimeError:
+                pass  # The loop is closed: the program is leaving.
+
+    def _run_queue(self) -> None:
+        # Set back before the queue is read: what comes later rings again.
+        self._is_called = False
+        try:
+            while self._queue:
+                self._queue.popleft()()
+        except BaseException as error:
+            self._failed(error)
+
+    def call_soon(self, function: Callable[[], None]) -> None:
+        """Runs a function on the loop, from the loop."""
+        self._loop.call_soon(function)
+
+    def create_task(
+        self,
+        request: object,
+        work: Coroutine[Any, Any, Any],
+        ended: Callable[[Any, BaseException | None], None],
+    ) -> asyncio.Task[Any]:
+        """Starts a task whose steps are code of `request`; from the loop."""
+        assert self.region is not None
+        task = self._loop.create_task(InterruptibleCoroutine(self.region, request, work, ended))
+        self._tasks.add(task)  # Which keeps it from being collected.
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def run_user_code(self, request: object, function: Callable[[], None]) -> None:
+        """Calls code of `request` outside of its task, from the loop."""
+        assert self.region is not None
+        self.region.run(request, function)
+
+    def runs_in(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Whether `loop` is this one."""
+        return loop is self._loop
+
+    def statistics(self) -> dict[str, int]:
+        """How many tasks there are."""
+        return {"tasks": len(self._tasks)}
+
+    def close(self, seconds: float) -> None:
+        """Cancels every task, waits for them for so long, and stops."""
+        self.call_soon_threadsafe(self._cancel_all)
+        self._thread.join(seconds)
+
+    def _cancel_all(self) -> None:
+        tasks = [task for task in asyncio.all_tasks(self._loop) if not task.done()]
+        for task in tasks:
+            task.cancel()
+
+        async def stop() -> None:
+            await asyncio.gather(*tasks, return_exceptions=True)
+            self._loop.stop()
+
+        self._closing = self._loop.create_task(stop())

@@ -1,0 +1,192 @@
+"""The threads that read frames, run calls and iterate sync generators.
+
+Every thread does the same: it waits at the poller, reads what came, and does the first
+piece of work itself. While one works, another waits at the poller, always: before a
+thread takes on work that may last, it sees to that.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+from erlang_port.runtime.memory_limit import MemoryLimit
+from erlang_port.wire.poller import Poller
+
+Work = Callable[[], None]
+Reader = Callable[[], list[Work]]
+
+#: ThreadPool that stay when there is nothing to do. More cost memory (about 50 KiB each);
+#: fewer cost a thread's start, about 100 us, when that many requests come at once.
+MIN_IDLE = 4
+
+#: How long a thread beyond those stays idle, in seconds.
+IDLE_SECONDS = 10.0
+
+#: For so long no thread is asked for after the system has refused one. A smaller number
+#: costs attempts in vain, a larger one lets work wait when there is room again.
+REFUSED_SECONDS = 0.2
+
+
+class ThreadPool:
+    """Runs work on at most `limit` threads, one more than that to read."""
+
+    def __init__(
+        self,
+        poller: Poller,
+        read: Reader,
+        limit: int,
+        failed: Callable[[BaseException], None],
+        memory: MemoryLimit | None = None,
+    ) -> None:
+        self._poller = poller
+        self._read = read
+        self._limit = limit
+        self._failed = failed
+        self._memory = memory
+        self._work: deque[Work] = deque()
+        self._lock = threading.Lock()
+        self._idle = 0
+        self._total = 0
+        self._lent = 0
+        self._closed = False
+        #: When the system last refused a thread.
+        self._refused = -1.0
+
+    def start(self) -> None:
+        """Starts the first threads."""
+        for _ in range(MIN_IDLE):
+            self._spawn()
+
+    def submit(self, work: Work) -> None:
+        """Runs work on some thread, soon."""
+        self._work.append(work)
+        self._ensure_reader()
+        self._poller.wake()
+
+    def begin_blocking(self) -> None:
+        """The calling thread waits for something that other threads may have to do."""
+        with self._lock:
+            self._total -= 1
+            self._lent += 1
+        self._ensure_reader()
+        if self._work:
+            self._poller.wake()
+
+    def end_blocking(self) -> None:
+        """It works again; there may be more threads than the limit for a while."""
+        with self._lock:
+            self._total += 1
+            self._lent -= 1
+
+    def close(self) -> None:
+        """Lets idle threads end; those that work end after it."""
+        self._closed = True
+        for _ in range(self._total):
+            self._poller.wake()
+
+    def statistics(self) -> dict[str, int]:
+        """ThreadPool in all, threads that wait, and pieces of work that wait for one."""
+        return {
+            "threads": self._total + self._lent,
+            "idle_threads": self._idle,
+            "queued": len(self._work),
+        }
+
+    def _spawn(self) -> None:
+        with self._lock:
+            self._total += 1
+            self._idle += 1
+        if self._memory is not None:
+            self._memory.thread_starts()
+        try:
+            threading.Thread(target=self._serve, name="erlang_port", daemon=True).start()
+        except BaseException:
+            # Out of memory or of threads. Those that there are go on.
+            self._refused = time.monotonic()
+            with self._lock:
+                self._total -= 1
+                self._idle -= 1
+            if self._memory is not None:
+                self._memory.thread_ends()
+
+    def _ensure_reader(self) -> None:
+        if self._idle < 1 and self._may_spawn() and not self._closed:
+            self._spawn()
+
+    def _may_spawn(self) -> bool:
+        # One thread more than the limit, so that a full house still hears a cancel.
+        if self._total > self._limit:
+            return False
+        return self._refused < 0 or time.monotonic() - self._refused > REFUSED_SECONDS
+
+    def _has_reader(self) -> bool:
+        """Whether another thread is left to read, so that this one may work."""
+        self._ensure_reader()
+        if self._idle > 0 or self._total > self._limit:
+            return True
+        with self._lock:
+            self._idle += 1
+        return False
+
+    def _serve(self) -> None:
+        try:
+            while not self._closed:
+                work = self._next()
+                if work is None:
+                    return
+                work()
+                del work
+                with self._lock:
+                    self._idle += 1
+        except BaseException as error:
+            # Whatever it was about would never be answered.
+            self._failed(error)
+
+    def _next(self) -> Work | None:
+        """Waits for work; None ends the thread. The thread is idle until it returns."""
+        poller, queue = self._poller, self._work
+        while True:
+            if queue and self._may_work():
+                try:
+                    work = queue.popleft()
+                except IndexError:
+                    with self._lock:
+                        self._idle += 1
+                else:
+                    if self._has_reader():
+                        # Whoever takes work wakes the next one while there is more: two
+                        # rings of the bell may let only one thread through (epoll(7)).
+                        if queue:
+                            poller.wake()
+                        return work
+                    queue.appendleft(work)
+                    del work
+            came = poller.wait(REFUSED_SECONDS if queue else IDLE_SECONDS)
+            if self._closed or (not came and self._may_leave()):
+                return None
+            if came:
+                found = self._read()
+                if len(found) == 1 and not queue and self._may_work() and self._has_reader():
+                    return found[0]
+                queue.extend(found)
+
+    def _may_work(self) -> bool:
+        # The last idle thread never takes work where no other can be had: it reads.
+        with self._lock:
+            if self._idle > 1 or self._may_spawn():
+                self._idle -= 1
+                return True
+            return False
+
+    def _may_leave(self) -> bool:
+        with self._lock:
+            if self._idle <= MIN_IDLE or self._work:
+                return False
+            self._idle -= 1
+            self._total -= 1
+        if self._memory is not None:
+            self._memory.thread_ends()
+        return True

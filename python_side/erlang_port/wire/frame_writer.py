@@ -1,0 +1,117 @@
+"""The way out: whole frames from any thread, one writer at a time.
+
+Whoever has a frame puts it queued and, unless somebody is writing already, writes
+all that is queued. So there is no thread of its own to wake, frames of many threads
+share a system call, and a thread that must not wait (the reader, the event loop)
+never does.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Sequence
+from threading import Lock
+
+Buffer = bytes | bytearray | memoryview
+
+#: Frames are joined for one write up to this size. A larger number copies more, a
+#: smaller one costs more system calls. A pipe holds 64 KiB.
+JOIN_BYTES = 64 * 1024
+
+#: The most buffers that one writev takes everywhere (IOV_MAX is 1024 on Linux and macOS).
+MAX_BUFFERS = 512
+
+
+class FrameWriter:
+    """The only object that writes to the port."""
+
+    def __init__(self, fd: int, on_broken: Callable[[], None]) -> None:
+        self._fd = fd
+        self._on_broken = on_broken
+        self._queue: deque[tuple[int, Sequence[Buffer]]] = deque()
+        self._writing = Lock()
+
+    def put(self, buffers: Sequence[Buffer], size: int) -> None:
+        """Sends one frame of `size` bytes; does not wait for another thread's write."""
+        if not self._queue and size <= JOIN_BYTES and self._writing.acquire(blocking=False):
+            # Nobody is queued: the common case, without the queue.
+            try:
+                if not self._queue:
+                    self._write(b"".join(buffers))
+                    size = 0
+            finally:
+                self._writing.release()
+        if size:
+            self._queue.append((size, buffers))
+        while self._queue and self._writing.acquire(blocking=False):
+            try:
+                self._write_queue()
+            finally:
+                self._writing.release()
+
+    def put_and_wait(self, buffers: Sequence[Buffer], size: int) -> None:
+        """The same, from a thread that may wait: it is held back while others write."""
+        self._queue.append((size, buffers))
+        self.wait()
+
+    def wait(self, seconds: float = -1) -> bool:
+        """What was put before is written when this returns; from a thread that may wait.
+
+        False when others wrote for longer than so many seconds.
+        """
+        if not self._writing.acquire(timeout=seconds):
+            return False
+        try:
+            self._write_queue()
+        finally:
+            self._writing.release()
+        # What others put queued since the last look would otherwise stay there.
+        while self._queue and self._writing.acquire(blocking=False):
+            try:
+                self._write_queue()
+            finally:
+                self._writing.release()
+        return True
+
+    def _write_queue(self) -> None:
+        queue = self._queue
+        while queue:
+            size, buffers = queue.popleft()
+            if size > JOIN_BYTES:
+                self._write_large(buffers)
+                continue
+            together = list(buffers)
+            while queue and len(together) < MAX_BUFFERS:
+                size += queue[0][0]
+                if size > JOIN_BYTES:
+                    break
+                together += queue.popleft()[1]
+            self._write(b"".join(together) if len(together) > 1 else together[0])
+
+    def _write(self, data: Buffer) -> None:
+        try:
+            written = os.write(self._fd, data)
+            while written < len(data):
+                data = memoryview(data)[written:]
+                written = os.write(self._fd, data)
+        except OSError:
+            # The node is gone or has closed the port; the reader sees that, too.
+            self._on_broken()
+
+    def _write_large(self, buffers: Sequence[Buffer]) -> None:
+        views = [memoryview(buffer).cast("B") for buffer in buffers if len(buffer)]
+        try:
+            while views:
+                written = os.writev(self._fd, views[:MAX_BUFFERS])
+                while views and written >= len(views[0]):
+                    written -= len(views.pop(0))
+                if written:
+                    views[0] = views[0][written:]
+        except OSError:
+            self._on_broken()
+
+    def write_final(self, frame: Buffer, seconds: float) -> None:
+        """Writes a frame before the process ends, if others stop writing within so many seconds."""
+        if self._writing.acquire(timeout=seconds):
+            self._write(frame)

@@ -1,0 +1,102 @@
+"""Who reads: any idle thread, or for a while the thread of a stream at full speed.
+
+A stream that yields fast waits for credit many times a second. Were another thread to
+read the credit, each of these would cost two hand-overs of the interpreter lock. So such
+a stream reads for itself, between its frames and while it waits; what it reads that
+others are to do is handed to them. It gives that up when it waits for long, when it
+slows down or ends, and the ticker takes it away when the generator does not yield.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+
+from erlang_port.wire.frame_reader import FrameReader
+from erlang_port.wire.poller import Poller
+
+#: How long after the end of the input the process may last, in seconds: a main thread
+#: that runs user code is not waited for. The node kills what is left half a second after.
+LEAVE_SECONDS = 0.6
+
+Work = Callable[[], None]
+Dispatch = Callable[[bytes], Work | None]
+
+
+class Receiver:
+    """Reads and dispatches, one thread at a time."""
+
+    def __init__(
+        self,
+        frame_reader: FrameReader,
+        poller: Poller,
+        dispatch: Dispatch,
+        on_end: Callable[[], None],
+    ) -> None:
+        self._frame_reader = frame_reader
+        self._poller = poller
+        self._dispatch = dispatch
+        self._on_end = on_end
+        self._submit: Callable[[Work], None] | None = None
+        #: Held while frames are dispatched: they are, in the order of their arrival.
+        self.lock = threading.Lock()
+        #: The stream that reads, if it is not for any idle thread to do.
+        self.lessee: object = None
+
+    def submit_to(self, submit: Callable[[Work], None]) -> None:
+        """What a stream reads and others are to do goes to `submit`."""
+        self._submit = submit
+
+    def read(self) -> list[Work]:
+        """Dispatches what has come; returns what is left to be done."""
+        with self.lock:
+            try:
+                found = self._frame_reader.frames()
+            except (EOFError, OSError):
+                self._end()
+                return []
+            return [work for frame in found if (work := self._dispatch(frame)) is not None]
+
+    def _end(self) -> None:
+        if self.lessee is not None:
+            self.lessee = None
+            self._poller.resume()
+        self._on_end()
+        try:
+            threading.Thread(target=_end_for_good, daemon=True).start()
+        except BaseException:
+            os._exit(1)  # There is no memory for a thread, and nobody to serve.
+
+    def take(self, stream: object) -> None:
+        """From now on `stream` reads, unless another one does."""
+        if self.lessee is None and self._submit is not None and self.lock.acquire(blocking=False):
+            if self.lessee is None:
+                self.lessee = stream
+                self._poller.pause()
+            self.lock.release()
+
+    def release(self, stream: object) -> None:
+        """Any idle thread may read again."""
+        if self.lessee is stream:
+            with self.lock:
+                if self.lessee is stream:
+                    self.lessee = None
+                    # What has come meanwhile opens the poller at once (epoll_ctl(2)).
+                    self._poller.resume()
+
+    def read_here(self, seconds: float) -> bool:
+        """Reads on a stream's own thread; false when nothing came within so many seconds."""
+        if seconds and not self._poller.poll(seconds):
+            return False
+        assert self._submit is not None
+        for work in self.read():
+            self._submit(work)
+        return True
+
+
+def _end_for_good() -> None:
+    """Ends the process whatever the main thread is busy with."""
+    time.sleep(LEAVE_SECONDS)
+    os._exit(0)
