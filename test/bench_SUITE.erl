@@ -33,7 +33,7 @@ an_unknown_section_is_named(_Config) ->
 
 bench(Arguments) ->
     Root = root(filename:dirname(code:which(?MODULE))),
-    {Status, Output} = program:run("script/bench", Arguments, #{cd => Root}),
+    {Status, Output} = test_program:run("script/bench", Arguments, #{cd => Root}),
     ct:log("~ts", [Output]),
     {Status, Output}.
 

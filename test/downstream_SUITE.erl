@@ -45,7 +45,7 @@ groups() ->
 -spec init_per_suite(ct_suite:ct_config()) -> ct_suite:ct_config().
 init_per_suite(Config) ->
     Private = ?config(priv_dir, Config),
-    Python = bare_python:make(filename:join(Private, "bare")),
+    Python = test_bare_python:make(filename:join(Private, "bare")),
     Repository = filename:join(Private, "erlang_python"),
     ok = file:make_dir(Repository),
     Left = [".git", ".venv", "_build", "priv", "logs"],
@@ -99,7 +99,7 @@ shell_fed_from_a_pipe(Config) ->
     %% starts the application beside the shell.
     Typed = {["1> ", "Booted erlang_python"], Input},
     Options = (options(Config))#{cd => ?config(repository, Config), type => Typed},
-    {0, Output} = program:run("rebar3", ["shell"], Options),
+    {0, Output} = test_program:run("rebar3", ["shell"], Options),
     ct:log("~ts", [Output]),
     [
         ?assertMatch({match, _}, re:run(Output, Expected))
@@ -119,7 +119,7 @@ server_of_a_git_dependency(Config) ->
     rebar3(["compile"], Config),
     Paths = filelib:wildcard(filename:join(Guest, "_build/default/lib/*/ebin")),
     Code = "{ok, _} = application:ensure_all_started(guest), " ++ report(),
-    {0, Output} = program:run("erl", ["-noinput", "-pa"] ++ Paths ++ ["-eval", Code], options(Config)),
+    {0, Output} = test_program:run("erl", ["-noinput", "-pa"] ++ Paths ++ ["-eval", Code], options(Config)),
     ?assertMatch(#{words := {ok, [<<"ONE">>, <<"TWO">>, <<"THREE">>]}}, reported(Output)).
 
 %% The application's own Common Test suite runs with `rebar3 ct'.
@@ -145,14 +145,14 @@ release_moved_elsewhere(Config) ->
     ok = file:rename(Guest, Guest ++ "_hidden"),
     try
         Start = filename:join(Moved, "bin/guest"),
-        {0, Output} = program:run(Start, ["foreground", "-eval", report()], options(Config)),
+        {0, Output} = test_program:run(Start, ["foreground", "-eval", report()], options(Config)),
         #{words := Words, lib := Lib, where := Where} = reported(Output),
         ?assertEqual({ok, [<<"ONE">>, <<"TWO">>, <<"THREE">>]}, Words),
         ?assert(lists:prefix(Moved ++ "/lib/", Lib)),
         {ok, #{<<"modules">> := Modules, <<"executable">> := Executable}} = Where,
         ?assert(lists:prefix(Moved ++ "/lib/", binary_to_list(Modules))),
         ?assertEqual(list_to_binary(?config(python, Config)), Executable),
-        {0, Links} = program:run("find", [filename:join(Moved, "lib"), "-type", "l"], #{}),
+        {0, Links} = test_program:run("find", [filename:join(Moved, "lib"), "-type", "l"], #{}),
         ?assertEqual(<<>>, Links)
     after
         ok = file:rename(Guest ++ "_hidden", Guest)
@@ -172,8 +172,8 @@ mix_project(Config) ->
             Numbers = "MixGuest.stream(:itertools, :count, [1]) |> Enum.take(3) |> IO.inspect()",
             #{env := Env} = Options = options(Config),
             InProject = Options#{cd => Project, env => [{"MIX_REBAR3", Rebar3} | Env]},
-            {0, Got} = program:run("mix", ["deps.get"], InProject),
-            {Status, Output} = program:run("mix", ["run", "-e", Numbers], InProject),
+            {0, Got} = test_program:run("mix", ["deps.get"], InProject),
+            {Status, Output} = test_program:run("mix", ["run", "-e", Numbers], InProject),
             ct:log("~ts~n~ts", [Got, Output]),
             ?assertEqual(0, Status),
             ?assertMatch({match, _}, re:run(Output, "\\[1, 2, 3\\]"))
@@ -190,7 +190,7 @@ slower_is_said_once(Config) ->
         "[{ok, [0, 1, 2]} = py:stream(builtins, range, [3]) || _ <- lists:seq(1, 9)], "
         "init:stop().",
     Ebin = filename:join(Repository, "_build/default/lib/erlang_python/ebin"),
-    {0, Output} = program:run("erl", ["-noinput", "-pa", Ebin, "-eval", Code], options(Config)),
+    {0, Output} = test_program:run("erl", ["-noinput", "-pa", Ebin, "-eval", Code], options(Config)),
     ct:log("~ts", [Output]),
     ?assertMatch({match, [_]}, re:run(Output, "slower", [global])).
 
@@ -202,7 +202,7 @@ demo(Config) ->
     #{env := Env} = Options = options(Config),
     Libs = {"ERL_LIBS", filename:join(Repository, "_build/default/lib")},
     InRepository = Options#{cd => Repository, env => lists:keystore("ERL_LIBS", 1, Env, Libs)},
-    {Status, Output} = program:run("escript", ["examples/demo.escript"], InRepository),
+    {Status, Output} = test_program:run("escript", ["examples/demo.escript"], InRepository),
     ct:log("~ts", [Output]),
     ?assertEqual(0, Status),
     ?assertMatch({match, _}, re:run(Output, "2000000 events .* in order")).
@@ -220,7 +220,7 @@ reported(Output) ->
     Report.
 
 rebar3(Arguments, Config) ->
-    {Status, Output} = program:run("rebar3", Arguments, (options(Config))#{cd => ?config(guest, Config)}),
+    {Status, Output} = test_program:run("rebar3", Arguments, (options(Config))#{cd => ?config(guest, Config)}),
     ct:log("rebar3 ~p: ~b~n~ts", [Arguments, Status, Output]),
     ?assertEqual(0, Status),
     Output.
@@ -237,7 +237,7 @@ options(Config) ->
     }.
 
 sh(Program, Arguments, Dir) ->
-    {Status, Output} = program:run(Program, Arguments, #{cd => Dir}),
+    {Status, Output} = test_program:run(Program, Arguments, #{cd => Dir}),
     ?assertEqual({0, Program, Output}, {Status, Program, Output}).
 
 fill_in(Path, Placeholder, Value) ->

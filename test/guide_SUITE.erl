@@ -62,7 +62,7 @@ init_per_group(sync, Config) ->
 init_per_group(one_worker, Config) ->
     start(#{workers => 1, python_path => modules(sync, Config)}, Config);
 init_per_group(bare_python, Config) ->
-    Python = bare_python:make(filename:join(?config(priv_dir, Config), "bare")),
+    Python = test_bare_python:make(filename:join(?config(priv_dir, Config), "bare")),
     start(#{workers => 2, python => Python, python_path => modules(async, Config)}, Config).
 
 modules(Kind, Config) ->

@@ -77,7 +77,7 @@ accepted_where_a_pool_is(Config) ->
     ?assertEqual({ok, 6}, py:stream_next(Ref)),
     ?assertEqual(done, py:stream_next(Ref)),
     ok = py:cast(counter, add, [10], #{}, Opts),
-    eventually:equal({ok, 16}, fun() -> py:call(counter, add, [0], #{}, Opts) end),
+    test_eventually:equal({ok, 16}, fun() -> py:call(counter, add, [0], #{}, Opts) end),
     #{pool := Worker, size := 1, workers := [_]} = py:info(Worker),
     ok = py:stop_worker(Worker).
 
@@ -159,7 +159,7 @@ ends_with(Start, Exit, Config) ->
     receive
         {'DOWN', Monitor, process, Worker, _} -> ok
     end,
-    eventually:equal("", fun() -> os:cmd("ps -o stat= -p " ++ integer_to_list(OsPid)) end).
+    test_eventually:equal("", fun() -> os:cmd("ps -o stat= -p " ++ integer_to_list(OsPid)) end).
 
 %% Stopping it hurts nobody who is linked to it; what runs there is told.
 -spec stopping(ct_suite:ct_config()) -> ok.
@@ -168,7 +168,7 @@ stopping(Config) ->
     Opts = #{pool => Worker},
     {ok, Ref} = py:stream_start(builtins, iter, [[1]], Opts#{demand => 0}),
     Call = py:spawn_call(asyncio, sleep, [60], #{}, Opts),
-    eventually:true(fun() ->
+    test_eventually:true(fun() ->
         #{workers := [#{tasks := Tasks}]} = py:info(Worker),
         Tasks =:= 1
     end),
@@ -213,7 +213,7 @@ under_a_supervisor(Config) ->
     First = Child(),
     ?assertEqual({ok, 5}, py:call(counter, add, [5], #{}, #{pool => First})),
     {error, {worker_exit, 9}} = py:call(counter, die, [], #{}, #{pool => First}),
-    eventually:true(fun() -> is_pid(Child()) andalso Child() =/= First end),
+    test_eventually:true(fun() -> is_pid(Child()) andalso Child() =/= First end),
     ?assertEqual({ok, 1}, py:call(counter, add, [1], #{}, #{pool => Child()})),
     Last = Child(),
     stop_supervisor(Sup),
@@ -231,7 +231,7 @@ an_actor_under_a_supervisor(Config) ->
     First = whereis(counting_actor),
     Worker = sys:get_state(counting_actor),
     _ = py:call(counter, die, [], #{}, #{pool => Worker}),
-    eventually:true(fun() ->
+    test_eventually:true(fun() ->
         Now = whereis(counting_actor),
         is_pid(Now) andalso Now =/= First
     end),

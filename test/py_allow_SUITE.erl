@@ -72,7 +72,7 @@ end_per_suite(_Config) ->
 
 -spec end_per_testcase(atom(), ct_suite:ct_config()) -> ok.
 end_per_testcase(_Case, _Config) ->
-    leftovers:none().
+    test_leftovers:none().
 
 %% What a module that is allowed defines, and functions that are allowed by name, are called.
 -spec what_is_allowed(ct_suite:ct_config()) -> ok.
@@ -297,7 +297,7 @@ a_restarted_worker_allows_no_more(Config) ->
     {ok, _} = py:start_pool(listed, (?config(own, Config))#{workers => 1, allow => [pack]}),
     Opts = #{pool => listed},
     ?assertEqual({error, {worker_exit, 7}}, py:call(pack, leave, [], #{}, Opts)),
-    eventually:equal({ok, <<"outer">>}, fun() -> py:call(pack, outer, [], #{}, Opts) end),
+    test_eventually:equal({ok, <<"outer">>}, fun() -> py:call(pack, outer, [], #{}, Opts) end),
     ?assertEqual({error, not_allowed}, py:call(os, getpid, [], #{}, Opts)),
     ?assertEqual({error, not_allowed}, py:exec("1", Opts)),
     ok = py:stop_pool(listed).
@@ -306,8 +306,8 @@ a_restarted_worker_allows_no_more(Config) ->
 %% refused even while no worker can say so.
 -spec refused_code_waits_nowhere(ct_suite:ct_config()) -> ok.
 refused_code_waits_nowhere(_Config) ->
-    [Worker] = workers:ready(default),
-    OsPid = workers:os_pid(Worker),
+    [Worker] = test_workers:ready(default),
+    OsPid = test_workers:os_pid(Worker),
     "" = os:cmd("kill -STOP " ++ OsPid),
     try
         ?assertEqual({error, not_allowed}, py:exec("import secret", #{timeout => 2000}))

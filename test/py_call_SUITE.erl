@@ -97,8 +97,8 @@ end_per_suite(_Config) ->
 -spec end_per_testcase(atom(), ct_suite:ct_config()) -> ok | {fail, term()}.
 end_per_testcase(_Case, _Config) ->
     try
-        leftovers:none(),
-        eventually:equal(0, fun() -> ets:info(py_async_call, size) end),
+        test_leftovers:none(),
+        test_eventually:equal(0, fun() -> ets:info(py_async_call, size) end),
         ?assertEqual({messages, []}, process_info(self(), messages)),
         ok
     catch
@@ -263,21 +263,21 @@ execute(_Config) ->
 -spec a_timeout_interrupts(ct_suite:ct_config()) -> ok.
 a_timeout_interrupts(_Config) ->
     ?assertEqual({error, timeout}, py:call(callee, spin, [called], #{}, 30)),
-    eventually:equal({ok, <<"Cancelled">>}, fun() -> py:call(callee, state, [called]) end),
+    test_eventually:equal({ok, <<"Cancelled">>}, fun() -> py:call(callee, state, [called]) end),
     ?assertEqual({error, timeout}, py:eval("__import__('callee').spin('eval')", #{}, 30)),
-    eventually:equal({ok, <<"Cancelled">>}, fun() -> py:call(callee, state, [<<"eval">>]) end),
+    test_eventually:equal({ok, <<"Cancelled">>}, fun() -> py:call(callee, state, [<<"eval">>]) end),
     Exec = <<"import callee\ncallee.spin('exec')">>,
     ?assertEqual({error, timeout}, py:exec(Exec, #{timeout => 200, replay => false})),
-    eventually:equal({ok, <<"Cancelled">>}, fun() -> py:call(callee, state, [<<"exec">>]) end),
+    test_eventually:equal({ok, <<"Cancelled">>}, fun() -> py:call(callee, state, [<<"exec">>]) end),
     ?assertEqual({error, timeout}, py:call(callee, spin, [zero], #{}, 0)).
 
 %% The same for async code, whether it waits or computes.
 -spec a_timeout_interrupts_async_code(ct_suite:ct_config()) -> ok.
 a_timeout_interrupts_async_code(_Config) ->
     ?assertEqual({error, timeout}, py:call(callee, rest, [resting], #{}, 30)),
-    eventually:equal({ok, <<"CancelledError">>}, fun() -> py:call(callee, state, [resting]) end),
+    test_eventually:equal({ok, <<"CancelledError">>}, fun() -> py:call(callee, state, [resting]) end),
     ?assertEqual({error, timeout}, py:call(callee, spin_on_the_loop, [spinning], #{}, 30)),
-    eventually:equal({ok, <<"Cancelled">>}, fun() -> py:call(callee, state, [spinning]) end),
+    test_eventually:equal({ok, <<"Cancelled">>}, fun() -> py:call(callee, state, [spinning]) end),
     ?assertEqual({ok, 4}, py:call(callee, twice, [2])).
 
 %% Code that asks learns that nobody waits for it, before it is interrupted.
@@ -288,7 +288,7 @@ code_can_ask_whether_it_is_wanted(Config) ->
     ?assertEqual(
         {error, timeout}, py:call(callee, was_cancelled, [1], #{}, #{timeout => 30, pool => Worker})
     ),
-    eventually:equal({ok, <<"told">>}, fun() ->
+    test_eventually:equal({ok, <<"told">>}, fun() ->
         py:call(callee, state, [1], #{}, #{pool => Worker})
     end),
     ok = py:stop_worker(Worker).
@@ -303,7 +303,7 @@ a_late_reply_reaches_nobody(_Config) ->
     ],
     [?assertEqual({ok, N}, Result) || {N, Result} <- Results, Result =/= {error, timeout}],
     ?assert(lists:keymember({error, timeout}, 2, Results)),
-    leftovers:none(),
+    test_leftovers:none(),
     ?assertEqual({messages, []}, process_info(self(), messages)).
 
 %% A caller whose mailbox is long does not search it: the quickest of its calls takes less
@@ -338,7 +338,7 @@ idle_streams_keep_no_call_waiting(Config) ->
     {ok, Worker} = py:start_worker((own(Config))#{max_threads => 3}),
     Opts = #{pool => Worker},
     Refs = [element(2, py:stream_start(callee, idle, [], Opts)) || _ <- lists:seq(1, 8)],
-    eventually:equal({ok, 3}, fun() -> py:call(callee, idle_count, [], #{}, Opts) end),
+    test_eventually:equal({ok, 3}, fun() -> py:call(callee, idle_count, [], #{}, Opts) end),
     [?assertEqual({ok, {[I], #{}}}, py:call(callee, echo, [I], #{}, Opts)) || I <- lists:seq(1, 50)],
     ?assertEqual({ok, 2}, py:call(callee, twice, [1], #{}, Opts)),
     %% They run one after another when there is room.
@@ -381,7 +381,7 @@ a_dead_worker_answers(Config) ->
     {ok, {Worker, Monitor}} = py:start_worker(own(Config), monitor),
     Opts = #{pool => Worker},
     Waiting = py:spawn_call(callee, rest, [waiting], #{}, Opts),
-    eventually:equal({ok, <<"running">>}, fun() ->
+    test_eventually:equal({ok, <<"running">>}, fun() ->
         py:call(callee, state, [waiting], #{}, Opts)
     end),
     ?assertEqual({error, {worker_exit, 7}}, py:call(callee, die, [], #{}, Opts)),
@@ -412,7 +412,7 @@ cast(_Config) ->
     Value = erlang:unique_integer(),
     ok = py:cast(callee, note, [Value]),
     ok = py:cast(callee, note, [], #{value => Value + 1}),
-    eventually:true(fun() ->
+    test_eventually:true(fun() ->
         {ok, Notes} = py:call(callee, notes, []),
         lists:member(Value, Notes) andalso lists:member(Value + 1, Notes)
     end).
@@ -445,15 +445,15 @@ spawn_and_await(_Config) ->
     ?assertEqual({error, {'ValueError', <<"later">>}}, py:await(Failing, 5000)),
     Late = py:spawn_call(callee, spin, [spawned], #{}, 20),
     ?assertEqual({error, timeout}, py:await(Late)),
-    eventually:equal({ok, <<"Cancelled">>}, fun() -> py:call(callee, state, [spawned]) end).
+    test_eventually:equal({ok, <<"Cancelled">>}, fun() -> py:call(callee, state, [spawned]) end).
 
 %% Who gives up waiting gets no result later, and the code is broken off.
 -spec await_gives_up(ct_suite:ct_config()) -> ok.
 await_gives_up(_Config) ->
     Ref = py:spawn_call(callee, spin, [given_up]),
-    eventually:equal({ok, <<"running">>}, fun() -> py:call(callee, state, [given_up]) end),
+    test_eventually:equal({ok, <<"running">>}, fun() -> py:call(callee, state, [given_up]) end),
     ?assertEqual({error, timeout}, py:await(Ref, 10)),
-    eventually:equal({ok, <<"Cancelled">>}, fun() -> py:call(callee, state, [given_up]) end),
+    test_eventually:equal({ok, <<"Cancelled">>}, fun() -> py:call(callee, state, [given_up]) end),
     ?assertEqual({error, timeout}, py:await(Ref, 0)),
     %% At any moment, with a result that may be on its way.
     [
@@ -463,7 +463,7 @@ await_gives_up(_Config) ->
         end
      || N <- lists:seq(1, 200)
     ],
-    leftovers:none(),
+    test_leftovers:none(),
     ?assertEqual({messages, []}, process_info(self(), messages)).
 
 %% A process that takes all its mail finds the result there.
@@ -478,12 +478,12 @@ the_message_of_a_spawned_call(_Config) ->
 -spec a_spawned_call_ends_with_its_caller(ct_suite:ct_config()) -> ok.
 a_spawned_call_ends_with_its_caller(_Config) ->
     {Caller, Monitor} = spawn_monitor(fun() -> py:await(py:spawn_call(callee, spin, [orphan])) end),
-    eventually:equal({ok, <<"running">>}, fun() -> py:call(callee, state, [orphan]) end),
+    test_eventually:equal({ok, <<"running">>}, fun() -> py:call(callee, state, [orphan]) end),
     exit(Caller, kill),
     receive
         {'DOWN', Monitor, process, Caller, killed} -> ok
     end,
-    eventually:equal({ok, <<"Cancelled">>}, fun() -> py:call(callee, state, [orphan]) end).
+    test_eventually:equal({ok, <<"Cancelled">>}, fun() -> py:call(callee, state, [orphan]) end).
 
 %% A call that cannot even start is awaited like any other.
 -spec spawned_calls_that_cannot_start(ct_suite:ct_config()) -> ok.

@@ -95,7 +95,7 @@ end_per_suite(_Config) ->
 end_per_testcase(_Case, _Config) ->
     try
         [ok = py:unregister_function(Name) || Name <- py:functions(), Name =/= <<"plus">>],
-        leftovers:none(),
+        test_leftovers:none(),
         ?assertEqual({message_queue_len, 0}, process_info(self(), message_queue_len)),
         ok
     catch
@@ -159,9 +159,9 @@ send_what_is_no_message(_Config) ->
 %% that cannot be reached keep nobody waiting.
 -spec send_to_another_node(ct_suite:ct_config()) -> ok | {skip, string()}.
 send_to_another_node(_Config) ->
-    case other_node:distribution() of
+    case test_other_node:distribution() of
         ok ->
-            {Peer, Node} = other_node:start([filename:dirname(code:which(?MODULE))]),
+            {Peer, Node} = test_other_node:start([filename:dirname(code:which(?MODULE))]),
             Self = self(),
             Far = spawn(Node, fun() -> forward(Self) end),
             true = rpc:call(Node, erlang, register, [far, Far]),
@@ -244,7 +244,7 @@ a_flood_waits_for_the_node(_Config) ->
     Sender = sender(),
     true = erlang:suspend_process(Sender),
     Flood = py:spawn_call(caller, flood, [flood, self(), 40, MiB]),
-    eventually:equal({ok, 8}, fun() -> py:call(caller, note, [flood]) end),
+    test_eventually:equal({ok, 8}, fun() -> py:call(caller, note, [flood]) end),
     %% Nothing goes on while it waits.
     [?assertEqual({ok, 8}, py:call(caller, note, [flood])) || _ <- lists:seq(1, 20)],
     true = erlang:resume_process(Sender),
@@ -259,12 +259,12 @@ a_flood_on_the_loop_is_refused(_Config) ->
     Sender = sender(),
     true = erlang:suspend_process(Sender),
     Refused = py:spawn_call(caller, flood_the_loop, [refused, self(), 40, MiB]),
-    eventually:equal({ok, 8}, fun() -> py:call(caller, note, [refused]) end),
+    test_eventually:equal({ok, 8}, fun() -> py:call(caller, note, [refused]) end),
     Draining = py:spawn_call(caller, flood_and_drain, [self(), 40, MiB]),
     true = erlang:resume_process(Sender),
     ?assertEqual({ok, 8}, py:await(Refused)),
     ?assertEqual({ok, <<"through">>}, py:await(Draining)),
-    eventually:equal({message_queue_len, 48}, fun() -> process_info(self(), message_queue_len) end),
+    test_eventually:equal({message_queue_len, 48}, fun() -> process_info(self(), message_queue_len) end),
     [?assertEqual(MiB, byte_size(next())) || _ <- lists:seq(1, 48)],
     ok.
 
@@ -428,7 +428,7 @@ an_interrupt_ends_the_wait(_Config) ->
         end
     end),
     ?assertEqual({error, timeout}, py:call(caller, stuck_in_a_call, [stuck, never], #{}, 30)),
-    eventually:equal({ok, <<"Cancelled">>}, fun() -> py:call(caller, note, [stuck]) end),
+    test_eventually:equal({ok, <<"Cancelled">>}, fun() -> py:call(caller, note, [stuck]) end),
     receive
         {never, Pid} -> Pid ! go_on
     end,
@@ -540,7 +540,7 @@ about_streams(_Config) ->
              || Value <- [Ref, Owner, false]
             ],
             ok = py:stream_cancel(Ref),
-            eventually:equal({ok, {true, true}}, fun() -> py:call(caller, note, [Function]) end),
+            test_eventually:equal({ok, {true, true}}, fun() -> py:call(caller, note, [Function]) end),
             flush_stream(Ref)
         end
      || Function <- [about_the_stream, about_the_async_stream]

@@ -1,4 +1,4 @@
-%% @doc Streams while workers die all the time, see py_chaos. The OS variable CHAOS says for
+%% @doc Streams while workers die all the time, see test_chaos. The OS variable CHAOS says for
 %% how many seconds.
 -module(py_chaos_SUITE).
 
@@ -39,7 +39,7 @@ end_per_suite(_Config) ->
 %% order and one end, and what dies is there again.
 -spec chaos(ct_suite:ct_config()) -> {comment, string()}.
 chaos(_Config) ->
-    Figures = py_chaos:run(#{milliseconds => 1000 * seconds(), streams => 50, every => 200}),
+    Figures = test_chaos:run(#{milliseconds => 1000 * seconds(), streams => 50, every => 200}),
     ct:pal("~b seconds of chaos: ~p", [seconds(), Figures]),
     #{started := Started, killed := Killed, worker_exit := Exits, done := Done} = Figures,
     ?assertMatch(#{lost := 0, doubled := 0}, Figures),

@@ -90,7 +90,7 @@ end_per_group(_Group, _Config) ->
 does_what_it_says(Config) ->
     Document = ?config(document, Config),
     {ok, Text} = file:read_file(filename:join(root(), Document)),
-    case doc_session:run(Document, Text, ?config(dir, Config)) of
+    case test_doc_session:run(Document, Text, ?config(dir, Config)) of
         {ok, Count} ->
             {comment, lists:concat([Count, " blocks"])};
         {error, {Name, Line, Reason}} ->
@@ -141,7 +141,7 @@ files_are_there_first(Config) ->
     ?assertEqual({ok, 2}, run(Document, Config)).
 
 run(Document, Config) ->
-    doc_session:run("doc", Document, ?config(dir, Config)).
+    test_doc_session:run("doc", Document, ?config(dir, Config)).
 
 erlang(Code) ->
     ["```erlang\n", Code, "\n```\n"].

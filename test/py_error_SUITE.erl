@@ -106,7 +106,7 @@ init_per_testcase(_Case, Config) ->
 -spec end_per_testcase(atom(), ct_suite:ct_config()) -> ok | {fail, term()}.
 end_per_testcase(_Case, Config) ->
     try
-        leftovers:none(),
+        test_leftovers:none(),
         ?assertEqual(?config(os_pid, Config), os_pid()),
         ?assertEqual({ok, [0, 1]}, py:stream(builtins, range, [2])),
         ok

@@ -139,11 +139,11 @@ init_per_testcase(_Case, Config) ->
 -spec end_per_testcase(atom(), ct_suite:ct_config()) -> ok.
 end_per_testcase(_Case, _Config) ->
     try
-        leftovers:none()
+        test_leftovers:none()
     after
         [ok = py:stop_pool(Pool) || Pool <- py_pool:names()]
     end,
-    eventually:equal([], fun() -> ets:tab2list(py_processes) end).
+    test_eventually:equal([], fun() -> ets:tab2list(py_processes) end).
 
 %%% Deaths.
 
@@ -153,7 +153,7 @@ death_in_a_call(Config) ->
     start(#{workers => 1}, Config),
     ok = py:exec("word = 'kept'", #{pool => test}),
     ?assertEqual({error, {worker_exit, status(Config)}}, call(die, [how(Config)])),
-    eventually:equal({ok, <<"kept">>}, fun() -> py:eval("word", #{}, #{pool => test}) end).
+    test_eventually:equal({ok, <<"kept">>}, fun() -> py:eval("word", #{}, #{pool => test}) end).
 
 -spec death_in_a_stream(ct_suite:ct_config()) -> term().
 death_in_a_stream(Config) ->
@@ -184,7 +184,7 @@ death_beside_others(Config) ->
         spawn_monitor(fun() -> exit(py:eval("__import__('time').sleep(5)", #{}, #{pool => test})) end)
      || _ <- lists:seq(1, 4)
     ],
-    eventually:equal(4, fun() -> lists:sum([Calls_ || #{calls := Calls_} <- workers()]) end),
+    test_eventually:equal(4, fun() -> lists:sum([Calls_ || #{calls := Calls_} <- workers()]) end),
     [{Victim, _} | _] = Streams,
     {Dying, Living} = lists:partition(fun({Pid, _}) -> Pid =:= Victim end, Streams),
     ?assertNotEqual([], Living),
@@ -202,7 +202,7 @@ death_beside_others(Config) ->
     [?assertEqual(timeout, py:stream_next(Ref, 0)) || {_, Ref} <- Living],
     [py:stream_cancel(Ref, [flush]) || {_, Ref} <- Living],
     [nothing_more(Ref) || {_, Ref} <- Streams],
-    eventually:equal(2, fun() -> length(workers()) end).
+    test_eventually:equal(2, fun() -> length(workers()) end).
 
 -spec death_of_the_worker_process(ct_suite:ct_config()) -> term().
 death_of_the_worker_process(Config) ->
@@ -214,7 +214,7 @@ death_of_the_worker_process(Config) ->
     exit(Pid, kill),
     ?assertEqual([{error, {worker_exit, killed}}], events(Ref)),
     ?assert(is_gone_within(1000, Python)),
-    eventually:true(fun() -> call(pid, []) =/= {ok, Python} end).
+    test_eventually:true(fun() -> call(pid, []) =/= {ok, Python} end).
 
 -spec death_of_an_idle_worker(ct_suite:ct_config()) -> term().
 death_of_an_idle_worker(Config) ->
@@ -222,7 +222,7 @@ death_of_an_idle_worker(Config) ->
     start(#{workers => 1}, Config),
     {ok, Python} = call(pid, []),
     kill(Python),
-    eventually:true(fun() ->
+    test_eventually:true(fun() ->
         case call(pid, []) of
             {ok, Other} -> Other =/= Python;
             {error, {worker_exit, _}} -> false
@@ -386,7 +386,7 @@ owner_ends(End, Config) ->
                 begin
                     Owner = spawn(fun sleeper/0),
                     {ok, _} = stream(Generator, [self()], #{owner => Owner}),
-                    eventually:true(fun() -> has_mail(Owner) end),
+                    test_eventually:true(fun() -> has_mail(Owner) end),
                     Start = erlang:monotonic_time(millisecond),
                     End(Owner),
                     receive
@@ -411,21 +411,21 @@ owner_is_dead_at_the_start(Config) ->
         {'DOWN', Monitor, process, Owner, _} -> ok
     end,
     [{ok, _} = stream(numbers, [self()], #{owner => Owner}) || _ <- lists:seq(1, 20)],
-    leftovers:none().
+    test_leftovers:none().
 
 -spec owner_lives_on_a_node_that_goes_down(ct_suite:ct_config()) -> term().
 owner_lives_on_a_node_that_goes_down(Config) ->
     %% When an owner's node goes down, its generators are closed.
-    case other_node:distribution() of
+    case test_other_node:distribution() of
         ok ->
             start(#{workers => 1}, Config),
-            {Peer, Node} = other_node:start([]),
+            {Peer, Node} = test_other_node:start([]),
             Generators = ?config(generators, Config),
             [
                 begin
                     Owner = spawn(Node, timer, sleep, [infinity]),
                     {ok, _} = stream(Generator, [self()], #{owner => Owner}),
-                    eventually:true(fun() -> has_mail(Owner) end)
+                    test_eventually:true(fun() -> has_mail(Owner) end)
                 end
              || Generator <- Generators
             ],
@@ -436,7 +436,7 @@ owner_lives_on_a_node_that_goes_down(Config) ->
                 end
              || _ <- Generators
             ],
-            leftovers:none();
+            test_leftovers:none();
         Skip ->
             Skip
     end.
@@ -463,7 +463,7 @@ caller_is_killed(Config) ->
         end
      || {N, Caller} <- lists:zip(lists:seq(1, 200), Callers)
     ],
-    leftovers:none().
+    test_leftovers:none().
 
 %%% The ladder.
 
@@ -487,7 +487,7 @@ interrupt_a_stream(Config) ->
             timer:sleep(100),
             py:stream_cancel(Ref),
             ?assertEqual([{error, cancelled}], [Event || Event = {error, _} <- events(Ref)]),
-            leftovers:none()
+            test_leftovers:none()
         end
      || Generator <- Generators
     ],
@@ -502,7 +502,7 @@ interrupt_a_call(Config) ->
      || F <- [spin_in_call, async_spin_in_call]
     ],
     ?assertEqual({error, timeout}, py:exec("while True: pass", #{pool => test, timeout => 200})),
-    leftovers:none(),
+    test_leftovers:none(),
     ?assertEqual({ok, 2}, py:eval("1 + 1", #{}, #{pool => test})),
     ?assertMatch(#{restarts := 0, journal := 0}, py:info(test)).
 
@@ -512,7 +512,7 @@ interrupt_by_timeout(Config) ->
     start(#{workers => 1, interrupt_after => 100}, Config),
     {ok, Ref} = stream(spin, [], #{timeout => 300}),
     ?assertMatch([{data, _}, {error, timeout}], events(Ref)),
-    leftovers:none(),
+    test_leftovers:none(),
     ?assertMatch(#{restarts := 0}, py:info(test)).
 
 -spec interrupt_not_at_once(ct_suite:ct_config()) -> term().
@@ -664,7 +664,7 @@ workers() ->
     Workers.
 
 eventually_ok(Fun) ->
-    eventually:true(fun() -> element(1, Fun()) =:= ok end),
+    test_eventually:true(fun() -> element(1, Fun()) =:= ok end),
     Fun().
 
 how(Config) -> atom_to_binary(?config(how, Config)).
@@ -683,7 +683,7 @@ kill(OsPid) ->
 
 is_gone_within(Ms, OsPid) ->
     Deadline = erlang:monotonic_time(millisecond) + Ms,
-    eventually:true(fun() -> os:cmd("kill -0 " ++ integer_to_list(OsPid)) =/= [] end),
+    test_eventually:true(fun() -> os:cmd("kill -0 " ++ integer_to_list(OsPid)) =/= [] end),
     %% Half as long again for the machine's other work.
     erlang:monotonic_time(millisecond) < Deadline + Ms div 2.
 

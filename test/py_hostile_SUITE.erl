@@ -62,7 +62,7 @@ end_per_suite(_Config) ->
 init_per_testcase(_Case, Config) ->
     Self = self(),
     ok = logger:add_handler(?MODULE, ?MODULE, #{level => warning, config => #{to => Self}}),
-    [{neighbour, spawn_link(fun neighbour/0)}, {worker, workers:ready(healthy)} | Config].
+    [{neighbour, spawn_link(fun neighbour/0)}, {worker, test_workers:ready(healthy)} | Config].
 
 %% It had all of its values, in order, and its pool's worker is the one that it was.
 -spec end_per_testcase(atom(), ct_suite:ct_config()) -> ok | {fail, term()}.
@@ -76,8 +76,8 @@ end_per_testcase(_Case, Config) ->
             {Neighbour, Count} -> ?assert(Count > 0)
         after ?LONG -> error(neighbour)
         end,
-        ?assertEqual(?config(worker, Config), workers:ready(healthy)),
-        workers:idle(healthy)
+        ?assertEqual(?config(worker, Config), test_workers:ready(healthy)),
+        test_workers:idle(healthy)
     catch
         error:Reason -> {fail, Reason}
     end.
@@ -157,8 +157,8 @@ frames_for_nobody(Config) ->
         fun(Scenario) ->
             {Old, Events, Result} = run(Scenario, #{}, Config),
             ?assertEqual({Scenario, [{data, 7}, done], {ok, 7}}, {Scenario, Events, Result}),
-            eventually:equal({0, 0}, fun() -> workers:load(hostile) end),
-            ?assertEqual({Scenario, Old}, {Scenario, workers:ready(hostile)}),
+            test_eventually:equal({0, 0}, fun() -> test_workers:load(hostile) end),
+            ?assertEqual({Scenario, Old}, {Scenario, test_workers:ready(hostile)}),
             ?assertEqual({Scenario, []}, {Scenario, logged()})
         end,
         [nothing, event_of_no_stream, event_after_the_end, pong_that_nobody_asked_for]
@@ -273,11 +273,11 @@ replaced(Scenario, Reason, Config) ->
     replaced_once(Scenario, Reason).
 
 other_worker(Old) ->
-    eventually:true(fun() ->
-        Now = workers:ready(hostile),
+    test_eventually:true(fun() ->
+        Now = test_workers:ready(hostile),
         length(Now) =:= 1 andalso Now =/= Old
     end),
-    ?assertEqual({0, 0}, workers:load(hostile)).
+    ?assertEqual({0, 0}, test_workers:load(hostile)).
 
 replaced_once(Scenario, Reason) ->
     replaced_once(Scenario, Reason, logged()).
@@ -293,7 +293,7 @@ restarted(Status) ->
 run(Scenario, Opts, Config) ->
     _ = py:stop_pool(hostile),
     {ok, _} = start(Scenario, Opts, Config),
-    Old = workers:ready(hostile),
+    Old = test_workers:ready(hostile),
     {ok, Ref} = py:stream_start(m, f, [], #{pool => hostile}),
     [First] = events(Ref, 1),
     Result = py:call(m, f, [], #{}, #{pool => hostile, timeout => ?LONG}),

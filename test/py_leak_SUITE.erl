@@ -160,13 +160,13 @@ die() ->
     {ok, Sync} = py:stream_start(leaky, forever, []),
     {ok, Async} = py:stream_start(leaky, aforever, []),
     Calls = [py:spawn_call(leaky, asleep, []) || _ <- [1, 2, 3]],
-    [ok = workers:kill(Worker) || Worker <- workers:ready(default)],
+    [ok = test_workers:kill(Worker) || Worker <- test_workers:ready(default)],
     [
         {error, {worker_exit, _}, ok} = py:stream_fold(fun(_, ok) -> {cont, ok} end, ok, Ref)
      || Ref <- [Sync, Async]
     ],
     [{error, {worker_exit, _}} = py:await(Ref) || Ref <- Calls],
-    workers:idle(default).
+    test_workers:idle(default).
 
 %% Threads beyond the spare ones end when they have been idle.
 -spec threads(ct_suite:ct_config()) -> ok.
@@ -185,9 +185,9 @@ threads(_Config) ->
     IsSpare = fun() -> lists:all(fun(Threads) -> Threads =< ?SPARE_THREADS end, threads()) end,
     %% They stay for longer than one wait takes.
     try
-        eventually:true(IsSpare)
+        test_eventually:true(IsSpare)
     catch
-        error:{never, _, _} -> eventually:true(IsSpare)
+        error:{never, _, _} -> test_eventually:true(IsSpare)
     end.
 
 threads() ->
@@ -231,7 +231,7 @@ mail() ->
 
 compare(Times, Before) ->
     try
-        eventually:equal(same, fun() -> compared(Before, measure()) end)
+        test_eventually:equal(same, fun() -> compared(Before, measure()) end)
     after
         {Was, WasBytes} = Before,
         {Is, IsBytes} = measure(),
@@ -259,11 +259,11 @@ slack(_) -> 0.
 
 %% What is counted, and what is weighed.
 measure() ->
-    workers:idle(default),
+    test_workers:idle(default),
     [erlang:garbage_collect(Pid) || Pid <- processes()],
     #{workers := Infos} = py:info(default),
     Ours = ours(),
-    OsPids = [workers:os_pid(Pid) || Pid <- workers:ready(default)],
+    OsPids = [test_workers:os_pid(Pid) || Pid <- test_workers:ready(default)],
     Counts = #{
         processes => length(Ours),
         ports => length(erlang:ports()),
@@ -280,7 +280,7 @@ measure() ->
     },
     {Counts, #{
         node_bytes => erlang:memory(total),
-        python_bytes => lists:sum([workers:memory(Pid) || Pid <- workers:ready(default)])
+        python_bytes => lists:sum([test_workers:memory(Pid) || Pid <- test_workers:ready(default)])
     }}.
 
 %% The next call goes to the next worker.

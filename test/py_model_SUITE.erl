@@ -1,4 +1,4 @@
-%% @doc Random commands against the model of streams and calls, see py_model, and some lists
+%% @doc Random commands against the model of streams and calls, see test_model, and some lists
 %% that are rarely made at random.
 %%
 %% The OS variable MODEL_LISTS says how many lists of commands are tried, MODEL_SEED from
@@ -46,13 +46,13 @@ random_commands(_Config) ->
 
 try_list(Seed, I) ->
     _ = rand:seed(exsss, {Seed, I, 0}),
-    Commands = py_model:commands(rand:uniform(?LONGEST)),
-    case py_model:run(Commands) of
+    Commands = test_model:commands(rand:uniform(?LONGEST)),
+    case test_model:run(Commands) of
         ok ->
             ok;
         {broken, Why} ->
             ct:pal("list ~b of seed ~b:~n~p~n~p", [I, Seed, Why, Commands]),
-            Fewer = py_model:shrink(Commands, fun fails/1),
+            Fewer = test_model:shrink(Commands, fun fails/1),
             ct:fail("list ~b of seed ~b: ~p~nshrunk: ~p", [I, Seed, Why, Fewer])
     end.
 
@@ -62,7 +62,7 @@ fails(Commands) ->
         fun(_) ->
             ok = application:stop(erlang_python),
             ok = application:start(erlang_python),
-            py_model:run(Commands) =/= ok
+            test_model:run(Commands) =/= ok
         end,
         [1, 2, 3]
     ).
@@ -73,7 +73,7 @@ lists_to_try() ->
 %% The same for lists that are rarely made at random.
 -spec commands_by_hand(ct_suite:ct_config()) -> ok.
 commands_by_hand(_Config) ->
-    [?assertEqual({ok, Commands}, {py_model:run(Commands), Commands}) || Commands <- by_hand()],
+    [?assertEqual({ok, Commands}, {test_model:run(Commands), Commands}) || Commands <- by_hand()],
     ok.
 
 by_hand() ->
@@ -107,6 +107,6 @@ shrinking(_Config) ->
     Needed = [{kill_worker, 1}, {cancel, 2}],
     Fails = fun(Commands) -> [C || C <- Commands, lists:member(C, Needed)] =:= Needed end,
     Commands = [heal, {kill_worker, 1}, heal, {read, 1, 1}, {cancel, 2}, heal, heal],
-    Needed = py_model:shrink(Commands, Fails),
-    [] = py_model:shrink(Commands, fun(_) -> true end),
+    Needed = test_model:shrink(Commands, Fails),
+    [] = test_model:shrink(Commands, fun(_) -> true end),
     ok.

@@ -69,7 +69,7 @@ node_stops(_Config) ->
         with_loaded_node(fun(Node, Mark) ->
             BeamPid = peer:call(Node, os, getpid, []),
             ok = peer:call(Node, init, stop, []),
-            eventually:equal(gone, fun() -> process_state(BeamPid) end),
+            test_eventually:equal(gone, fun() -> process_state(BeamPid) end),
             none_left(Mark)
         end)
     end).
@@ -116,7 +116,7 @@ node_is_killed_while_workers_start(_Config) ->
         with_node(fun(Node, Mark) ->
             BeamPid = peer:call(Node, os, getpid, []),
             ok = peer:cast(Node, ?MODULE, start_pools, [Mark]),
-            eventually:true(fun() -> marked(Mark) =/= [] end),
+            test_eventually:true(fun() -> marked(Mark) =/= [] end),
             kill(BeamPid),
             none_left(Mark)
         end)
@@ -183,7 +183,7 @@ interrupt_in_a_terminal(Config) ->
     Script = filename:join(?config(data_dir, Config), "terminal.py"),
     Python = os:find_executable(os:getenv("ERLANG_PYTHON", "python3")),
     Erl = [os:find_executable("erl"), "-pa" | code:get_path()],
-    {Status, Printed} = program:run(Python, [Script | Erl], #{env => [{"TERM", "dumb"}]}),
+    {Status, Printed} = test_program:run(Python, [Script | Erl], #{env => [{"TERM", "dumb"}]}),
     ?assertEqual({0, Printed}, {Status, Printed}),
     [Before, After] = string:lexemes(Printed, " \r\n"),
     ?assertEqual(Before, After).
@@ -197,7 +197,7 @@ begin_load(Mark) ->
     start_pools(Mark),
     [spawn(fun stream/0) || _ <- lists:seq(1, 20)],
     spawn(fun() -> py:eval("__import__('ctypes').PyDLL(None).sleep(600)", #{}, #{pool => stuck}) end),
-    eventually:true(fun() ->
+    test_eventually:true(fun() ->
         py:call(os, getpid, [], #{}, #{pool => stuck, timeout => 20}) =:= {error, timeout}
     end),
     os_pids().
@@ -256,7 +256,7 @@ take(Ref) ->
 -spec os_pids() -> #{atom() => [string()]}.
 os_pids() ->
     maps:from_list([
-        {Pool, lists:sort([workers:os_pid(Worker) || Worker <- workers:ready(Pool)])}
+        {Pool, lists:sort([test_workers:os_pid(Worker) || Worker <- test_workers:ready(Pool)])}
      || Pool <- py_pool:names()
     ]).
 
@@ -268,15 +268,15 @@ kill_manager(Pool) ->
 
 %% The manager is the workers' parent.
 manager(Pool) ->
-    [Worker | _] = workers:ready(Pool),
+    [Worker | _] = test_workers:ready(Pool),
     {dictionary, Dictionary} = process_info(Worker, dictionary),
     hd(proplists:get_value('$ancestors', Dictionary)).
 
 %% @doc Kills one of a pool's worker processes, and gives the Python process that it had.
 -spec kill_worker(Pool :: atom()) -> string().
 kill_worker(Pool) ->
-    [Worker | _] = workers:ready(Pool),
-    OsPid = workers:os_pid(Worker),
+    [Worker | _] = test_workers:ready(Pool),
+    OsPid = test_workers:os_pid(Worker),
     exit(Worker, kill),
     OsPid.
 
@@ -319,7 +319,7 @@ stop(Node, Mark) ->
 
 %% Every process is one that its node knows, once those that were lost have been replaced.
 only_known(Node, Mark) ->
-    eventually:true(fun() ->
+    test_eventually:true(fun() ->
         #{busy := Busy, stuck := Stuck, calm := Calm} = peer:call(Node, ?MODULE, os_pids, []),
         length(Busy ++ Stuck ++ Calm) =:= 4 andalso
             lists:sort(Busy ++ Stuck ++ Calm) =:= marked(Mark)
@@ -334,7 +334,7 @@ gone(Pids) ->
 %% Waits until it is true, which must be soon; gives how long that took.
 within(Fun) ->
     Start = erlang:monotonic_time(millisecond),
-    eventually:true(Fun),
+    test_eventually:true(Fun),
     Took = erlang:monotonic_time(millisecond) - Start,
     ?assert(Took =< ?LIMIT_MS, {took_ms, Took}),
     Took.

@@ -84,7 +84,7 @@ end_per_testcase(_Case, Config) ->
     exit(Device, kill),
     ok = logger:remove_handler(?MODULE),
     ok = logger:set_primary_config(level, ?config(level, Config)),
-    leftovers:none().
+    test_leftovers:none().
 
 %%% Output.
 
@@ -291,7 +291,7 @@ a_level_of_their_own(Config) ->
     Opts = #{pool => Worker},
     {ok, 45} = py:call(speaker, root_level, [45], #{}, Opts),
     ok = logger:set_primary_config(level, info),
-    eventually:equal({ok, 20}, fun() ->
+    test_eventually:equal({ok, 20}, fun() ->
         py:eval("__import__('logging').getLogger().handlers[0].level", #{}, Opts)
     end),
     ?assertEqual({ok, 45}, py:call(speaker, root_level, [], #{}, Opts)),
@@ -398,7 +398,7 @@ nothing_logged() ->
 
 set_level(Level, Number) ->
     ok = logger:set_primary_config(level, Level),
-    eventually:equal({ok, Number}, fun() -> py:call(speaker, root_level, []) end).
+    test_eventually:equal({ok, Number}, fun() -> py:call(speaker, root_level, []) end).
 
 %%% The device.
 

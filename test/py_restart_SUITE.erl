@@ -163,14 +163,14 @@ an_interpreter_that_never_gets_ready(_Config) ->
     Slow = #{preload => ["import time\ntime.sleep(3600)"], start_timeout => 500},
     {error, Reason = {start_timeout, 500}} = start(Slow),
     says(["500 ms", "start_timeout", "preload"], Reason),
-    eventually:equal([], fun() -> ets:tab2list(py_processes) end).
+    test_eventually:equal([], fun() -> ets:tab2list(py_processes) end).
 
 -spec a_site_hook_that_hangs(ct_suite:ct_config()) -> term().
 a_site_hook_that_hangs(Config) ->
     %% So is one that does not get as far as the port program.
     Slow = #{python_path => [data("slow", Config)], start_timeout => 500},
     {error, {start_timeout, 500}} = start(Slow),
-    eventually:equal([], fun() -> ets:tab2list(py_processes) end).
+    test_eventually:equal([], fun() -> ets:tab2list(py_processes) end).
 
 -spec a_site_hook_that_prints(ct_suite:ct_config()) -> term().
 a_site_hook_that_prints(Config) ->
@@ -238,7 +238,7 @@ broken_while_running(Config) ->
     ok = logger:add_handler(?MODULE, ?MODULE, #{config => self()}),
     ok = file:write_file(Marker, ""),
     kill_workers(),
-    eventually:true(fun() -> maps:get(failures, py:info(test)) >= 4 end),
+    test_eventually:true(fun() -> maps:get(failures, py:info(test)) >= 4 end),
     #{last_exit := Reason, workers := []} = py:info(test),
     says(["exit code 9"], Reason),
     ?assertEqual({error, Reason}, eval("1")),
@@ -247,8 +247,8 @@ broken_while_running(Config) ->
     ?assertEqual([First, 2 * First], lists:sublist(Distinct, 2)),
     ok = logger:remove_handler(?MODULE),
     ok = file:delete(Marker),
-    eventually:equal({ok, 1}, fun() -> eval("word") end),
-    eventually:equal(2, fun() -> length(maps:get(workers, py:info(test))) end),
+    test_eventually:equal({ok, 1}, fun() -> eval("word") end),
+    test_eventually:equal(2, fun() -> length(maps:get(workers, py:info(test))) end),
     ?assertMatch(#{failures := 0}, py:info(test)).
 
 -spec broken_workers_exhaust_nothing(ct_suite:ct_config()) -> term().
@@ -262,7 +262,7 @@ broken_workers_exhaust_nothing(Config) ->
     Supervisor = whereis(py_pool_sup),
     ok = file:write_file(Marker, ""),
     kill_workers(),
-    eventually:true(fun() -> maps:get(failures, py:info(test)) >= 12 end),
+    test_eventually:true(fun() -> maps:get(failures, py:info(test)) >= 12 end),
     ?assertEqual(Supervisor, whereis(py_pool_sup)),
     ?assert(is_process_alive(Manager)),
     ?assertEqual({ok, 2}, py:eval("1 + 1", #{}, #{pool => other})),
@@ -289,7 +289,7 @@ a_pool_without_workers_answers_at_once(Config) ->
     {ok, _} = start(#{python => Python, workers => 1}),
     ok = file:write_file(Marker, ""),
     kill_workers(),
-    eventually:true(fun() -> maps:get(failures, py:info(test)) >= 2 end),
+    test_eventually:true(fun() -> maps:get(failures, py:info(test)) >= 2 end),
     {Took, _} = timer:tc(fun() ->
         ?assertMatch({error, {cannot_start, _}}, eval("1")),
         ?assertMatch({error, {cannot_start, _}}, py:exec("1", #{pool => test})),
@@ -309,17 +309,17 @@ replay_in_order(_Config) ->
     [ok = exec(["order.append(", integer_to_list(N), ")"]) || N <- lists:seq(1, 20)],
     kill_workers(),
     Expected = {ok, [<<"preload">> | lists:seq(1, 20)]},
-    [eventually:equal(Expected, fun() -> eval("order") end) || _ <- lists:seq(1, 10)].
+    [test_eventually:equal(Expected, fun() -> eval("order") end) || _ <- lists:seq(1, 10)].
 
 -spec replay_of_what_came_meanwhile(ct_suite:ct_config()) -> term().
 replay_of_what_came_meanwhile(_Config) ->
     %% Code that is run while a worker starts is run in that worker, too.
     {ok, _} = start(#{workers => 2, preload => ["import time\ntime.sleep(0.3)\nseen = []"]}),
     [kill(Pid) || {ok, Pid} <- [eval("__import__('os').getpid()")]],
-    eventually:equal(1, fun() -> length(maps:get(workers, py:info(test))) end),
+    test_eventually:equal(1, fun() -> length(maps:get(workers, py:info(test))) end),
     [ok = exec(["seen.append(", integer_to_list(N), ")"]) || N <- lists:seq(1, 5)],
-    eventually:equal(2, fun() -> length(maps:get(workers, py:info(test))) end),
-    [eventually:equal({ok, [1, 2, 3, 4, 5]}, fun() -> eval("seen") end) || _ <- lists:seq(1, 10)].
+    test_eventually:equal(2, fun() -> length(maps:get(workers, py:info(test))) end),
+    [test_eventually:equal({ok, [1, 2, 3, 4, 5]}, fun() -> eval("seen") end) || _ <- lists:seq(1, 10)].
 
 -spec replay_not(ct_suite:ct_config()) -> term().
 replay_not(_Config) ->
@@ -329,7 +329,7 @@ replay_not(_Config) ->
     ok = py:exec("gone = 1", #{pool => test, replay => false}),
     ?assertEqual({ok, 1}, eval("gone")),
     kill_workers(),
-    eventually:equal({ok, 1}, fun() -> eval("kept") end),
+    test_eventually:equal({ok, 1}, fun() -> eval("kept") end),
     ?assertMatch({error, {'NameError', _}}, eval("gone")).
 
 -spec the_journal_counts_code_once(ct_suite:ct_config()) -> term().
@@ -343,7 +343,7 @@ the_journal_counts_code_once(_Config) ->
     ?assertMatch(#{journal := 2}, py:info(test)),
     ?assertEqual({ok, 50}, eval("again")),
     kill_workers(),
-    eventually:equal({ok, 1}, fun() -> eval("again") end),
+    test_eventually:equal({ok, 1}, fun() -> eval("again") end),
     ?assertEqual({ok, [<<"first">>, <<"again">>]}, eval("order")).
 
 -spec the_journal_is_bounded(ct_suite:ct_config()) -> term().
@@ -372,7 +372,7 @@ code_that_kills_is_not_replayed(_Config) ->
     {ok, _} = start(#{workers => 2}),
     ok = exec("word = 1"),
     ?assertEqual({error, {worker_exit, 4}}, exec("import os\nos._exit(4)")),
-    eventually:equal({ok, 1}, fun() -> eval("word") end),
+    test_eventually:equal({ok, 1}, fun() -> eval("word") end),
     ?assertMatch(#{journal := 1}, py:info(test)).
 
 -spec exec_beside_a_death(ct_suite:ct_config()) -> term().
@@ -383,13 +383,13 @@ exec_beside_a_death(_Config) ->
     {Pid, Monitor} = spawn_monitor(fun() ->
         exit(exec("import time\ntime.sleep(0.5)\nword = 'ran'"))
     end),
-    eventually:true(fun() -> lists:sum([C || #{calls := C} <- maps:get(workers, py:info(test))]) > 0 end),
+    test_eventually:true(fun() -> lists:sum([C || #{calls := C} <- maps:get(workers, py:info(test))]) > 0 end),
     kill(Victim),
     receive
         {'DOWN', Monitor, process, Pid, Result} -> ?assertEqual(ok, Result)
     end,
-    eventually:equal(2, fun() -> length(maps:get(workers, py:info(test))) end),
-    [eventually:equal({ok, <<"ran">>}, fun() -> eval("word") end) || _ <- lists:seq(1, 10)].
+    test_eventually:equal(2, fun() -> length(maps:get(workers, py:info(test))) end),
+    [test_eventually:equal({ok, <<"ran">>}, fun() -> eval("word") end) || _ <- lists:seq(1, 10)].
 
 %%% Supervision.
 
@@ -405,8 +405,8 @@ a_manager_is_killed(_Config) ->
         {py_stream, Ref, Event} -> ?assertMatch({error, {worker_exit, _}}, Event)
     after ?LONG -> error(no_answer)
     end,
-    eventually:equal({ok, 1}, fun() -> eval("word") end),
-    eventually:equal(2, fun() -> ets:info(py_processes, size) end).
+    test_eventually:equal({ok, 1}, fun() -> eval("word") end),
+    test_eventually:equal(2, fun() -> ets:info(py_processes, size) end).
 
 -spec the_supervisor_of_pools_is_killed(ct_suite:ct_config()) -> term().
 the_supervisor_of_pools_is_killed(_Config) ->
@@ -416,8 +416,8 @@ the_supervisor_of_pools_is_killed(_Config) ->
     ok = exec("word = 1"),
     ok = py:stop_pool(other),
     exit(whereis(py_pool_sup), kill),
-    eventually:equal({ok, 1}, fun() -> eval("word") end),
-    eventually:equal(2, fun() -> ets:info(py_processes, size) end),
+    test_eventually:equal({ok, 1}, fun() -> eval("word") end),
+    test_eventually:equal(2, fun() -> ets:info(py_processes, size) end),
     ?assertEqual([test], py_pool:names()).
 
 -spec the_reaper_is_killed(ct_suite:ct_config()) -> term().
@@ -426,14 +426,14 @@ the_reaper_is_killed(_Config) ->
     {ok, _} = start(#{workers => 1}),
     Reaper = whereis(py_reaper),
     exit(Reaper, kill),
-    eventually:true(fun() -> is_pid(whereis(py_reaper)) andalso whereis(py_reaper) =/= Reaper end),
+    test_eventually:true(fun() -> is_pid(whereis(py_reaper)) andalso whereis(py_reaper) =/= Reaper end),
     {ok, Python} = eval("__import__('os').getpid()"),
     {ok, _} = py:stream_start(
         builtins, eval, ["[__import__('ctypes').PyDLL(None).usleep(60_000_000)]"], #{pool => test}
     ),
     [#{pid := Worker}] = maps:get(workers, py:info(test)),
     exit(Worker, kill),
-    eventually:true(fun() -> os:cmd("kill -0 " ++ integer_to_list(Python)) =/= [] end).
+    test_eventually:true(fun() -> os:cmd("kill -0 " ++ integer_to_list(Python)) =/= [] end).
 
 -spec stop_a_pool_that_cannot_start(ct_suite:ct_config()) -> term().
 stop_a_pool_that_cannot_start(Config) ->
@@ -443,7 +443,7 @@ stop_a_pool_that_cannot_start(Config) ->
     {ok, _} = start(#{python => Python, workers => 2}),
     ok = file:write_file(Marker, ""),
     kill_workers(),
-    eventually:true(fun() -> maps:get(failures, py:info(test)) >= 2 end),
+    test_eventually:true(fun() -> maps:get(failures, py:info(test)) >= 2 end),
     ok = py:stop_pool(test),
     ?assertEqual({error, {no_pool, test}}, eval("1")),
     ok = file:delete(Marker),
@@ -492,7 +492,7 @@ make_a_half_made_environment_again(Config) ->
 leave_an_environment_of_the_user_s(Config) ->
     %% An environment that was there is filled and never removed, even if that fails.
     Venv = filename:join(?config(priv_dir, Config), "users"),
-    {0, _} = program:run(python(), ["-m", "venv", Venv], #{}),
+    {0, _} = test_program:run(python(), ["-m", "venv", Venv], #{}),
     Mine = filename:join(Venv, "mine"),
     ok = file:write_file(Mine, "mine"),
     {error, {cannot_start, _}} = start(#{venv => Venv, requirements => ["/no/such/wheel.whl"]}),

@@ -128,7 +128,7 @@ end_per_group(_Group, _Config) ->
 -spec end_per_testcase(atom(), ct_suite:ct_config()) -> ok | {fail, term()}.
 end_per_testcase(_Case, _Config) ->
     try
-        leftovers:none()
+        test_leftovers:none()
     catch
         error:Reason -> {fail, Reason}
     end.
@@ -429,7 +429,7 @@ cancel(Config) ->
     ?assertEqual(ok, py:stream_cancel(Done, [flush])),
     ?assertEqual(ok, py:stream_cancel(make_ref())),
     ?assertEqual(ok, py:stream_cancel(make_ref(), [flush])),
-    leftovers:none(),
+    test_leftovers:none(),
     ?assertEqual({messages, []}, process_info(self(), messages)).
 
 %% A cancel that overtakes the start, or meets it half-way, ends the stream as any other.
@@ -562,7 +562,7 @@ fold(Config) ->
         end
      || Opts <- [#{}, #{batch => 7}]
     ],
-    leftovers:none().
+    test_leftovers:none().
 
 %% `stream' gives all values, or the reason.
 -spec collect(ct_suite:ct_config()) -> ok.
@@ -604,7 +604,7 @@ collect_leaves_nothing_in_the_mailbox(Config) ->
         ],
         Results
     ),
-    leftovers:none(),
+    test_leftovers:none(),
     ?assertEqual({messages, [other]}, process_info(self(), messages)).
 
 %% A caller of `stream' that is killed takes its stream along.
@@ -615,11 +615,11 @@ collect_for_a_caller_that_is_killed(Config) ->
         begin
             Sign = sign(Config),
             Caller = spawn(py, stream, [Sources, with_finally, [1 bsl 60, path(Sign), 0.001]]),
-            eventually:true(fun() -> ets:info(py_streams, size) =:= 1 end),
-            Running andalso eventually:true(fun() -> requests() > 0 end),
+            test_eventually:true(fun() -> ets:info(py_streams, size) =:= 1 end),
+            Running andalso test_eventually:true(fun() -> requests() > 0 end),
             exit(Caller, kill),
-            eventually:equal(0, fun() -> ets:info(py_streams, size) end),
-            leftovers:none()
+            test_eventually:equal(0, fun() -> ets:info(py_streams, size) end),
+            test_leftovers:none()
         end
      || Running <- [true, false, true, false]
     ],
@@ -762,4 +762,4 @@ put_sign(Sign) ->
     ok = file:write_file(Sign, <<"x">>).
 
 await_sign(Sign) ->
-    eventually:true(fun() -> filelib:is_regular(Sign) end).
+    test_eventually:true(fun() -> filelib:is_regular(Sign) end).

@@ -139,7 +139,7 @@ evaluate(Text) ->
 %% Random terms over the whole type space come back as they were.
 -spec random_terms(ct_suite:ct_config()) -> ok.
 random_terms(_Config) ->
-    Terms = prop_terms_gen:terms(?SEED, 1000),
+    Terms = test_terms_gen:terms(?SEED, 1000),
     ct:pal("~b terms of seed ~b", [length(Terms), ?SEED]),
     [?assert(came_back(Term, same(Term)), Term) || Term <- Terms],
     ok.
@@ -147,7 +147,7 @@ random_terms(_Config) ->
 %% The same as the values of one stream, one by one and in batches.
 -spec random_terms_as_a_stream(ct_suite:ct_config()) -> ok.
 random_terms_as_a_stream(_Config) ->
-    Terms = prop_terms_gen:terms(?SEED + 1, 1000),
+    Terms = test_terms_gen:terms(?SEED + 1, 1000),
     {ok, Values} = py:stream(builtins, iter, [Terms], #{}, #{binaries => bytes}),
     ?assert(came_back(Terms, {ok, Values})),
     Opts = #{binaries => bytes, batch => 7, window => 20},
@@ -376,7 +376,7 @@ same(Term, Opts) ->
     py:call(terms_of_python, same, [Term], #{}, Opts#{binaries => bytes}).
 
 came_back(Term, {ok, Back}) ->
-    prop_terms_gen:came_back(Term, Back);
+    test_terms_gen:came_back(Term, Back);
 came_back(_Term, {error, _}) ->
     false.
 

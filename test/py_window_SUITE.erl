@@ -89,7 +89,7 @@ groups() ->
 init_per_group(async, Config) ->
     start([{flow, async_flow} | Config]);
 init_per_group(nodes, Config) ->
-    case other_node:distribution() of
+    case test_other_node:distribution() of
         ok -> start([{flow, sync_flow} | Config]);
         Skip -> Skip
     end;
@@ -112,7 +112,7 @@ end_per_group(_Group, _Config) ->
 end_per_testcase(_Case, _Config) ->
     try
         [ok = py:stream_cancel(Ref) || {Ref, _} <- ets:tab2list(py_streams)],
-        leftovers:none()
+        test_leftovers:none()
     catch
         error:Reason -> {fail, Reason}
     end.
@@ -125,40 +125,40 @@ end_per_testcase(_Case, _Config) ->
 a_sleeping_owner_stops_the_generator(Config) ->
     [
         begin
-            Owner = sleeper:start(),
+            Owner = test_sleeper:start(),
             Label = label(),
             Opts = More#{owner => Owner, window => Window},
             {ok, Ref} = start_stream(numbers, [Label], Opts, Config),
-            eventually:equal(Window, fun() -> length(sleeper:values(Owner, Ref)) end),
-            stays(fun() -> length(sleeper:values(Owner, Ref)) =:= Window end),
+            test_eventually:equal(Window, fun() -> length(test_sleeper:values(Owner, Ref)) end),
+            stays(fun() -> length(test_sleeper:values(Owner, Ref)) =:= Window end),
             ?assertEqual(Window, pulled(Label, Config)),
             %% Half a window that is taken makes room for more.
             Half = take_values(Owner, Ref, (Window + 1) div 2),
-            eventually:true(fun() -> pulled(Label, Config) > Window end),
-            ?assert(length(sleeper:values(Owner, Ref)) =< Window),
+            test_eventually:true(fun() -> pulled(Label, Config) > Window end),
+            ?assert(length(test_sleeper:values(Owner, Ref)) =< Window),
             %% The whole of it makes room for as many.
-            Rest = take_values(Owner, Ref, length(sleeper:values(Owner, Ref))),
-            eventually:equal(Window, fun() -> length(sleeper:values(Owner, Ref)) end),
+            Rest = take_values(Owner, Ref, length(test_sleeper:values(Owner, Ref))),
+            test_eventually:equal(Window, fun() -> length(test_sleeper:values(Owner, Ref)) end),
             Taken = Half ++ Rest,
             ?assertEqual(Window + length(Taken), pulled(Label, Config)),
             ok = py:stream_cancel(Ref),
-            {Values, {error, cancelled}} = sleeper:take_all(Owner, Ref),
+            {Values, {error, cancelled}} = test_sleeper:take_all(Owner, Ref),
             ?assertEqual(lists:seq(0, length(Taken ++ Values) - 1), Taken ++ Values),
-            sleeper:stop(Owner)
+            test_sleeper:stop(Owner)
         end
      || Window <- [1, 2, 3, 4, 7, 8, 100], More <- [#{}, #{batch => 3}]
     ],
     %% It sleeps in the middle of a long stream.
-    Owner = sleeper:start(),
+    Owner = test_sleeper:start(),
     {ok, Ref} = start_stream(count, [20000], #{owner => Owner}, Config),
-    eventually:equal(1024, fun() -> length(sleeper:mail(Owner)) end),
-    ?assertEqual({lists:seq(0, 19999), done}, sleeper:take_all(Owner, Ref)),
-    sleeper:stop(Owner).
+    test_eventually:equal(1024, fun() -> length(test_sleeper:mail(Owner)) end),
+    ?assertEqual({lists:seq(0, 19999), done}, test_sleeper:take_all(Owner, Ref)),
+    test_sleeper:stop(Owner).
 
 take_values(_Owner, _Ref, N) when N =< 0 ->
     [];
 take_values(Owner, Ref, N) ->
-    [Event] = sleeper:take(Owner, Ref, 1),
+    [Event] = test_sleeper:take(Owner, Ref, 1),
     values_of(Event) ++ take_values(Owner, Ref, N - length(values_of(Event))).
 
 %% At no moment are there more values in the owner's mailbox than the window has, while
@@ -167,12 +167,12 @@ take_values(Owner, Ref, N) ->
 a_window_is_never_exceeded(Config) ->
     [
         begin
-            Owner = sleeper:start(),
+            Owner = test_sleeper:start(),
             Opts = More#{owner => Owner, window => Window},
             {ok, Ref} = start_stream(count, [Window * 40], Opts, Config),
             Taken = take_and_look(Owner, Ref, fun(Values) -> length(Values) =< Window end),
             ?assertEqual(lists:seq(0, Window * 40 - 1), Taken),
-            sleeper:stop(Owner)
+            test_sleeper:stop(Owner)
         end
      || Window <- [1, 2, 3, 5, 8, 64], More <- [#{}, #{batch => 4}]
     ],
@@ -184,7 +184,7 @@ a_window_is_never_exceeded(Config) ->
 bytes_are_never_exceeded(Config) ->
     [
         begin
-            Owner = sleeper:start(),
+            Owner = test_sleeper:start(),
             Label = label(),
             Opts = More#{owner => Owner, window_bytes => Bytes, take => 60},
             {ok, Ref} = start_stream(sized, [Label, Sizes], Opts, Config),
@@ -194,7 +194,7 @@ bytes_are_never_exceeded(Config) ->
             Taken = take_and_look(Owner, Ref, Fits),
             Numbers = [binary_to_integer(binary:part(V, 0, 20)) || V <- Taken],
             ?assertEqual(lists:seq(0, 59), Numbers),
-            sleeper:stop(Owner)
+            test_sleeper:stop(Owner)
         end
      || Bytes <- [1, 100, 300, 1000, 5000],
         Sizes <- [[0], [100], [0, 250], [10, 1000, 10, 4000], [6000, 1, 1, 1]],
@@ -207,9 +207,9 @@ take_and_look(Owner, Ref, IsRight) ->
     take_and_look(Owner, Ref, IsRight, 1, []).
 
 take_and_look(Owner, Ref, IsRight, N, Taken) ->
-    Values = sleeper:values(Owner, Ref),
+    Values = test_sleeper:values(Owner, Ref),
     IsRight(Values) orelse ct:fail("too much is out: ~b values", [length(Values)]),
-    Events = sleeper:take(Owner, Ref, N),
+    Events = test_sleeper:take(Owner, Ref, N),
     More = lists:append([values_of(Event) || Event <- Events]),
     case lists:last(Events) of
         done -> Taken ++ More;
@@ -223,15 +223,15 @@ values_of(_) -> [].
 %% A value that is larger than the whole window comes when nothing else is out.
 -spec a_value_larger_than_the_window(ct_suite:ct_config()) -> ok.
 a_value_larger_than_the_window(Config) ->
-    Owner = sleeper:start(),
+    Owner = test_sleeper:start(),
     Label = label(),
     Opts = #{owner => Owner, window_bytes => 1000},
     {ok, Ref} = start_stream(sized, [Label, [100000]], Opts, Config),
-    eventually:equal(1, fun() -> length(sleeper:mail(Owner)) end),
-    stays(fun() -> length(sleeper:mail(Owner)) =:= 1 end),
+    test_eventually:equal(1, fun() -> length(test_sleeper:mail(Owner)) end),
+    stays(fun() -> length(test_sleeper:mail(Owner)) =:= 1 end),
     ?assertEqual(1, pulled(Label, Config)),
-    [?assertMatch([{data, _}], sleeper:take(Owner, Ref, 1)) || _ <- lists:seq(1, 20)],
-    sleeper:stop(Owner).
+    [?assertMatch([{data, _}], test_sleeper:take(Owner, Ref, 1)) || _ <- lists:seq(1, 20)],
+    test_sleeper:stop(Owner).
 
 %% A value that did not fit into what was left of its window comes when its owner has made
 %% room, although the generator waits for something else by then.
@@ -265,12 +265,12 @@ what_waits_for_room_comes_without_the_generators_help(Config) ->
 %% With `demand' as many values come as were asked for, and no more, whoever asks.
 -spec demand(ct_suite:ct_config()) -> ok.
 demand(Config) ->
-    Owner = sleeper:start(),
+    Owner = test_sleeper:start(),
     Label = label(),
     {ok, Ref} = start_stream(numbers, [Label], #{owner => Owner, demand => 0}, Config),
     Has = fun(N) ->
-        eventually:equal(N, fun() -> length(sleeper:values(Owner, Ref)) end),
-        stays(fun() -> length(sleeper:values(Owner, Ref)) =:= N end),
+        test_eventually:equal(N, fun() -> length(test_sleeper:values(Owner, Ref)) end),
+        stays(fun() -> length(test_sleeper:values(Owner, Ref)) =:= N end),
         ?assertEqual(N, pulled(Label, Config))
     end,
     Has(0),
@@ -284,7 +284,7 @@ demand(Config) ->
         {'DOWN', Monitor, _, _, normal} -> ok
     end,
     Has(306),
-    sleeper:stop(Owner),
+    test_sleeper:stop(Owner),
     {ok, Ten} = start_stream(numbers, [label()], #{demand => 10}, Config),
     ?assertEqual(lists:seq(0, 9), next_values(10, Ten)),
     ?assertEqual(timeout, py:stream_next(Ten, 30)),
@@ -293,18 +293,18 @@ demand(Config) ->
 %% A demand past the window, even past every number, is kept to by and by.
 -spec demand_past_the_window(ct_suite:ct_config()) -> ok.
 demand_past_the_window(Config) ->
-    Owner = sleeper:start(),
+    Owner = test_sleeper:start(),
     Opts = #{owner => Owner, demand => 1, window => 5},
     {ok, Ref} = start_stream(numbers, [label()], Opts, Config),
     ok = py:stream_demand(Ref, 19),
-    eventually:equal(5, fun() -> length(sleeper:mail(Owner)) end),
-    stays(fun() -> length(sleeper:mail(Owner)) =:= 5 end),
-    ?assertEqual([{data, N} || N <- lists:seq(0, 19)], sleeper:take(Owner, Ref, 20)),
-    stays(fun() -> sleeper:mail(Owner) =:= [] end),
+    test_eventually:equal(5, fun() -> length(test_sleeper:mail(Owner)) end),
+    stays(fun() -> length(test_sleeper:mail(Owner)) =:= 5 end),
+    ?assertEqual([{data, N} || N <- lists:seq(0, 19)], test_sleeper:take(Owner, Ref, 20)),
+    stays(fun() -> test_sleeper:mail(Owner) =:= [] end),
     ok = py:stream_demand(Ref, 1 bsl 64),
     ok = py:stream_demand(Ref, 1 bsl 64),
-    ?assertEqual(3000, length(sleeper:take(Owner, Ref, 3000))),
-    sleeper:stop(Owner).
+    ?assertEqual(3000, length(test_sleeper:take(Owner, Ref, 3000))),
+    test_sleeper:stop(Owner).
 
 %% Asking for more of a stream that has ended, or never was, or does not need it, is `ok'.
 -spec demand_that_comes_too_late(ct_suite:ct_config()) -> ok.
@@ -442,7 +442,7 @@ no_timeout_while_the_owner_sleeps(Config) ->
     ],
     Streams = [
         begin
-            Owner = sleeper:start(),
+            Owner = test_sleeper:start(),
             More = Opts#{owner => Owner, timeout => 80},
             {ok, Ref} = start_stream(Function, Args, More, Config),
             {Owner, Ref, Out}
@@ -455,11 +455,11 @@ no_timeout_while_the_owner_sleeps(Config) ->
     end,
     [
         begin
-            ?assertEqual(Out, length(sleeper:mail(Owner))),
-            ?assertEqual(Out, length(sleeper:values(Owner, Ref))),
+            ?assertEqual(Out, length(test_sleeper:mail(Owner))),
+            ?assertEqual(Out, length(test_sleeper:values(Owner, Ref))),
             _ = py:stream_demand(Ref, 20),
-            ?assertEqual(20, length(sleeper:take(Owner, Ref, 20))),
-            sleeper:stop(Owner)
+            ?assertEqual(20, length(test_sleeper:take(Owner, Ref, 20))),
+            test_sleeper:stop(Owner)
         end
      || {Owner, Ref, Out} <- Streams
     ],
@@ -490,22 +490,22 @@ timeout_of_a_generator_that_is_late(Config) ->
 %% a window is still kept.
 -spec other_mail(ct_suite:ct_config()) -> ok.
 other_mail(Config) ->
-    Owner = sleeper:start(),
+    Owner = test_sleeper:start(),
     [Owner ! {other, N} || N <- lists:seq(1, 10000)],
     [
         begin
             {ok, Ref} = start_stream(count, [Count], Opts#{owner => Owner}, Config),
-            ?assertEqual({lists:seq(0, Count - 1), done}, sleeper:take_all(Owner, Ref))
+            ?assertEqual({lists:seq(0, Count - 1), done}, test_sleeper:take_all(Owner, Ref))
         end
      || {Count, Opts} <- [{30000, #{}}, {300, #{window => 10}}, {30000, #{batch => 100}}]
     ],
     Label = label(),
     {ok, Slow} = start_stream(numbers, [Label], #{owner => Owner, window => 100}, Config),
-    eventually:equal(10100, fun() -> length(sleeper:mail(Owner)) end),
-    stays(fun() -> length(sleeper:mail(Owner)) =:= 10100 end),
+    test_eventually:equal(10100, fun() -> length(test_sleeper:mail(Owner)) end),
+    stays(fun() -> length(test_sleeper:mail(Owner)) =:= 10100 end),
     ?assertEqual(100, pulled(Label, Config)),
-    ?assertEqual([{data, N} || N <- lists:seq(0, 999)], sleeper:take(Owner, Slow, 1000)),
-    sleeper:stop(Owner).
+    ?assertEqual([{data, N} || N <- lists:seq(0, 999)], test_sleeper:take(Owner, Slow, 1000)),
+    test_sleeper:stop(Owner).
 
 %% An owner that waits for a message of another kind, with its stream's events before it in
 %% the mailbox, stops the generator; and is not stopped by it.
@@ -520,10 +520,10 @@ an_owner_that_waits_for_something_else(Config) ->
     end),
     Opts = #{owner => Owner, window => 50, take => 5000},
     {ok, Ref} = start_stream(numbers, [Label], Opts, Config),
-    eventually:equal(50, fun() -> length(sleeper:mail(Owner)) end),
+    test_eventually:equal(50, fun() -> length(test_sleeper:mail(Owner)) end),
     %% Other mail makes it run and look, in vain.
     [Owner ! {other, N} || N <- lists:seq(1, 100)],
-    stays(fun() -> length(sleeper:mail(Owner)) =:= 150 end),
+    stays(fun() -> length(test_sleeper:mail(Owner)) =:= 150 end),
     ?assertEqual(50, pulled(Label, Config)),
     Owner ! {go, Ref},
     receive
@@ -603,13 +603,13 @@ past_max_threads_streams_wait(Config) ->
     Opts = #{pool => narrow, window => 1},
     Refs = [
         begin
-            {ok, Ref} = py:stream_start(sync_flow, count, [5], Opts#{owner => sleeper:start()}),
+            {ok, Ref} = py:stream_start(sync_flow, count, [5], Opts#{owner => test_sleeper:start()}),
             Ref
         end
      || _ <- lists:seq(1, 3)
     ],
     ?assertEqual(3, length(Refs)),
-    eventually:equal([{2, 1}], fun() -> threads(narrow) end),
+    test_eventually:equal([{2, 1}], fun() -> threads(narrow) end),
     %% Neither a call nor an async stream waits for them.
     ?assertEqual({ok, 1}, py:call(builtins, abs, [-1], #{}, #{pool => narrow})),
     ?assertEqual({ok, [0, 1]}, py:stream(async_flow, count, [2], #{}, #{pool => narrow})),
@@ -622,10 +622,10 @@ past_max_threads_streams_wait(Config) ->
         end
      || Function <- [count_late, count, count, count, count]
     ],
-    eventually:equal([{2, 6}], fun() -> threads(narrow) end),
+    test_eventually:equal([{2, 6}], fun() -> threads(narrow) end),
     [ok = py:stream_cancel(Ref) || Ref <- Refs],
     [?assertEqual({lists:seq(0, 4), done}, all_events(Ref)) || Ref <- Own],
-    eventually:equal([{0, 0}], fun() -> threads(narrow) end),
+    test_eventually:equal([{0, 0}], fun() -> threads(narrow) end),
     ok = py:stop_pool(narrow).
 
 threads(Pool) ->
@@ -652,7 +652,7 @@ past_max_streams_the_answer_is_overloaded(Config) ->
     #{workers := Workers} = py:info(small),
     ?assertEqual([3, 3], [maps:get(streams, W) || W <- Workers]),
     ok = py:stream_cancel(hd(Refs), [flush]),
-    eventually:true(fun() -> py:stream_eval("[1]", #{}, #{pool => small}) =:= {ok, [1]} end),
+    test_eventually:true(fun() -> py:stream_eval("[1]", #{}, #{pool => small}) =:= {ok, [1]} end),
     ok = py:stop_pool(small),
     %% All that were left have been told.
     [
@@ -678,7 +678,7 @@ streams_spread_over_workers(Config) ->
     ?assertEqual([4, 4, 4], Loads()),
     %% Where some have ended, there the next ones go.
     [ok = py:stream_cancel(Ref, [flush]) || Ref <- lists:sublist(Refs, 5)],
-    eventually:equal(7, fun() -> lists:sum(Loads()) end),
+    test_eventually:equal(7, fun() -> lists:sum(Loads()) end),
     [Start() || _ <- lists:seq(1, 5)],
     ?assertEqual([4, 4, 4], Loads()),
     ok = py:stop_pool(wide).
@@ -710,11 +710,11 @@ pool(Opts, Config) ->
 owner_on_another_node(Config) ->
     with_node(fun(Node) ->
         ?assertMatch({error, _}, erpc:call(Node, code, ensure_loaded, [py])),
-        Owner = sleeper:start(Node),
+        Owner = test_sleeper:start(Node),
         [
             begin
                 {ok, Ref} = start_stream(count, [Count], Opts#{owner => Owner}, Config),
-                ?assertEqual({lists:seq(0, Count - 1), done}, sleeper:take_all(Owner, Ref))
+                ?assertEqual({lists:seq(0, Count - 1), done}, test_sleeper:take_all(Owner, Ref))
             end
          || {Count, Opts} <- [
                 {0, #{}},
@@ -724,54 +724,54 @@ owner_on_another_node(Config) ->
             ]
         ],
         {ok, Failing} = start_stream(count, [none], #{owner => Owner}, Config),
-        ?assertMatch({[], {error, {'TypeError', _}}}, sleeper:take_all(Owner, Failing)),
-        sleeper:stop(Owner)
+        ?assertMatch({[], {error, {'TypeError', _}}}, test_sleeper:take_all(Owner, Failing)),
+        test_sleeper:stop(Owner)
     end).
 
 %% A window holds for a sleeping owner on another node, and no timeout comes.
 -spec sleeping_owner_on_another_node(ct_suite:ct_config()) -> ok.
 sleeping_owner_on_another_node(Config) ->
     with_node(fun(Node) ->
-        Owner = sleeper:start(Node),
+        Owner = test_sleeper:start(Node),
         Label = label(),
         Opts = #{owner => Owner, window => 100, timeout => 200},
         {ok, Ref} = start_stream(numbers, [Label], Opts, Config),
-        eventually:equal(100, fun() -> length(sleeper:mail(Owner)) end),
-        stays(fun() -> length(sleeper:mail(Owner)) =:= 100 end),
+        test_eventually:equal(100, fun() -> length(test_sleeper:mail(Owner)) end),
+        stays(fun() -> length(test_sleeper:mail(Owner)) =:= 100 end),
         receive
         after 400 -> ok
         end,
         ?assertEqual(100, pulled(Label, Config)),
-        ?assertEqual(3000, length(sleeper:take(Owner, Ref, 3000))),
-        eventually:equal(100, fun() -> length(sleeper:mail(Owner)) end),
+        ?assertEqual(3000, length(test_sleeper:take(Owner, Ref, 3000))),
+        test_eventually:equal(100, fun() -> length(test_sleeper:mail(Owner)) end),
         ok = py:stream_cancel(Ref),
-        ?assertMatch({_, {error, cancelled}}, sleeper:take_all(Owner, Ref)),
-        sleeper:stop(Owner)
+        ?assertMatch({_, {error, cancelled}}, test_sleeper:take_all(Owner, Ref)),
+        test_sleeper:stop(Owner)
     end).
 
 %% Other mail starves an owner on another node no more than one on this node.
 -spec other_mail_on_another_node(ct_suite:ct_config()) -> ok.
 other_mail_on_another_node(Config) ->
     with_node(fun(Node) ->
-        Owner = sleeper:start(Node),
+        Owner = test_sleeper:start(Node),
         [Owner ! {other, N} || N <- lists:seq(1, 5000)],
         {ok, Ref} = start_stream(count, [5000], #{owner => Owner, window => 500}, Config),
-        ?assertEqual({lists:seq(0, 4999), done}, sleeper:take_all(Owner, Ref)),
-        sleeper:stop(Owner)
+        ?assertEqual({lists:seq(0, 4999), done}, test_sleeper:take_all(Owner, Ref)),
+        test_sleeper:stop(Owner)
     end).
 
 %% When the owner's node goes down its streams are cancelled.
 -spec the_other_node_goes_down(ct_suite:ct_config()) -> ok.
 the_other_node_goes_down(Config) ->
     with_node(fun(Node) ->
-        Owner = sleeper:start(Node),
+        Owner = test_sleeper:start(Node),
         {ok, _} = start_stream(numbers, [label()], #{owner => Owner}, Config),
-        eventually:equal(1024, fun() -> length(sleeper:mail(Owner)) end)
+        test_eventually:equal(1024, fun() -> length(test_sleeper:mail(Owner)) end)
     end),
-    leftovers:none().
+    test_leftovers:none().
 
 with_node(Fun) ->
-    {Peer, Node} = other_node:start([]),
+    {Peer, Node} = test_other_node:start([]),
     try
         Fun(Node)
     after

@@ -10,19 +10,19 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
-_SOURCE = Path(__file__).resolve().parents[1] / "prop_terms_gen.erl"
+_SOURCE = Path(__file__).resolve().parents[1] / "support" / "test_terms_gen.erl"
 _SIZE = struct.Struct(">I")
 
 
 class Beam:
-    """A node that runs test/prop_terms_gen.erl; see there for the requests."""
+    """A node that runs test/support/test_terms_gen.erl; see there for the requests."""
 
     def __init__(self) -> None:
         self._directory = tempfile.mkdtemp(prefix="beam-")
         subprocess.run(["erlc", "-o", self._directory, str(_SOURCE)], check=True)
         command = ["erl", "-noshell", "-noinput", "-pa", self._directory]
         self._process = subprocess.Popen(
-            [*command, "-run", "prop_terms_gen", "serve"],
+            [*command, "-run", "test_terms_gen", "serve"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )

@@ -1,6 +1,6 @@
 %% @doc Runs the code blocks of a Markdown document, in order, as one session of
 %% the Erlang shell would. {@link py_docs_SUITE} tells what a writer must know.
--module(doc_session).
+-module(test_doc_session).
 
 -export([run/3, blocks/1]).
 -export_type([block/0]).

@@ -1,5 +1,5 @@
 %% @doc Nodes beside the one that the tests run on.
--module(other_node).
+-module(test_other_node).
 
 -export([distribution/0, start/1]).
 

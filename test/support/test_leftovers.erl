@@ -1,13 +1,13 @@
 %% @doc What streams and calls must leave behind: nothing.
--module(leftovers).
+-module(test_leftovers).
 
 -export([none/0]).
 
 %% @doc Returns when no stream and no request is left, on either side.
 -spec none() -> ok.
 none() ->
-    eventually:equal(0, fun() -> ets:info(py_streams, size) end),
-    eventually:equal([], fun() -> lists:append([busy(Pool) || Pool <- py_pool:names()]) end).
+    test_eventually:equal(0, fun() -> ets:info(py_streams, size) end),
+    test_eventually:equal([], fun() -> lists:append([busy(Pool) || Pool <- py_pool:names()]) end).
 
 busy(Pool) ->
     #{workers := Workers} = py:info(Pool),

@@ -3,7 +3,7 @@
 %%
 %% A command names a stream by a number, which is taken modulo the number of streams, so any
 %% part of a list of commands can be run as well. That is what makes shrinking simple.
--module(py_model).
+-module(test_model).
 
 -export([commands/1, run/1, shrink/2]).
 -export_type([command/0]).
@@ -138,7 +138,7 @@ run_all(Commands, State) ->
         Commands
     ),
     Ended = [finish(Stream, Last) || Stream <- Streams],
-    workers:idle(default),
+    test_workers:idle(default),
     0 = ets:info(py_streams, size),
     %% Nothing runs any more, so nothing can come any more either.
     [nothing_more(Stream) || Stream <- Ended],
@@ -148,7 +148,7 @@ run_all(Commands, State) ->
 %% A pool that does not offer a dead worker any more has noticed its death. It may still be
 %% without any worker, and says so.
 noticed(State = #state{deaths = Deaths, killed = Killed}) ->
-    Ready = workers:ready(default),
+    Ready = test_workers:ready(default),
     case [Pid || Pid <- Killed, lists:member(Pid, Ready)] of
         [] -> State#state{healed = Deaths, killed = [], is_whole = length(Ready) =:= 2};
         _ -> State#state{is_whole = false}
@@ -197,16 +197,16 @@ step({kill_owner, I}, State) ->
         end
     end);
 step({kill_worker, I}, State = #state{deaths = Deaths}) ->
-    case workers:ready(default) of
+    case test_workers:ready(default) of
         [] ->
             State;
         Ready ->
             Pid = lists:nth(1 + I rem length(Ready), Ready),
-            ok = workers:kill(Pid),
+            ok = test_workers:kill(Pid),
             State#state{deaths = Deaths + 1, killed = [Pid | State#state.killed]}
     end;
 step(heal, State) ->
-    eventually:true(fun() -> (noticed(State))#state.is_whole end),
+    test_eventually:true(fun() -> (noticed(State))#state.is_whole end),
     State;
 step(restart_pool, State = #state{deaths = Deaths}) ->
     {ok, Opts} = application:get_env(erlang_python, pools),

@@ -1,6 +1,6 @@
 %% @doc Makes a Python that has nothing but its standard library: neither `erlpack' nor
 %% `msgpack', and no copy of this project.
--module(bare_python).
+-module(test_bare_python).
 
 -export([make/1]).
 
@@ -8,5 +8,5 @@
 -spec make(Dir :: file:filename()) -> Interpreter :: file:filename().
 make(Dir) ->
     Base = os:getenv("ERLANG_PYTHON", "python3"),
-    {0, _} = program:run(Base, ["-m", "venv", "--without-pip", "--clear", Dir], #{}),
+    {0, _} = test_program:run(Base, ["-m", "venv", "--without-pip", "--clear", Dir], #{}),
     filename:join([Dir, "bin", "python"]).

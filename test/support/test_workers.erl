@@ -1,6 +1,6 @@
 %% @doc A pool's workers, seen from outside: nothing here asks Python, whose answer would be
 %% a sign of life, and which may be dead.
--module(workers).
+-module(test_workers).
 
 -export([ready/1, os_pid/1, load/1, kill/1, memory/1, idle/1]).
 
@@ -66,7 +66,7 @@ resident({error, _}) ->
 -spec idle(Pool :: atom()) -> ok.
 idle(Pool) ->
     #{size := Size} = py:info(Pool),
-    eventually:equal(Size, fun() -> length(ready(Pool)) end),
+    test_eventually:equal(Size, fun() -> length(ready(Pool)) end),
     %% First without a word to Python: counters that are too high come down when it is silent.
-    eventually:equal({0, 0}, fun() -> load(Pool) end),
-    leftovers:none().
+    test_eventually:equal({0, 0}, fun() -> load(Pool) end),
+    test_leftovers:none().

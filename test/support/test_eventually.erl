@@ -1,5 +1,5 @@
 %% @doc Waits for what will come true without an event that says so.
--module(eventually).
+-module(test_eventually).
 
 -export([equal/2, true/1]).
 

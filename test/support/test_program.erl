@@ -1,5 +1,5 @@
 %% @doc Runs other programs for the suites.
--module(program).
+-module(test_program).
 
 -export([run/3]).
 -export_type([options/0]).

@@ -1,7 +1,7 @@
 %% @doc An owner of streams that takes its mail when it is told to.
 %%
 %% It needs nothing but OTP, so that it can be sent to a node that has nothing else.
--module(sleeper).
+-module(test_sleeper).
 
 -export([start/0, start/1, init/1]).
 -export([take/3, take_all/2, mail/1, values/2, stop/1]).

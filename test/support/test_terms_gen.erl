@@ -1,9 +1,9 @@
 %% Random terms, and a program that holds them up to Python's codec.
 %%
 %% The tests of the Python side start it as
-%%     erl -noshell -noinput -pa DIR -run prop_terms_gen serve
+%%     erl -noshell -noinput -pa DIR -run test_terms_gen serve
 %% and talk to it over its standard input and output, in frames with a length of four bytes.
--module(prop_terms_gen).
+-module(test_terms_gen).
 
 -export([term/1, terms/2, encode/2, came_back/2, serve/0]).
 

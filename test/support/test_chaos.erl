@@ -3,7 +3,7 @@
 %% So many readers keep a stream each going, and start another where one has ended. They
 %% take each value and compare it with the one that must come. At fixed intervals the Python
 %% process of a worker is killed. What is lost or doubled is counted, and must be nothing.
--module(py_chaos).
+-module(test_chaos).
 
 -export([run/1]).
 -export_type([options/0, figures/0]).
@@ -38,8 +38,8 @@ run(#{milliseconds := Ms, streams := Streams, every := Every}) ->
     atomics:put(Stop, 1, 1),
     Sum = lists:foldl(fun add/2, #{lost => 0, doubled => 0}, [figures(R) || R <- Readers]),
     #{size := Size} = py:info(default),
-    eventually:equal(Size, fun() -> length(workers:ready(default)) end),
-    workers:idle(default),
+    test_eventually:equal(Size, fun() -> length(test_workers:ready(default)) end),
+    test_workers:idle(default),
     Sum#{
         killed => length(Killed),
         slowest_recovery_ms => lists:max([0 | [figures(Recovery) || Recovery <- Killed]]),
@@ -120,7 +120,7 @@ after_end(Ref) ->
 %% The processes that will know how long each recovery took.
 killer(End, Every, Recoveries) ->
     Since = now_ms(),
-    case workers:ready(default) of
+    case test_workers:ready(default) of
         _ when Since >= End ->
             Recoveries;
         [] ->
@@ -131,8 +131,8 @@ killer(End, Every, Recoveries) ->
             Worker = lists:nth(1 + length(Recoveries) rem length(Workers), Workers),
             Monitor = monitor(process, Worker),
             %% Asked before it dies, so that the worker that takes its place is not seen.
-            Others = workers:ready(default) -- [Worker],
-            ok = workers:kill(Worker),
+            Others = test_workers:ready(default) -- [Worker],
+            ok = test_workers:kill(Worker),
             receive
                 {'DOWN', Monitor, process, Worker, _} -> ok
             end,
@@ -143,13 +143,13 @@ killer(End, Every, Recoveries) ->
 
 %% Until the pool has a worker that it did not have at the time of the death.
 recovery(Since, Others, Dead) ->
-    eventually:true(fun() -> workers:ready(default) -- [Dead | Others] =/= [] end),
+    test_eventually:true(fun() -> test_workers:ready(default) -- [Dead | Others] =/= [] end),
     exit({figures, now_ms() - Since}).
 
 %% How long there was no worker at all, at most.
 watch(Stop, Since, Longest) ->
     Now = now_ms(),
-    case {atomics:get(Stop, 1), workers:ready(default)} of
+    case {atomics:get(Stop, 1), test_workers:ready(default)} of
         {1, _} ->
             exit({figures, Longest});
         {0, []} ->
@@ -167,7 +167,7 @@ pause(Ms) ->
 
 memory() ->
     [erlang:garbage_collect(Pid) || Pid <- processes()],
-    Python = [workers:memory(Pid) || Pid <- workers:ready(default)],
+    Python = [test_workers:memory(Pid) || Pid <- test_workers:ready(default)],
     #{node => erlang:memory(total), python => lists:sum(Python)}.
 
 now_ms() ->
