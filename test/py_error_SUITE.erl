@@ -4,6 +4,7 @@
 
 -include_lib("common_test/include/ct.hrl").
 -include_lib("stdlib/include/assert.hrl").
+-import(test_stream_events, [all_values/1]).
 
 -export([all/0, groups/0, suite/0]).
 -export([init_per_suite/1, end_per_suite/1, init_per_group/2, end_per_group/2]).
@@ -149,7 +150,7 @@ wrong_arguments(_Config) ->
 %% The same answer as events, as a collected stream and as a call.
 everywhere(Module, Function, Args, Expected) ->
     {ok, Ref} = py:stream_start(Module, Function, Args),
-    expect(Expected, events(Ref)),
+    expect(Expected, all_values(Ref)),
     {error, Collected} = py:stream(Module, Function, Args),
     expect(Expected, {[], {error, Collected}}),
     {error, Called} = py:call(Module, Function, Args),
@@ -167,7 +168,7 @@ expect(Expected, Events) ->
 not_iterable(Config) ->
     Reason = {'TypeError', <<"'int' object is not iterable">>},
     {ok, Ref} = start_stream(number, [], Config),
-    ?assertEqual({[], {error, Reason}}, events(Ref)),
+    ?assertEqual({[], {error, Reason}}, all_values(Ref)),
     ?assertEqual({error, Reason}, py:stream(failing, name(number, Config), [])),
     ?assertEqual({error, Reason}, py:stream_eval("42")).
 
@@ -176,10 +177,10 @@ not_iterable(Config) ->
 exception_before_the_first_value(Config) ->
     Reason = {'ValueError', <<"at once">>},
     {ok, Ref} = start_stream(before, [], Config),
-    ?assertEqual({[], {error, Reason}}, events(Ref)),
+    ?assertEqual({[], {error, Reason}}, all_values(Ref)),
     ?assertEqual({error, Reason}, py:stream(failing, name(before, Config), [])),
     {ok, First} = start_stream(raising, [<<"ZeroDivisionError">>, 0], Config),
-    ?assertMatch({[], {error, {'ZeroDivisionError', _}}}, events(First)).
+    ?assertMatch({[], {error, {'ZeroDivisionError', _}}}, all_values(First)).
 
 %% Values come, then the exception.
 -spec exception_in_the_middle(ct_suite:ct_config()) -> ok.
@@ -187,7 +188,7 @@ exception_in_the_middle(Config) ->
     [
         begin
             {ok, Ref} = start_stream(raising, [<<"LookupError">>, N], Config),
-            ?assertEqual({lists:seq(0, N - 1), {error, {'LookupError', <<>>}}}, events(Ref)),
+            ?assertEqual({lists:seq(0, N - 1), {error, {'LookupError', <<>>}}}, all_values(Ref)),
             Collected = py:stream(failing, name(raising, Config), [<<"LookupError">>, N]),
             ?assertEqual({error, {'LookupError', <<>>}}, Collected)
         end
@@ -210,7 +211,7 @@ any_base_exception(Config) ->
     [
         begin
             {ok, Ref} = start_stream(raising, [atom_to_binary(Name), N], Config),
-            ?assertEqual({lists:seq(0, N - 1), {error, {Name, <<>>}}}, events(Ref))
+            ?assertEqual({lists:seq(0, N - 1), {error, {Name, <<>>}}}, all_values(Ref))
         end
      || Name <- Names, N <- [0, 1, 100]
     ],
@@ -218,7 +219,7 @@ any_base_exception(Config) ->
     [
         begin
             {ok, Ref} = start_stream(raising, [Name, 3], Config),
-            ?assertMatch({[0, 1, 2], {error, {'RuntimeError', _}}}, events(Ref))
+            ?assertMatch({[0, 1, 2], {error, {'RuntimeError', _}}}, all_values(Ref))
         end
      || Name <- [stop_of(Config)]
     ],
@@ -236,7 +237,7 @@ exit_inside_a_generator(Config) ->
     [
         begin
             {ok, Ref} = start_stream(exiting, [N, 3], Config),
-            ?assertEqual({lists:seq(0, N - 1), {error, {'SystemExit', <<"3">>}}}, events(Ref))
+            ?assertEqual({lists:seq(0, N - 1), {error, {'SystemExit', <<"3">>}}}, all_values(Ref))
         end
      || N <- [0, 1, 500]
     ],
@@ -248,7 +249,7 @@ value_that_cannot_be_sent(Config) ->
     [
         begin
             {ok, Ref} = start_stream(unsendable, [N], Opts, Config),
-            {Values, {error, {Class, Message}}} = events(Ref),
+            {Values, {error, {Class, Message}}} = all_values(Ref),
             ?assertEqual({N, 'TypeError'}, {length(Values), Class}),
             ?assertNotEqual(nomatch, string:find(Message, "function"))
         end
@@ -260,7 +261,7 @@ value_that_cannot_be_sent(Config) ->
 -spec traceback(ct_suite:ct_config()) -> ok.
 traceback(Config) ->
     {ok, Ref} = start_stream(nested, [], #{traceback => true}, Config),
-    {[], {error, {'LookupError', <<"deep">>, Traceback}}} = events(Ref),
+    {[], {error, {'LookupError', <<"deep">>, Traceback}}} = all_values(Ref),
     ?assertMatch({match, _}, re:run(Traceback, "failing\\.py\", line \\d+, in inner")),
     ?assertEqual(nomatch, string:find(Traceback, "erlang_port")),
     Opts = #{traceback => true},
@@ -324,7 +325,7 @@ name_error(_Config) ->
 -spec argument_that_is_no_text(ct_suite:ct_config()) -> ok.
 argument_that_is_no_text(_Config) ->
     {ok, Ref} = py:stream_start(builtins, iter, [[<<"good">>, <<255>>]]),
-    {[], {error, {'UnicodeDecodeError', Message}}} = events(Ref),
+    {[], {error, {'UnicodeDecodeError', Message}}} = all_values(Ref),
     ?assertNotEqual(nomatch, string:find(Message, "{bytes, ")),
     ?assertNotEqual(nomatch, string:find(Message, "binaries => bytes")),
     ?assertMatch({error, {'UnicodeDecodeError', _}}, py:stream(builtins, iter, [[<<255>>]])),
@@ -497,14 +498,3 @@ start_stream(Function, Args, Opts, Config) ->
 
 name(Function, Config) ->
     ?config(prefix, Config) ++ atom_to_list(Function).
-
-events(Ref) ->
-    events(Ref, []).
-
-events(Ref, Values) ->
-    receive
-        {py_stream, Ref, {data, Value}} -> events(Ref, [Value | Values]);
-        {py_stream, Ref, {batch, Batch}} -> events(Ref, lists:reverse(Batch, Values));
-        {py_stream, Ref, Terminal} -> {lists:reverse(Values), Terminal}
-    after ?LONG -> error({no_event, length(Values)})
-    end.

@@ -4,6 +4,7 @@
 
 -include_lib("common_test/include/ct.hrl").
 -include_lib("stdlib/include/assert.hrl").
+-import(test_stream_events, [each_event/1]).
 
 -export([all/0, groups/0, suite/0]).
 -export([init_per_suite/1, end_per_suite/1, init_per_group/2, end_per_group/2]).
@@ -170,7 +171,7 @@ death_in(Generator, Config) ->
     {ok, Ref} = stream(Generator, [how(Config)], #{}),
     ?assertEqual(
         [{data, 0}, {data, 1}, {data, 2}, {error, {worker_exit, status(Config)}}],
-        events(Ref)
+        each_event(Ref)
     ),
     nothing_more(Ref).
 
@@ -190,7 +191,7 @@ death_beside_others(Config) ->
     ?assertNotEqual([], Living),
     kill(Victim),
     Exit = {error, {worker_exit, {signal, 9}}},
-    [?assertEqual([Exit], events(Ref)) || {_, Ref} <- Dying],
+    [?assertEqual([Exit], each_event(Ref)) || {_, Ref} <- Dying],
     Answers = [
         receive
             {'DOWN', Monitor, process, Pid, Answer} -> Answer
@@ -212,7 +213,7 @@ death_of_the_worker_process(Config) ->
     {Python, Ref} = stuck(hold_the_lock, [60]),
     [#{pid := Pid}] = lists:filter(fun(W) -> is_map_key(pid, W) end, workers()),
     exit(Pid, kill),
-    ?assertEqual([{error, {worker_exit, killed}}], events(Ref)),
+    ?assertEqual([{error, {worker_exit, killed}}], each_event(Ref)),
     ?assert(is_gone_within(1000, Python)),
     test_eventually:true(fun() -> call(pid, []) =/= {ok, Python} end).
 
@@ -276,7 +277,7 @@ a_child_that_holds_the_pipe(Config) ->
     {ok, Child} = call(fork_in_c, []),
     {Python, Ref} = started(idle),
     kill(Python),
-    ?assertMatch([{error, {worker_exit, _}}], events(Ref)),
+    ?assertMatch([{error, {worker_exit, _}}], each_event(Ref)),
     ?assertMatch({ok, _}, eventually_ok(fun() -> call(pid, []) end)),
     kill(Child).
 
@@ -288,7 +289,7 @@ children_hold_no_descriptor(Config) ->
     {ok, Children} = call(leave_children, [20]),
     {Python, Ref} = started(idle),
     kill(Python),
-    ?assertEqual([{error, {worker_exit, {signal, 9}}}], events(Ref)),
+    ?assertEqual([{error, {worker_exit, {signal, 9}}}], each_event(Ref)),
     ?assertMatch({ok, _}, eventually_ok(fun() -> call(pid, []) end)),
     [kill(Child) || Child <- Children].
 
@@ -314,7 +315,7 @@ many_small_allocations(Config) ->
             ?assertEqual(timeout, py:stream_next(Ref, 0)),
             py:stream_cancel(Ref, [flush]);
         {error, {worker_exit, _}} ->
-            ?assertMatch([{error, {worker_exit, _}}], events(Ref))
+            ?assertMatch([{error, {worker_exit, _}}], each_event(Ref))
     end,
     ?assertMatch({ok, _}, eventually_ok(fun() -> call(pid, []) end)).
 
@@ -326,7 +327,7 @@ a_large_argument(Config) ->
     Large = binary:copy(<<"x">>, 100 * 1024 * 1024),
     ?assertMatch({error, {'MemoryError', _}}, call(size_of, [Large])),
     {ok, Refused} = stream(large, [Large, 1], #{}),
-    ?assertMatch([{error, {'MemoryError', _}}], events(Refused)),
+    ?assertMatch([{error, {'MemoryError', _}}], each_event(Refused)),
     ?assertEqual({ok, Python}, call(pid, [])),
     ?assertEqual({ok, 1000}, call(size_of, [binary:copy(<<"x">>, 1000)])),
     py:stream_cancel(Ref, [flush]).
@@ -337,9 +338,9 @@ a_large_value(Config) ->
     start(#{workers => 1, memory_limit => 100 * 1024 * 1024}, Config),
     {Python, Ref} = started(idle),
     {ok, Large} = stream(large, [60 * 1024 * 1024, 1], #{format => json}),
-    ?assertMatch([{error, {_, _}}], events(Large)),
+    ?assertMatch([{error, {_, _}}], each_event(Large)),
     {ok, Larger} = stream(large, [300 * 1024 * 1024, 1], #{}),
-    ?assertMatch([{error, {'MemoryError', _}}], events(Larger)),
+    ?assertMatch([{error, {'MemoryError', _}}], each_event(Larger)),
     ?assertEqual({ok, Python}, call(pid, [])),
     py:stream_cancel(Ref, [flush]).
 
@@ -348,7 +349,7 @@ threads_are_not_counted(Config) ->
     %% The stacks of the worker's own threads, 8 MiB each, are no use of the user's.
     start(#{workers => 1, memory_limit => 50 * 1024 * 1024}, Config),
     Refs = [element(2, stream(wait_then_count, [3], #{})) || _ <- lists:seq(1, 50)],
-    [?assertEqual([{data, 0}, {data, 1}, {data, 2}, done], events(Ref)) || Ref <- Refs].
+    [?assertEqual([{data, 0}, {data, 1}, {data, 2}, done], each_event(Ref)) || Ref <- Refs].
 
 -spec no_memory_for_threads(ct_suite:ct_config()) -> term().
 no_memory_for_threads(Config) ->
@@ -363,7 +364,7 @@ no_memory_for_threads(Config) ->
     ),
     {ok, Python} = call(pid, []),
     Refs = [element(2, stream(wait_then_count, [3], #{})) || _ <- lists:seq(1, 30)],
-    [?assertEqual([{data, 0}, {data, 1}, {data, 2}, done], events(Ref)) || Ref <- Refs],
+    [?assertEqual([{data, 0}, {data, 1}, {data, 2}, done], each_event(Ref)) || Ref <- Refs],
     ?assertEqual({ok, Python}, call(pid, [])).
 
 %%% Owners.
@@ -486,7 +487,7 @@ interrupt_a_stream(Config) ->
             {_, Ref} = started(Generator),
             timer:sleep(100),
             py:stream_cancel(Ref),
-            ?assertEqual([{error, cancelled}], [Event || Event = {error, _} <- events(Ref)]),
+            ?assertEqual([{error, cancelled}], [Event || Event = {error, _} <- each_event(Ref)]),
             test_leftovers:none()
         end
      || Generator <- Generators
@@ -511,7 +512,7 @@ interrupt_by_timeout(Config) ->
     %% A stream's timeout goes the same way.
     start(#{workers => 1, interrupt_after => 100}, Config),
     {ok, Ref} = stream(spin, [], #{timeout => 300}),
-    ?assertMatch([{data, _}, {error, timeout}], events(Ref)),
+    ?assertMatch([{data, _}, {error, timeout}], each_event(Ref)),
     test_leftovers:none(),
     ?assertMatch(#{restarts := 0}, py:info(test)).
 
@@ -522,7 +523,7 @@ interrupt_not_at_once(Config) ->
     {_, Ref} = started(spin),
     Start = erlang:monotonic_time(millisecond),
     py:stream_cancel(Ref),
-    ?assertEqual([{error, cancelled}], events(Ref)),
+    ?assertEqual([{error, cancelled}], each_event(Ref)),
     ?assert(erlang:monotonic_time(millisecond) - Start < 1000),
     #{workers := [#{requests := 1}]} = py:info(test).
 
@@ -537,8 +538,8 @@ kill_after(Config) ->
             {Python, Other} = started(async_idle),
             {Python, Ref} = stuck(Generator, Args),
             py:stream_cancel(Ref),
-            ?assertEqual([{error, cancelled}], events(Ref)),
-            ?assertEqual([{error, {worker_exit, kill_after}}], events(Other)),
+            ?assertEqual([{error, cancelled}], each_event(Ref)),
+            ?assertEqual([{error, {worker_exit, kill_after}}], each_event(Other)),
             ?assert(is_gone_within(2000, Python))
         end
      || {Generator, Args} <- [{stubborn, []}, {sleep_in_c, []}, {hold_the_lock, [60]}]
@@ -554,7 +555,7 @@ kill_after_spares_what_ends(Config) ->
     {Python, Ref} = started(async_idle),
     Refs = [element(2, started(spin)) || _ <- lists:seq(1, 5)],
     [py:stream_cancel(R) || R <- Refs],
-    [?assertEqual([{error, cancelled}], events(R)) || R <- Refs],
+    [?assertEqual([{error, cancelled}], each_event(R)) || R <- Refs],
     %% Nothing happens then, which only time can show.
     timer:sleep(4200),
     ?assertEqual({ok, Python}, call(pid, [])),
@@ -566,7 +567,7 @@ timeouts_go_up_the_ladder(Config) ->
     start(#{workers => 1, interrupt_after => 50, kill_after => 200}, Config),
     {ok, First} = call(pid, []),
     {ok, Ref} = stream(hold_the_lock, [self(), 60], #{timeout => 200}),
-    ?assertMatch([{data, First}, {error, timeout}], events(Ref)),
+    ?assertMatch([{data, First}, {error, timeout}], each_event(Ref)),
     ?assert(is_gone_within(2000, First)),
     {ok, Second} = eventually_ok(fun() -> call(pid, []) end),
     ?assertEqual(
@@ -585,7 +586,7 @@ a_held_lock_is_the_worker_s_alone(Config) ->
     Other = [Pid || {ok, Pid} <- [call(pid, []) || _ <- lists:seq(1, 5)]],
     ?assertEqual(false, lists:member(Stuck, Other)),
     py:stream_cancel(Ref),
-    ?assertEqual([{error, cancelled}], events(Ref)).
+    ?assertEqual([{error, cancelled}], each_event(Ref)).
 
 %%% Descriptors.
 
@@ -644,13 +645,6 @@ stuck(Generator, Args) ->
     receive
         <<"stuck">> -> Started
     after ?LONG -> error({not_stuck, Generator})
-    end.
-
-events(Ref) ->
-    receive
-        {py_stream, Ref, Event = {data, _}} -> [Event | events(Ref)];
-        {py_stream, Ref, Last} -> [Last]
-    after ?LONG -> error({no_event, Ref})
     end.
 
 nothing_more(Ref) ->

@@ -298,8 +298,16 @@ with_node(Fun) ->
     try
         Fun(Node, Mark)
     after
-        catch peer:stop(Node),
+        stop(Node),
         [kill(Pid) || Pid <- marked(Mark)]
+    end.
+
+%% Most cases have killed it.
+stop(Node) ->
+    try
+        peer:stop(Node)
+    catch
+        exit:_ -> ok
     end.
 
 with_loaded_node(Fun) ->

@@ -3,6 +3,7 @@
 
 -include_lib("common_test/include/ct.hrl").
 -include_lib("stdlib/include/assert.hrl").
+-import(test_stream_events, [take/2]).
 
 -export([all/0, init_per_suite/1, end_per_suite/1]).
 -export([
@@ -50,7 +51,7 @@ call_beside_a_generator_that_waits(_Config) ->
     [
         begin
             {ok, Ref} = start('__main__', burst, [5000], #{window => Window}),
-            ok = take(Ref, 5000),
+            ok = take(5000, Ref),
             %% The generator waits for this very call.
             {ok, _} = call('__main__', 'gate.set', []),
             ?assertEqual({ok, <<"opened">>}, py:stream_next(Ref, 5000)),
@@ -65,10 +66,10 @@ call_beside_a_generator_that_waits(_Config) ->
 cancel_of_a_generator_that_waits(_Config) ->
     {ok, _} = call('__main__', 'closed.clear', []),
     {ok, Ref} = start('__main__', burst, [5000], #{}),
-    ok = take(Ref, 5000),
+    ok = take(5000, Ref),
     ok = py:stream_cancel(Ref, [flush]),
     {ok, _} = call('__main__', 'gate.set', []),
-    wait_for(fun() -> eval(<<"closed">>) =:= {ok, [5000]} end),
+    test_eventually:true(fun() -> eval(<<"closed">>) =:= {ok, [5000]} end),
     {ok, _} = call('__main__', 'gate.clear', []).
 
 %% A call is answered while an owner that sleeps holds a stream back.
@@ -108,7 +109,7 @@ calls_beside_streams_at_full_speed(_Config) ->
         end
      || Owner <- Owners
     ],
-    wait_for(fun() ->
+    test_eventually:true(fun() ->
         #{workers := [#{streams := Streams}]} = py:info(?POOL),
         Streams =:= 0
     end).
@@ -122,27 +123,7 @@ call(M, F, Args) ->
 eval(Code) ->
     py:eval(Code, #{}, #{pool => ?POOL}).
 
-take(_Ref, 0) ->
-    ok;
-take(Ref, N) ->
-    {ok, _} = py:stream_next(Ref, 5000),
-    take(Ref, N - 1).
-
 drain(Ref) ->
     receive
         {py_stream, Ref, {data, _}} -> drain(Ref)
-    end.
-
-wait_for(Condition) ->
-    wait_for(Condition, erlang:monotonic_time(millisecond) + 5000).
-
-wait_for(Condition, Deadline) ->
-    case Condition() of
-        true ->
-            ok;
-        false ->
-            ?assert(erlang:monotonic_time(millisecond) < Deadline),
-            receive
-            after 5 -> wait_for(Condition, Deadline)
-            end
     end.

@@ -7,6 +7,7 @@
 
 -include_lib("common_test/include/ct.hrl").
 -include_lib("stdlib/include/assert.hrl").
+-import(test_stream_events, [all_events/1, next_values/2]).
 
 -export([all/0, groups/0, suite/0]).
 -export([init_per_group/2, end_per_group/2, end_per_testcase/2]).
@@ -724,25 +725,6 @@ start_stream(Function, Args, Opts, Config) ->
 full_result(Opts, Ref) ->
     {Values, Terminal} = all_events(Ref),
     {Opts, Values, Terminal}.
-
-all_events(Ref) ->
-    all_events(Ref, []).
-
-all_events(Ref, Values) ->
-    receive
-        {py_stream, Ref, {data, Value}} -> all_events(Ref, [Value | Values]);
-        {py_stream, Ref, Terminal} -> {lists:reverse(Values), Terminal}
-    after ?LONG -> error({no_event, length(Values)})
-    end.
-
-next_values(N, Ref) ->
-    [
-        begin
-            {ok, Value} = py:stream_next(Ref, ?LONG),
-            Value
-        end
-     || _ <- lists:seq(1, N)
-    ].
 
 %% The stream's process ends after its last event.
 monitor_stream(Ref) ->

@@ -4,6 +4,7 @@
 
 -include_lib("common_test/include/ct.hrl").
 -include_lib("stdlib/include/assert.hrl").
+-import(test_stream_events, [all_values/1, batch_events/1, label/0, next_values/2, now_ms/0]).
 
 -export([all/0, groups/0, suite/0]).
 -export([init_per_group/2, end_per_group/2, end_per_testcase/2]).
@@ -310,15 +311,15 @@ demand_past_the_window(Config) ->
 -spec demand_that_comes_too_late(ct_suite:ct_config()) -> ok.
 demand_that_comes_too_late(Config) ->
     {ok, Ref} = start_stream(count, [3], #{demand => 9}, Config),
-    ?assertEqual({[0, 1, 2], done}, all_events(Ref)),
+    ?assertEqual({[0, 1, 2], done}, all_values(Ref)),
     ?assertEqual(ok, py:stream_demand(Ref, 1)),
     ?assertEqual(ok, py:stream_demand(make_ref(), 1)),
     {ok, Free} = start_stream(count, [3000], Config),
     ?assertEqual(ok, py:stream_demand(Free, 1)),
-    ?assertEqual({lists:seq(0, 2999), done}, all_events(Free)),
+    ?assertEqual({lists:seq(0, 2999), done}, all_values(Free)),
     %% A demand of exactly what there is: the end needs none.
     {ok, Exact} = start_stream(count, [3], #{demand => 3, take => 3}, Config),
-    ?assertEqual({[0, 1, 2], done}, all_events(Exact)),
+    ?assertEqual({[0, 1, 2], done}, all_values(Exact)),
     ?assertEqual({messages, []}, process_info(self(), messages)).
 
 %%% Batches and formats.
@@ -329,7 +330,7 @@ batches(Config) ->
     [
         begin
             {ok, Ref} = start_stream(count, [Count], #{batch => N}, Config),
-            {Batches, done} = batch_events(Ref, []),
+            {Batches, done} = batch_events(Ref),
             ?assertEqual(lists:seq(0, Count - 1), lists:append(Batches)),
             ?assert(lists:all(fun(B) -> length(B) >= 1 andalso length(B) =< N end, Batches)),
             Count < 1000 orelse N < 10 orelse ?assert(length(Batches) < Count div 2)
@@ -337,13 +338,6 @@ batches(Config) ->
      || N <- [1, 2, 10, 256, 1000000], Count <- [0, 1, 9, 5000]
     ],
     ok.
-
-batch_events(Ref, Batches) ->
-    receive
-        {py_stream, Ref, {batch, Batch}} -> batch_events(Ref, [Batch | Batches]);
-        {py_stream, Ref, Terminal} -> {lists:reverse(Batches), Terminal}
-    after ?LONG -> error(no_event)
-    end.
 
 %% Small windows, batches, `take' and `demand' together give the same values as each alone.
 -spec every_combination(ct_suite:ct_config()) -> {comment, string()}.
@@ -393,7 +387,7 @@ formats(Config) ->
     [
         begin
             {ok, Ref} = start_stream(texts, [300, 3], Opts#{format => Format}, Config),
-            ?assertEqual({Opts, {Expected, done}}, {Opts, all_events(Ref)})
+            ?assertEqual({Opts, {Expected, done}}, {Opts, all_values(Ref)})
         end
      || {Format, Expected} <- [{json, Json}, {msgpack, MsgPack}],
         Opts <- [#{}, #{batch => 7}, #{window => 3}, #{window_bytes => 200}, #{take => 300}]
@@ -414,7 +408,7 @@ formatted_values_are_not_copied(Config) ->
         begin
             Opts = More#{format => json, take => 5},
             {ok, Ref} = start_stream(texts, [5, Size], Opts, Config),
-            {Values, done} = all_events(Ref),
+            {Values, done} = all_values(Ref),
             erlang:garbage_collect(),
             {binary, Shared} = process_info(self(), binary),
             ?assert(length(lists:usort(Shared)) >= 1),
@@ -471,7 +465,7 @@ timeout_of_a_generator_that_is_late(Config) ->
     [
         begin
             {ok, Ref} = start_stream(then_wait, [[1, 1, 1]], Opts#{timeout => 60}, Config),
-            ?assertEqual({[<<"v">>, <<"v">>, <<"v">>], {error, timeout}}, all_events(Ref))
+            ?assertEqual({[<<"v">>, <<"v">>, <<"v">>], {error, timeout}}, all_values(Ref))
         end
      || Opts <- [
             #{},
@@ -515,7 +509,7 @@ an_owner_that_waits_for_something_else(Config) ->
     Label = label(),
     Owner = spawn_link(fun() ->
         receive
-            {go, Ref} -> Self ! {self(), all_events(Ref)}
+            {go, Ref} -> Self ! {self(), all_values(Ref)}
         end
     end),
     Opts = #{owner => Owner, window => 50, take => 5000},
@@ -537,8 +531,8 @@ an_owner_that_waits_for_something_else(Config) ->
 two_streams_of_one_owner(Config) ->
     {ok, Left} = start_stream(count, [5000], #{window => 2000}, Config),
     {ok, Right} = start_stream(count, [20000], #{window => 50}, Config),
-    ?assertEqual({lists:seq(0, 19999), done}, all_events(Right)),
-    ?assertEqual({lists:seq(0, 4999), done}, all_events(Left)).
+    ?assertEqual({lists:seq(0, 19999), done}, all_values(Right)),
+    ?assertEqual({lists:seq(0, 4999), done}, all_values(Left)).
 
 %% While a stream runs at full speed, another one's rare values, calls, demands and
 %% cancels on the same worker take their usual time. (The bounds are far from what is
@@ -554,7 +548,7 @@ a_fast_stream_holds_nobody_back(Config) ->
     {ok, Fast} = start_stream(numbers, [label()], #{owner => Eater}, Config),
     Before = now_ms(),
     {ok, Rare} = start_stream(ticks, [20, 0.01], Config),
-    ?assertEqual({lists:seq(0, 19), done}, all_events(Rare)),
+    ?assertEqual({lists:seq(0, 19), done}, all_values(Rare)),
     [?assertEqual({ok, N}, py:call(builtins, abs, [-N])) || N <- lists:seq(1, 20)],
     {ok, Asked} = start_stream(numbers, [label()], #{demand => 0}, Config),
     [
@@ -588,7 +582,7 @@ many_at_once(Config) ->
         end
      || _ <- lists:seq(1, Count)
     ],
-    [?assertEqual({[0, 1, 2], done}, all_events(Ref)) || Ref <- Refs],
+    [?assertEqual({[0, 1, 2], done}, all_values(Ref)) || Ref <- Refs],
     Took = now_ms() - Before,
     %% One after another they would take 300 ms each.
     ?assert(Took < Count * 300 div 10),
@@ -624,7 +618,7 @@ past_max_threads_streams_wait(Config) ->
     ],
     test_eventually:equal([{2, 6}], fun() -> threads(narrow) end),
     [ok = py:stream_cancel(Ref) || Ref <- Refs],
-    [?assertEqual({lists:seq(0, 4), done}, all_events(Ref)) || Ref <- Own],
+    [?assertEqual({lists:seq(0, 4), done}, all_values(Ref)) || Ref <- Own],
     test_eventually:equal([{0, 0}], fun() -> threads(narrow) end),
     ok = py:stop_pool(narrow).
 
@@ -656,7 +650,7 @@ past_max_streams_the_answer_is_overloaded(Config) ->
     ok = py:stop_pool(small),
     %% All that were left have been told.
     [
-        ?assertEqual({[], {error, {worker_exit, stopped}}}, all_events(Ref))
+        ?assertEqual({[], {error, {worker_exit, stopped}}}, all_values(Ref))
      || Ref <- tl(Refs)
     ],
     ok.
@@ -695,7 +689,7 @@ two_workers_compute_at_the_same_time(Config) ->
      || _ <- [1, 2]
     ],
     [{[[PidA, BeginA, EndA]], done}, {[[PidB, BeginB, EndB]], done}] =
-        [all_events(Ref) || Ref <- Refs],
+        [all_values(Ref) || Ref <- Refs],
     ?assertNotEqual(PidA, PidB),
     ?assert(max(BeginA, BeginB) < min(EndA, EndB)),
     ok = py:stop_pool(pair).
@@ -786,9 +780,6 @@ start_stream(Function, Args, Config) ->
 start_stream(Function, Args, Opts, Config) ->
     py:stream_start(?config(flow, Config), Function, Args, Opts).
 
-label() ->
-    erlang:unique_integer([positive]).
-
 %% How many values were asked of a generator.
 pulled(Label, Config) ->
     {ok, Count} = py:call(?config(flow, Config), progress, [Label]),
@@ -805,26 +796,3 @@ stays(Fun) ->
      || _ <- lists:seq(1, 5)
     ],
     ok.
-
-next_values(N, Ref) ->
-    [
-        begin
-            {ok, Value} = py:stream_next(Ref, ?LONG),
-            Value
-        end
-     || _ <- lists:seq(1, N)
-    ].
-
-all_events(Ref) ->
-    all_events(Ref, []).
-
-all_events(Ref, Values) ->
-    receive
-        {py_stream, Ref, {data, Value}} -> all_events(Ref, [Value | Values]);
-        {py_stream, Ref, {batch, Batch}} -> all_events(Ref, lists:reverse(Batch, Values));
-        {py_stream, Ref, Terminal} -> {lists:reverse(Values), Terminal}
-    after ?LONG -> error({no_event, length(Values)})
-    end.
-
-now_ms() ->
-    erlang:monotonic_time(millisecond).
