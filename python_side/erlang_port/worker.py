@@ -108,8 +108,8 @@ class Worker:
             frames.PING: self._on_ping,
             frames.STATS: self._on_stats,
             frames.LEVEL: self._on_level,
-            frames.ANSWER: self._on_answer,
-            frames.TAKEN: self._on_taken,
+            frames.CALLBACK_RESULT: self._on_callback_result,
+            frames.ACK: self._on_ack,
         }
 
     # The life of the program; on the main thread.
@@ -331,10 +331,10 @@ class Worker:
         atoms = {Atom(name): count for name, count in counters.items()}
         self._put(frames.REPLY, address, [b"\x83h\x02w\x02ok", *self.encoder().parts(atoms)])
 
-    def _on_answer(self, frame: bytes, address: bytes, offset: int) -> None:
+    def _on_callback_result(self, frame: bytes, address: bytes, offset: int) -> None:
         self.node.answer(frame, address, offset)
 
-    def _on_taken(self, frame: bytes, address: bytes, offset: int) -> None:
+    def _on_ack(self, frame: bytes, address: bytes, offset: int) -> None:
         self.node.taken(frame, address, offset)
 
     def _on_level(self, frame: bytes, _address: bytes, offset: int) -> None:

@@ -17,7 +17,7 @@ from collections.abc import Callable
 IN, OUT = 3, 4
 
 STREAM, CALL, PING = 2, 3, 8
-READY, EVENT, LAST, REPLY, SEND, REQUEST, OUTPUT, LOG, PONG, FAILED, ORDERED = range(65, 76)
+READY, EVENT, LAST, REPLY, SEND, CALLBACK, OUTPUT, LOG, PONG, FAILED, REPLY_AFTER_SENDS = range(65, 76)
 
 #: `#{python => <<"3">>}`
 INFO = b"\x83t\0\0\0\1w\x06pythonm\0\0\0\x013"
@@ -176,11 +176,11 @@ def send_that_is_improper() -> None:
 
 
 def request_that_is_no_term() -> None:
-    put(frame(REQUEST, b"id", b"nonsense"))
+    put(frame(CALLBACK, b"id", b"nonsense"))
 
 
 def request_of_nothing_known() -> None:
-    put(frame(REQUEST, b"id", b"\x83w\x04what"))
+    put(frame(CALLBACK, b"id", b"\x83w\x04what"))
 
 
 def log_that_is_no_term() -> None:

@@ -59,11 +59,11 @@ READERS: dict[int, Callable[[bytes, int], Any]] = {
     frames.EXEC: lambda frame, offset: (frame[offset], frame[offset + 1 :]),
     frames.CANCEL: _nothing,
     frames.CREDIT: frames.read_credit,
-    frames.ANSWER: decoder.decode,
+    frames.CALLBACK_RESULT: decoder.decode,
     frames.PING: _nothing,
     frames.LEVEL: lambda frame, offset: frame[offset],
     frames.STATS: _nothing,
-    frames.TAKEN: frames.read_taken,
+    frames.ACK: frames.read_ack,
 }
 
 

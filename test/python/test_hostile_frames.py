@@ -37,11 +37,11 @@ def _good() -> list[bytes]:
         frame(frames.CALL, b"d", expression("1 + 1")),
         frame(frames.EXEC, b"e", b"\0pass"),
         frame(frames.CANCEL, b"s"),
-        frame(frames.ANSWER, b"\0\0\0\1", encode(("ok", 1))),
+        frame(frames.CALLBACK_RESULT, b"\0\0\0\1", encode(("ok", 1))),
         frame(frames.PING),
         frame(frames.LEVEL, b"", b"\x1e"),
         frame(frames.STATS, b"x"),
-        frame(frames.TAKEN, bytes((frames.SEND,)), struct.pack(">Q", 100)),
+        frame(frames.ACK, bytes((frames.SEND,)), struct.pack(">Q", 100)),
     ]
 
 
@@ -67,8 +67,8 @@ def _read_all(worker: Worker) -> list[int]:
     kinds = []
     while (found := worker.read()) is not None:
         kind, _, payload = found
-        assert frames.READY <= kind <= frames.ORDERED, found
-        if kind in (frames.REPLY, frames.ORDERED, frames.READY, frames.SEND, frames.LOG):
+        assert frames.READY <= kind <= frames.REPLY_AFTER_SENDS, found
+        if kind in (frames.REPLY, frames.REPLY_AFTER_SENDS, frames.READY, frames.SEND, frames.LOG):
             decoder.decode(payload, 0)
         kinds.append(kind)
     return kinds
@@ -125,7 +125,7 @@ def test_changed_settings() -> None:
         bytes((frames.CALL, 200)) + b"short",
         bytes((frames.STREAM, 1)) + b"s",
         bytes((frames.LEVEL, 0)),
-        bytes((frames.TAKEN, 0)),
+        bytes((frames.ACK, 0)),
     ],
     ids=repr,
 )
@@ -141,7 +141,7 @@ def test_what_is_for_nobody_is_ignored() -> None:
     with Worker() as worker:
         worker.expect(frames.READY)
         worker.write(credit(b"nobody", 1, 2) + frame(frames.CANCEL, b"nobody"))
-        worker.write(frame(frames.ANSWER, b"nobody", encode(1)))
+        worker.write(frame(frames.CALLBACK_RESULT, b"nobody", encode(1)))
         assert worker.call(expression("1")) == ("ok", 1)
         assert _leaves(worker) == []
 

@@ -65,7 +65,7 @@ class NodeClient:
         self.stdout = Output(printed, program.ticker)
         self._credits: dict[int, Callable[[int], None]] = {
             frames.SEND: self.messages.room.credit,
-            frames.REQUEST: self.calls.credit,
+            frames.CALLBACK: self.calls.credit,
             frames.OUTPUT: printed.credit,
             frames.LOG: self._log.credit,
         }
@@ -90,7 +90,7 @@ class NodeClient:
 
     def taken(self, frame: bytes, address: bytes, offset: int) -> None:
         """The node has taken so much of what is sent in frames of one kind."""
-        self._credits[address[0]](frames.read_taken(frame, offset))
+        self._credits[address[0]](frames.read_ack(frame, offset))
 
     def answer(self, frame: bytes, address: bytes, offset: int) -> None:
         """The answer to a call; it is decoded by the thread that waits for it."""
@@ -284,7 +284,7 @@ class NodeClient:
             # What was sent before arrives before.
             self.messages.flush()
             size = sum(map(len, parts))
-            header = frames.header(frames.REQUEST, address, size)
+            header = frames.header(frames.CALLBACK, address, size)
             self.calls.sent += size
             self._program.frame_writer.put([header, *parts], len(header) + size)
         except BaseException:

@@ -126,7 +126,7 @@ class Call:
         if self.has_sent:
             # Behind the messages that it has sent.
             self.program.node.messages.flush()
-            kind = frames.ORDERED
+            kind = frames.REPLY_AFTER_SENDS
         try:
             self.program.ended(self, kind, buffers)
         except frames.FrameTooLargeError as error:

@@ -19,11 +19,11 @@ CALL = 3
 EXEC = 4
 CANCEL = 5
 CREDIT = 6
-ANSWER = 7
+CALLBACK_RESULT = 7
 PING = 8
 LEVEL = 9
 STATS = 10
-TAKEN = 11
+ACK = 11
 
 # From Python to Erlang.
 READY = 65
@@ -31,12 +31,12 @@ EVENT = 66
 LAST = 67
 REPLY = 68
 SEND = 69
-REQUEST = 70
+CALLBACK = 70
 OUTPUT = 71
 LOG = 72
 PONG = 73
 FAILED = 74
-ORDERED = 75
+REPLY_AFTER_SENDS = 75
 
 FLAG_BYTES = 1
 FLAG_TRACEBACK = 2
@@ -54,7 +54,7 @@ _TARGET = struct.Struct(">BBII")
 _STREAM = struct.Struct(">QQqqqBBH")
 _CREDIT = struct.Struct(">QQq")
 _PONG = struct.Struct(">II")
-_TAKEN = struct.Struct(">Q")
+_ACK = struct.Struct(">Q")
 
 
 class FrameError(ValueError):
@@ -141,7 +141,7 @@ def read_credit(frame: bytes, offset: int) -> tuple[int, int, int]:
     return values, taken, demand
 
 
-def read_taken(frame: bytes, offset: int) -> int:
+def read_ack(frame: bytes, offset: int) -> int:
     """Bytes of what a worker sends by itself that the node has taken so far."""
-    (taken,) = _TAKEN.unpack_from(frame, offset)
+    (taken,) = _ACK.unpack_from(frame, offset)
     return taken  # type: ignore[no-any-return]
