@@ -39,6 +39,7 @@
     a_spawned_call_ends_with_its_caller/1,
     spawned_calls_that_cannot_start/1,
     a_table_for_the_shell/1,
+    info_has_the_keys_of_its_type/1,
     a_real_model/1
 ]).
 
@@ -79,6 +80,7 @@ all() ->
         a_spawned_call_ends_with_its_caller,
         spawned_calls_that_cannot_start,
         a_table_for_the_shell,
+        info_has_the_keys_of_its_type,
         a_real_model
     ].
 
@@ -503,6 +505,27 @@ a_table_for_the_shell(_Config) ->
     Gone = py_info_format:format(#{p => #{workers => [], size => 2, restarts => 3, last_exit => why}}),
     ?assertNotEqual(nomatch, string:find(Gone, "restarted 3 times")),
     ?assertNotEqual(nomatch, string:find(Gone, "2 not ready")).
+
+%% What `info' says of a pool has the keys of its type, and of a healthy pool nothing has
+%% ended.
+-spec info_has_the_keys_of_its_type(ct_suite:ct_config()) -> ok.
+info_has_the_keys_of_its_type(_Config) ->
+    Info = #{workers := [Worker | _], python := Python} = py:info(default),
+    [
+        ?assertEqual({Type, keys_of_type(Type)}, {Type, lists:sort(maps:keys(Map))})
+     || {Type, Map} <- [{info, Info}, {worker_info, Worker#{error => none}}, {python_info, Python}]
+    ],
+    {ok, {Own, Monitor}} = py:start_worker(#{}, monitor),
+    ?assertMatch(#{last_exit := none, restarts := 0, failures := 0}, py:info(Own)),
+    ok = py:stop_worker(Own),
+    receive
+        {'DOWN', Monitor, process, Own, _} -> ok
+    end.
+
+keys_of_type(Type) ->
+    {ok, {_, [{abstract_code, {_, Forms}}]}} = beam_lib:chunks(code:which(py_pool), [abstract_code]),
+    [Fields] = [F || {attribute, _, type, {Name, {type, _, map, F}, []}} <- Forms, Name =:= Type],
+    lists:sort([Key || {type, _, _, [{atom, _, Key}, _]} <- Fields]).
 
 %% A model that is loaded once embeds a batch: what means the same is nearer than what does
 %% not.

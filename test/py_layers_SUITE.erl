@@ -4,7 +4,7 @@
 
 -include_lib("stdlib/include/assert.hrl").
 
-all() -> [no_circle, exceptions_are_atoms].
+all() -> [no_circle, registered_names, exceptions_are_atoms].
 
 %% No module calls one that, directly or by others, calls it.
 no_circle(_Config) ->
@@ -18,6 +18,20 @@ no_circle(_Config) ->
         ?assertEqual([], [Circle || Circle = [_, _ | _] <- Components])
     after
         xref:stop(?MODULE)
+    end.
+
+%% The application file names every process that the application registers, and its modules.
+registered_names(_Config) ->
+    application:stop(erlang_python),
+    Before = registered(),
+    {ok, _} = application:ensure_all_started(erlang_python),
+    try
+        {ok, Names} = application:get_key(erlang_python, registered),
+        ?assertEqual(lists:sort(Names), lists:sort(registered() -- Before)),
+        {ok, Modules} = application:get_key(erlang_python, modules),
+        ?assert(lists:member(py, Modules))
+    after
+        application:stop(erlang_python)
     end.
 
 %% Python's own exceptions have atoms as soon as the application runs: their module is

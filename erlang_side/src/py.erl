@@ -32,13 +32,16 @@
 -export([start_pool/2, stop_pool/1, info/0, info/1, i/0]).
 -export([start_worker/1, start_worker/2, stop_worker/1, child_spec/1, child_spec/2]).
 
--export_type([event/0]).
+-export_type([event/0, pool_info/0]).
 
 -type name() :: py_name:name().
 -type event() ::
     {data, term()} | {batch, [term(), ...]} | done | {error, py_error:reason()}.
 %% What an owner gets, as `{py_stream, Ref, Event}'. `done' and `{error, _}' are
 %% terminal: there is exactly one, and nothing comes after it.
+
+-type pool_info() :: py_pool:info().
+%% The keys are in {@link py_pool}.
 
 %%% Streams.
 
@@ -123,7 +126,7 @@ stream_next(Ref) ->
 
 %% @doc Takes the next event out of the caller's mailbox: `{ok, Value}', or
 %% `{ok, Values}' for a stream with `batch'; `done'; `{error, Reason}'; `timeout'
-%% after so many milliseconds, which ends nothing.
+%% after `Timeout' milliseconds, which ends nothing.
 -spec stream_next(reference(), timeout()) ->
     {ok, term()} | done | {error, py_error:reason()} | timeout.
 stream_next(Ref, Timeout) ->
@@ -242,7 +245,7 @@ call(M, F, Args) ->
 call(M, F, Args, Kwargs) ->
     call(M, F, Args, Kwargs, #{}).
 
-%% @doc Calls a function and waits for its result, 30,000 ms unless told
+%% @doc Calls a function and waits for its result, 30,000 ms unless `Opts' say
 %% otherwise; then `{error, timeout}', and the Python code is interrupted. An
 %% `async def' is awaited.
 -spec call(name(), name(), [term()], map(), timeout() | py_options:call_options()) ->
@@ -312,7 +315,7 @@ spawn_call(M, F, Args, Kwargs, Timeout) ->
 await(Ref) ->
     await(Ref, infinity).
 
-%% @doc Waits for the result of {@link spawn_call/5}. After so many milliseconds it
+%% @doc Waits for the result of {@link spawn_call/5}. After `Timeout' milliseconds it
 %% is `{error, timeout}', the Python code is interrupted, and no result comes later.
 -spec await(reference(), timeout()) -> {ok, term()} | {error, py_error:reason()}.
 await(Ref, Timeout) when is_reference(Ref) ->
@@ -368,8 +371,7 @@ stop_pool(Name) when is_atom(Name) ->
 %% accepted wherever the name of a pool is. It ends with its Python process, for
 %% the reason `{shutdown, {worker_exit, Status}}', and with the caller. `Opts' are
 %% those of a pool, without `workers'.
--spec start_worker(py_options:pool_options()) ->
-    {ok, pid()} | {ok, {pid(), reference()}} | {error, term()}.
+-spec start_worker(py_options:pool_options()) -> {ok, pid()} | {error, term()}.
 start_worker(Opts) ->
     py_pool_manager:start_worker(py_options:worker(Opts), link).
 
@@ -399,12 +401,12 @@ child_spec(Id, Opts) ->
     #{id => Id, start => {py, start_worker, [Opts]}, shutdown => 5000, type => worker}.
 
 %% @doc The state of every pool, by name.
--spec info() -> #{atom() => map()}.
+-spec info() -> #{atom() => pool_info() | {error, py_error:reason()}}.
 info() ->
     maps:from_list([{Name, info(Name)} || Name <- py_pool:names()]).
 
 %% @doc The state of a pool.
--spec info(atom() | pid()) -> map() | {error, py_error:reason()}.
+-spec info(atom() | pid()) -> pool_info() | {error, py_error:reason()}.
 info(Pool) ->
     py_pool:info(Pool).
 

@@ -8,7 +8,7 @@
 
 %% OTP's default handler drops every event of a domain that is not OTP's own.
 %% What this library logs, Python's log among it, is for the node's operator, so
-%% the handler is told to let it through while the application runs.
+%% the handler gets a filter that lets it through while the application runs.
 -define(FILTER, {fun logger_filters:domain/2, {log, sub, ?DOMAIN}}).
 
 %% @doc Starts the pools that the environment's `pools' names, or one, `default'.
@@ -19,7 +19,7 @@ start(_Type, _Args) ->
     Pools = application:get_env(erlang_python, pools, #{default => #{}}),
     %% Loading it creates the atoms that reasons have for Python's own exceptions.
     {module, py_exceptions} = code:ensure_loaded(py_exceptions),
-    %% A node without that handler has its own ideas, and keeps them.
+    %% A node without that handler has a configuration of its own, which stays.
     _ = logger:add_handler_filter(default, ?MODULE, ?FILTER),
     {ok, Sup} = py_sup:start_link(),
     start_pools(maps:to_list(Pools), Sup).

@@ -1,8 +1,8 @@
-%% @doc Calls that nobody waits for in the meantime: `py:cast' and `py:spawn_call'.
-%% Each has a process that waits in the caller's place and ends with the call.
+%% @doc Calls that do not block their caller: `py:cast' and `py:spawn_call'. Each has a
+%% process that waits for the result and ends with the call.
 %%
-%% The table py_async_call maps the reference of a call to its process, for whoever
-%% gives up waiting for it.
+%% The table py_async_call maps the reference of a call to its process, for
+%% {@link await/2}, which may give it up.
 -module(py_async_call).
 
 -include("py_worker.hrl").
@@ -17,7 +17,7 @@ tables() ->
     ?TABLE = ets:new(?TABLE, [named_table, public, {write_concurrency, true}]),
     ok.
 
-%% @doc Makes a call whose result nobody wants. A failure is logged.
+%% @doc Makes a call and drops its result. A failure is logged.
 -spec cast(#worker{}, py_call:target(), timeout()) -> ok.
 cast(Worker, Target, Timeout) ->
     _ = spawn(fun() ->
@@ -76,7 +76,7 @@ wait(Worker, Call, Monitor, Timeout) ->
     end.
 
 %% @doc Waits for the result of `spawn_call'. When the time is over the call is
-%% given up, and its result reaches nobody.
+%% given up, and its result is dropped.
 -spec await(reference(), timeout()) -> {ok, term()} | {error, py_error:reason()}.
 await(Ref, Timeout) ->
     receive

@@ -1,5 +1,5 @@
 %% @doc The calls of registered functions and the questions that one worker's Python code
-%% has under way: at most so many run at a time, the others wait in a queue.
+%% has under way: a limited number runs at a time, the others wait in a queue.
 %%
 %% The process that holds this value gets the `DOWN' messages of those that run, for
 %% {@link ended/3}, and `{timeout, Timer, stall}', for {@link stalled/2}.

@@ -19,8 +19,8 @@
     worker_monitor :: reference(),
     credit :: py_credit:credit(),
     callbacks :: py_callback_queue:callbacks(),
-    %% Who sends to another node, so that one that does not take its mail delays
-    %% nobody else's.
+    %% Who sends to another node, so that one that is slow to take its mail
+    %% delays no other.
     remote_senders = #{} :: #{node() => pid()}
 }).
 

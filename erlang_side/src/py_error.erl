@@ -1,4 +1,4 @@
-%% @doc The reasons that this library gives, in one place.
+%% @doc The reasons of errors.
 -module(py_error).
 
 -export([format_error/1, reason/1, worker_exit/1]).
@@ -6,7 +6,7 @@
 
 -type status() :: non_neg_integer() | {signal, pos_integer()} | term().
 %% An exit code, or the signal that ended the Python process. Another term
-%% where it was the node that ended the worker or found it gone: `stopped',
+%% if the node ended the worker or found it gone: `stopped',
 %% `kill_after', `bad_frame', `unresponsive',
 %% `exit_unknown', `noproc'; `starting' where none
 %% has been ready yet.
@@ -25,7 +25,7 @@
     | {cannot_start, binary()}
     | {start_timeout, timeout()}.
 
-%% @doc A reason as Python sends it, its class made an atom where the node knows
+%% @doc A reason as Python sends it, its class made an atom if the node knows
 %% it. Names that it does not know stay binaries: what Python code calls its
 %% exceptions must not fill the atom table.
 -spec reason(term()) -> reason().

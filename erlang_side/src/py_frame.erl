@@ -69,7 +69,7 @@
 %% Numbers that stand for "no limit" in 64 bits, signed.
 -define(UNLIMITED, -1).
 
-%% @doc The address that makes answers come to a process or to an alias.
+%% @doc The address under which answers reach a process or an alias.
 -spec address(pid() | reference()) -> address().
 address(PidOrAlias) ->
     <<131, Ext/binary>> = external(PidOrAlias),
@@ -80,7 +80,7 @@ external(Term) ->
     term_to_binary(Term, [{minor_version, 2}]).
 
 %% @doc The first frame that a worker gets.
--spec settings(#{atom() => term()}) -> iodata().
+-spec settings(#{binary() => term()}) -> iodata().
 settings(Settings) ->
     [<<?SETTINGS, 0>>, term_to_binary(Settings)].
 

@@ -1,5 +1,5 @@
 %% @doc Erlang functions that Python code may call, by name. They stay until they
-%% are unregistered: whoever registers one need not live on.
+%% are unregistered, also when the process that registered one ends.
 -module(py_functions).
 
 -export([lookup/1, names/0, register/2, tables/0, unregister/1]).
@@ -16,7 +16,7 @@ tables() ->
     ?TABLE = ets:new(?TABLE, [named_table, public, {read_concurrency, true}]),
     ok.
 
-%% @doc Registers a function, in place of one of the same name.
+%% @doc Registers a function. It replaces one of the same name.
 -spec register(py_name:name(), callback()) -> ok.
 register(Name, Callback) ->
     check(Callback),

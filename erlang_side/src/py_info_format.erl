@@ -4,7 +4,7 @@
 -export([format/1]).
 
 %% @doc A line for each worker of each pool in what `py:info/0' returns.
--spec format(#{atom() => map()}) -> iolist().
+-spec format(#{atom() => py_pool:info() | {error, py_error:reason()}}) -> iolist().
 format(Pools) ->
     Rows = lists:append([rows(Name, Pool) || {Name, Pool} <- lists:sort(maps:to_list(Pools))]),
     table([["pool", "worker", "python", "streams", "calls", "threads", "tasks", "remarks"] | Rows]).

@@ -1,6 +1,6 @@
 %% @doc The code that a pool's workers have run by `py:exec', in order: a worker
-%% that is restarted runs it again. Code that is run once more is kept once, at
-%% its latest place.
+%% that is restarted runs it again. Code that is run once more is kept once, and
+%% moves to the end.
 -module(py_journal).
 
 -include("py_worker.hrl").
@@ -22,7 +22,7 @@ tables() ->
     ok.
 
 %% @doc Keeps code for restarts.
--spec add(term(), binary()) -> ok.
+-spec add(py_pool:name(), binary()) -> ok.
 add(Pool, Code) ->
     Number = last(Pool) + 1,
     remove(Pool, Code),
@@ -46,26 +46,26 @@ add(Pool, Code) ->
             )
     end.
 
-%% @doc Does away with code, after it failed.
--spec remove(term(), binary()) -> ok.
+%% @doc Removes code, after it failed.
+-spec remove(py_pool:name(), binary()) -> ok.
 remove(Pool, Code) ->
     [ets:delete(?TABLE, {Pool, Number}) || {Number, C} <- since(Pool, 0), C =:= Code],
     ok.
 
 %% @doc The number of the newest entry, and the code of all.
--spec read(term()) -> {non_neg_integer(), [binary()]}.
+-spec read(py_pool:name()) -> {non_neg_integer(), [binary()]}.
 read(Pool) ->
     {last(Pool), [Code || {_, Code} <- since(Pool, 0)]}.
 
 %% @doc The entries after a number.
--spec since(term(), non_neg_integer()) -> [{pos_integer(), binary()}].
+-spec since(py_pool:name(), non_neg_integer()) -> [{pos_integer(), binary()}].
 since(Pool, Number) ->
     ets:select(?TABLE, [
         {{{Pool, '$1'}, '$2'}, [{is_integer, '$1'}, {'>', '$1', Number}], [{{'$1', '$2'}}]}
     ]).
 
 %% @doc The number of the newest entry that there was.
--spec last(term()) -> non_neg_integer().
+-spec last(py_pool:name()) -> non_neg_integer().
 last(Pool) ->
     case ets:lookup(?TABLE, {Pool, last}) of
         [{_, Number}] -> Number;
@@ -73,12 +73,12 @@ last(Pool) ->
     end.
 
 %% @doc How many entries are kept.
--spec length(term()) -> non_neg_integer().
+-spec length(py_pool:name()) -> non_neg_integer().
 length(Pool) ->
     erlang:length(since(Pool, 0)).
 
 %% @doc Forgets a pool.
--spec forget(term()) -> ok.
+-spec forget(py_pool:name()) -> ok.
 forget(Pool) ->
     ets:match_delete(?TABLE, {{Pool, '_'}, '_'}),
     ok.

@@ -6,9 +6,9 @@
 
 -export([cast_failed/1, ready/2, replay_failed/2]).
 
-%% @doc A worker is ready. Says once in a node's life that terms are written
-%% slowly, where they are.
--spec ready(term(), map()) -> ok.
+%% @doc A worker is ready. If it encodes terms slowly the log says so, once in a
+%% node's life.
+-spec ready(py_pool:name(), py_pool:python_info()) -> ok.
 ready(Pool, Info) ->
     ?LOG_DEBUG(#{text => "a Python worker is ready", pool => Pool, python => Info}, #{domain => ?DOMAIN}),
     case Info of
@@ -33,8 +33,8 @@ once(Key, Pool) ->
             )
     end.
 
-%% @doc A call that nobody waits for failed.
--spec cast_failed(term()) -> ok.
+%% @doc A call without a waiting caller failed.
+-spec cast_failed(py_error:reason()) -> ok.
 cast_failed(Reason) ->
     ?LOG_ERROR(
         #{text => "a py:cast failed", reason => py_error:format_error(Reason)},
@@ -42,7 +42,7 @@ cast_failed(Reason) ->
     ).
 
 %% @doc Code that the other workers ran failed in one that was restarted.
--spec replay_failed(term(), term()) -> ok.
+-spec replay_failed(py_pool:name(), py_error:reason()) -> ok.
 replay_failed(Pool, Reason) ->
     ?LOG_ERROR(
         #{

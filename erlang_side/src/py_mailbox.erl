@@ -1,14 +1,14 @@
 %% @doc How many messages of a stream its owner's mailbox may still hold.
 %%
 %% The length of the mailbox is a bound that costs next to nothing, and a tight
-%% one where the stream's events are most of the mail. Where the owner keeps
+%% one if the stream's events are most of the mail. If the owner keeps
 %% other mail back, as in a selective receive, the length does not come down
 %% although events are taken; then the events in the mailbox are counted, which
 %% is exact and takes time in proportion to the mailbox.
 %%
 %% A count also tells how much other mail there is. As long as that stays as it
 %% is, the length says when the next count is worth while: when half of the
-%% events seem to be taken. Where other mail comes and goes that is only a
+%% events seem to be taken. If other mail comes and goes that is only a
 %% guess, and costs no more than a count. Otherwise the events are counted when 104
 %% polls have found no progress and the owner has run since; after a count without
 %% progress the next one waits 50 times as long as that count took. An owner on another node is asked through erpc, without

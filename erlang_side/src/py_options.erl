@@ -17,11 +17,11 @@
     window => pos_integer(),
     %% The same in encoded bytes. Default: 4 MiB.
     window_bytes => pos_integer(),
-    %% Pull mode: so many values may come. Default: not set.
+    %% Pull mode: the number of values that may come at first. Default: not set.
     demand => non_neg_integer(),
-    %% Events of up to so many values each. Default: not set.
+    %% The most values in one event. Default: not set.
     batch => pos_integer(),
-    %% End after so many values. Default: not set.
+    %% The stream ends after this many values. Default: not set.
     take => pos_integer(),
     %% How each value is encoded. Default: `term'.
     format => term | msgpack | json,

@@ -53,7 +53,7 @@ is_alive(#process{pid = Pid, started = Started}) ->
     end.
 
 %% @doc What it does: `gone'; `stopped' by a signal or a debugger; or the
-%% processor time that it has used, in units of the kernel's. `unknown' where the
+%% processor time that it has used, in units of the kernel's. `unknown' if the
 %% system does not say (outside Linux).
 -spec activity(process() | undefined) -> gone | stopped | unknown | non_neg_integer().
 activity(Process = #process{started = unknown}) ->

@@ -1,6 +1,6 @@
 %% @doc A worker's third process: it writes what Python code prints to the node's
 %% `user' device and hands Python's log records to `logger'. Both may be slow,
-%% and keep nobody else waiting.
+%% which must not delay anything else.
 %%
 %% It ends after its worker, when it has written all that the worker handed on.
 -module(py_output).

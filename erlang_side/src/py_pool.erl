@@ -7,9 +7,53 @@
 
 -export([is_running/0, choose/1, reserve/1, exec/3, info/1, names/0]).
 -export([tables/0, publish/5, vacate/2, is_known/1, known/0, forget/1]).
--export_type([name/0]).
+-export_type([info/0, name/0, python_info/0, worker_info/0]).
 
 -type name() :: atom() | pid().
+-type info() :: #{
+    pool := name(),
+    %% How many workers there should be.
+    size := pos_integer(),
+    %% Those that are ready.
+    workers := [worker_info()],
+    %% How often a worker that had been ready was replaced.
+    restarts := non_neg_integer(),
+    %% Starts that failed since a worker was last ready.
+    failures := non_neg_integer(),
+    %% Why the last worker ended or could not start, or `none'.
+    last_exit := none | py_error:reason(),
+    %% Of the worker that became ready last; empty before.
+    python := python_info(),
+    %% How many pieces of code a restarted worker runs again.
+    journal := non_neg_integer()
+}.
+-type worker_info() :: #{
+    pid := pid(),
+    %% Counted by the node: streams and other requests under way.
+    streams := integer(),
+    calls := non_neg_integer(),
+    %% Counted by Python: all requests, streams of plain generators that run and that
+    %% wait for a thread, threads, those that wait for work, work that waits for one, and
+    %% coroutines.
+    requests => non_neg_integer(),
+    sync_streams => non_neg_integer(),
+    waiting_streams => non_neg_integer(),
+    threads => non_neg_integer(),
+    idle_threads => non_neg_integer(),
+    queued => non_neg_integer(),
+    tasks => non_neg_integer(),
+    %% Instead of those, if Python did not answer within a second.
+    error => py_error:reason()
+}.
+-type python_info() :: #{
+    %% Its version and its file.
+    python => binary(),
+    executable => binary(),
+    %% What encodes terms.
+    writer => erlpack | python,
+    %% The version of docs/protocol.md.
+    protocol => pos_integer()
+}.
 
 -define(TABLE, py_pools).
 
@@ -19,7 +63,7 @@
     opts :: py_options:pool_options(),
     defaults :: map(),
     workers = {} :: tuple(),
-    %% Why there is no worker, where there is none.
+    %% The error of requests while there is no worker.
     reason :: py_error:reason()
 }).
 
@@ -34,8 +78,8 @@ tables() ->
 is_running() ->
     ets:whereis(?TABLE) =/= undefined.
 
-%% @doc Writes a pool's row: its defaults, the workers that take work, and why
-%% there is none where there is none.
+%% @doc Writes a pool's row: its defaults, the workers that take work, and the error
+%% of requests if there is none.
 -spec publish(name(), pid(), py_options:pool_options(), [#worker{}], py_error:reason()) -> ok.
 publish(Name, Manager, Opts, Workers, Reason) ->
     ets:insert(?TABLE, #row{
@@ -48,8 +92,8 @@ publish(Name, Manager, Opts, Workers, Reason) ->
     }),
     ok.
 
-%% @doc A manager ends: there are no workers until another one takes its place,
-%% which may have happened already.
+%% @doc A manager ends: there are no workers until it is restarted, which may have
+%% happened already.
 -spec vacate(name(), pid()) -> ok.
 vacate(Name, Manager) ->
     case row(Name) of
@@ -70,7 +114,7 @@ is_known(Name) ->
 known() ->
     [{Name, Opts} || #row{name = Name, opts = Opts} <- ets:tab2list(?TABLE), is_atom(Name)].
 
-%% @doc Does away with a pool's row and its journal.
+%% @doc Deletes a pool's row and its journal.
 -spec forget(name()) -> ok.
 forget(Name) ->
     ets:delete(?TABLE, Name),
@@ -160,14 +204,14 @@ names() ->
     end.
 
 %% @doc The state of a pool.
--spec info(name()) -> map() | {error, py_error:reason()}.
+-spec info(name()) -> info() | {error, py_error:reason()}.
 info(Name) ->
     case manager(Name) of
         {ok, Manager} ->
             try gen_server:call(Manager, info, infinity) of
                 {State, Workers} -> State#{workers => [worker_info(Worker) || Worker <- Workers]}
             catch
-                %% It ended in between; another takes its place.
+                %% It ended in between, and is restarted.
                 exit:{Reason, _} -> {error, py_error:worker_exit(Reason)}
             end;
         error ->

@@ -42,11 +42,11 @@
     %% Who started a dedicated worker without a link.
     starter = none :: pid() | none,
     workers = #{} :: #{pid() => #slot{}},
-    %% Why there would be no worker, if there is none.
+    %% The error of requests while there is no worker.
     reason = {worker_exit, starting} :: py_error:reason(),
     failures = 0 :: non_neg_integer(),
     restarts = 0 :: non_neg_integer(),
-    python = #{} :: map(),
+    python = #{} :: py_pool:python_info(),
     jobs :: py_exec_queue:jobs()
 }).
 
@@ -87,8 +87,8 @@ stop_worker(Pid) ->
 
 -spec init(term()) -> {ok, #state{}} | {stop, term()}.
 init({pool, Name, Opts}) ->
-    %% A row that is there is of a manager that was killed: whoever uses the
-    %% pool must find it again, even if Python is missing for the moment.
+    %% If there is a row its manager was killed: processes that use the pool must
+    %% find it again, even if Python is missing for the moment.
     State = #state{name = Name, opts = Opts, dedicated = false, jobs = py_exec_queue:new(Name)},
     init(State, py_pool:is_known(Name));
 init({dedicated, Opts, Starter}) ->
@@ -157,13 +157,17 @@ handle_call(info, _From, State = #state{name = Name, opts = Opts}) ->
         size => maps:get(workers, Opts),
         restarts => State#state.restarts,
         failures => State#state.failures,
-        last_exit => State#state.reason,
+        last_exit => last_exit(State),
         python => State#state.python,
         journal => py_journal:length(Name)
     },
     {reply, {Info, ready_workers(State)}, State};
 handle_call(_Other, _From, State) ->
     {reply, {error, unknown}, State}.
+
+%% Nothing has ended while the reason is still the first one.
+last_exit(#state{reason = {worker_exit, starting}}) -> none;
+last_exit(#state{reason = Reason}) -> Reason.
 
 -spec handle_cast(term(), #state{}) -> {noreply, #state{}}.
 handle_cast(_Other, State) ->
@@ -192,8 +196,8 @@ handle_info({start_worker, Attempt}, State = #state{opts = Opts}) ->
 handle_info(_Other, State) ->
     {noreply, State}.
 
-%% A pool that is stopped is forgotten by whoever stops it; one whose manager
-%% or supervisor failed is started again and finds what it was.
+%% py_pool_sup forgets a pool that it stops; one whose manager or supervisor
+%% failed is restarted and finds its row and its journal.
 -spec terminate(term(), #state{}) -> ok.
 terminate(_Reason, #state{name = Name, workers = Workers, dedicated = IsDedicated}) ->
     py_pool:vacate(Name, self()),

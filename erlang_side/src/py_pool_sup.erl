@@ -11,7 +11,7 @@ start_link() ->
     supervisor:start_link({local, ?MODULE}, ?MODULE, []).
 
 %% @doc Starts a pool and waits until all of its workers take work.
--spec start_pool(atom(), map()) -> {ok, pid()} | {error, term()}.
+-spec start_pool(atom(), py_options:pool_options()) -> {ok, pid()} | {error, term()}.
 start_pool(Name, Opts) ->
     try supervisor:start_child(?MODULE, manager(Name, py_options:pool(Opts))) of
         {ok, Pid} -> {ok, Pid};

@@ -1,9 +1,9 @@
 %% @doc A worker: one Python process behind one port. It owns the port, reads
 %% the header of each frame and hands the payload on undecoded; it lives exactly
-%% as long as its Python process, so whoever monitors it learns of both.
+%% as long as its Python process, so one monitor is enough for both.
 %%
-%% Requests do not pass through here: whoever makes one writes it to the port,
-%% with its own pid or an alias as the address that answers are sent to.
+%% Requests do not pass through here: the process that makes one writes it to the
+%% port, with its own pid or an alias as the address that answers are sent to.
 -module(py_worker).
 -behaviour(gen_server).
 
@@ -21,7 +21,7 @@
 -record(state, {
     manager :: pid(),
     opts :: py_options:pool_options(),
-    settings :: map(),
+    settings :: py_settings:settings(),
     worker :: #worker{} | undefined,
     os_process :: py_os:process() | undefined,
     %% What Python reads from, see py_os:hold_open/2.
@@ -40,13 +40,13 @@
 %% @doc Starts a worker for the process that calls, which gets
 %% `{py_worker, Pid, {ready, Info, Worker}}' when Python takes work, or the
 %% worker's exit with the reason.
--spec start_link(py_options:pool_options(), map()) -> {ok, pid()}.
+-spec start_link(py_options:pool_options(), py_settings:settings()) -> {ok, pid()}.
 start_link(PoolOpts, Settings) ->
     gen_server:start_link(?MODULE, {self(), PoolOpts, Settings}, []).
 
 %%% gen_server callbacks.
 
--spec init({pid(), py_options:pool_options(), map()}) -> {ok, #state{}, {continue, open}}.
+-spec init({pid(), py_options:pool_options(), py_settings:settings()}) -> {ok, #state{}, {continue, open}}.
 init({Manager, Opts, Settings}) ->
     process_flag(trap_exit, true),
     {ok, #state{manager = Manager, opts = Opts, settings = Settings}, {continue, open}}.

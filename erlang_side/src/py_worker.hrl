@@ -4,7 +4,7 @@
     pid :: pid(),
     port :: port(),
     %% Two counters: requests in flight (streams and calls), and streams.
-    %% Whoever sends a request adds; the worker subtracts when Python says
+    %% The process that sends a request adds; the worker subtracts when Python says
     %% that the request has ended, so an abandoned request still counts.
     load :: atomics:atomics_ref(),
     max_streams :: pos_integer(),
