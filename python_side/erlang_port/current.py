@@ -6,7 +6,8 @@ worker by.
 
 from __future__ import annotations
 
-from contextvars import ContextVar
+import sys
+from contextvars import Context, ContextVar, copy_context
 from typing import Any
 
 #: The stream, call or exec that the running code belongs to. A context variable, so that it
@@ -15,6 +16,31 @@ from typing import Any
 current: ContextVar[Any] = ContextVar("erlang_request", default=None)
 
 _node: Any = None
+
+#: What every request begins with: what the preloaded code has set.
+_base = Context()
+
+#: Values of it that can be changed in place, so that each request needs its own.
+_changeable: list[tuple[ContextVar[Any], Any]] = []
+
+
+def share_context() -> None:
+    """Makes the calling thread's context, as it is now, the one that requests begin with."""
+    global _base, _changeable
+    _base = copy_context()
+    # decimal.getcontext() is changed in place, unlike what else is kept in a context.
+    decimal = sys.modules.get("decimal")
+    contexts = () if decimal is None else decimal.Context
+    _changeable = [(var, value) for var, value in _base.items() if isinstance(value, contexts)]
+
+
+def context_of(request: Any) -> Context:
+    """A context for a request, of which no other request sees anything."""
+    context = _base.copy()
+    context.run(current.set, request)
+    for var, value in _changeable:
+        context.run(var.set, value.copy())
+    return context
 
 
 def connect(node: Any) -> None:

@@ -33,11 +33,13 @@ import types
 import weakref
 from collections import deque
 from collections.abc import Callable
+from contextvars import copy_context
 from inspect import isawaitable
 from types import GeneratorType
 from typing import Any
 
 from erlang_port import reasons
+from erlang_port.current import context_of, current, share_context
 from erlang_port.errors import Cancelled, NotAllowed
 from erlang_port.etf import decoder
 from erlang_port.etf.encoder import Encoder, has_erlpack
@@ -181,9 +183,10 @@ class Worker:
                 __import__(item)
             else:
                 self.execute(item, check=False)
+        share_context()
         for code in settings["journal"]:
             try:
-                self.execute(code)
+                context_of(None).run(self.execute, code)
             except BaseException as error:
                 _print_traceback(error)
 
@@ -371,6 +374,7 @@ class Worker:
     def _become_async(self, sync: SyncStream, options: frames.StreamOptions, value: Any) -> None:
         stream = AsyncStream(self, sync.address, options, 0)
         stream.inherit_from(sync)
+        stream.context, sync.context = sync.context, None
         # No frame is dispatched meanwhile, so no cancel or credit goes to the wrong one.
         with self.receiver.lock:
             stream.is_cancelled = sync.is_cancelled
@@ -382,6 +386,9 @@ class Worker:
         """A coroutine returned something that is iterated on a thread."""
         sync = SyncStream(self, stream.address, stream.options, 0)
         sync.inherit_from(stream)
+        # The task's: this is the end of its last step.
+        sync.context = copy_context()
+        sync.context.run(current.set, sync)
 
         def iterate() -> None:
             with self.receiver.lock:

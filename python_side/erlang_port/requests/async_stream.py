@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from contextvars import Context
 from inspect import isawaitable, iscoroutine
 from typing import TYPE_CHECKING, Any
 
-from erlang_port.current import current
+from erlang_port.current import context_of, current
 from erlang_port.errors import Cancelled
 from erlang_port.requests.stream import Stream
 from erlang_port.wire import frames
@@ -35,6 +36,8 @@ class AsyncStream(Stream):
         #: What the function returned: an async iterable, or an awaitable of anything.
         self.source: Any = None
         self.options = options
+        #: In which that function was called, until the task has a copy of it.
+        self.context: Context | None = None
         self._pending: list[Any] = []
         self._flush_is_due = False
         #: How many values may be pending: more for a generator that does not await, as
@@ -71,7 +74,8 @@ class AsyncStream(Stream):
 
     def start(self) -> None:
         """Makes the task."""
-        self._task = self.program.loop.create_task(self, self.run(), self._ended)
+        context, self.context = self.context or context_of(self), None
+        self._task = context.run(self.program.loop.create_task, self, self.run(), self._ended)
 
     def _cancel_task(self) -> None:
         if self._cancel_observed:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable
 from inspect import isawaitable, iscoroutine
 from typing import TYPE_CHECKING, Any
 
-from erlang_port.current import current
+from erlang_port.current import context_of
 from erlang_port.errors import Cancelled
 from erlang_port.wire import frames
 
@@ -58,18 +58,22 @@ class Call:
 
     def run(self) -> None:
         """Calls the function; a coroutine is awaited on the event loop."""
-        region = self.program.region()
-        current.set(self)
-        try:
-            answer = region.run(self, self._run)
-        except BaseException as error:
-            answer = self._error(error)
-        region.request = None
+        context = context_of(self)
+        answer = context.run(self._answer)
         self._frame = b""
         if isinstance(answer, list):
             self._send(answer)
         else:
-            self.program.loop.call_soon_threadsafe(lambda: self._start(answer))
+            self.program.loop.call_soon_threadsafe(lambda: context.run(self._start, answer))
+
+    def _answer(self) -> list[Any] | Awaitable[Any]:
+        region = self.program.region()
+        try:
+            return region.run(self, self._run)
+        except BaseException as error:
+            return self._error(error)
+        finally:
+            region.request = None
 
     def _run(self) -> list[Any] | Awaitable[Any]:
         """A reply, encoded, or what is to be awaited for it."""
@@ -88,7 +92,7 @@ class Call:
         function, args, kwargs = self.program.targets.bind(self._frame, self._offset)
         return function(*args, **kwargs) if kwargs else function(*args)
 
-    # On the loop.
+    # On the loop, in the context in which the function was called.
 
     def _start(self, awaitable: Awaitable[Any]) -> None:
         loop = self.program.loop
@@ -104,7 +108,6 @@ class Call:
             self._task.cancel()
 
     async def _await(self, awaitable: Awaitable[Any]) -> list[Any]:
-        current.set(self)
         try:
             return self._reply(await awaitable)
         except BaseException as error:

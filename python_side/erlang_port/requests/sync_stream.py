@@ -16,10 +16,11 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
+from contextvars import Context
 from types import GeneratorType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from erlang_port.current import current
+from erlang_port.current import context_of
 from erlang_port.errors import Cancelled
 from erlang_port.etf.encoder import is_scalar
 from erlang_port.requests.stream import Stream
@@ -60,6 +61,8 @@ class SyncStream(Stream):
     """Iterates on the thread that calls `run`."""
 
     iterator: Iterator[Any] | None = None
+    #: That of its code, on whatever thread, from the first call of it until it has ended.
+    context: Context | None = None
     #: Whether it is one of those that `max_threads` bounds.
     has_slot = False
     #: The length of the next run; 1 for a generator that is not known to be fast.
@@ -160,7 +163,11 @@ class SyncStream(Stream):
 
     def run_user_code(self, function: Callable[[], T]) -> T | None:
         """What the function returns; when it fails, the stream ends, and None."""
+        if self.context is None:
+            self.context = context_of(self)
+        return self.context.run(self._run_user_code, function)
 
+    def _run_user_code(self, function: Callable[[], T]) -> T | None:
         def attempt() -> tuple[T | None, bytes | None]:
             try:
                 return function(), None
@@ -168,7 +175,6 @@ class SyncStream(Stream):
                 return None, self.reason(error)
 
         region = self.program.region()
-        current.set(self)
         try:
             value, reason = region.run(self, attempt)
         except BaseException as late:
@@ -180,9 +186,13 @@ class SyncStream(Stream):
 
     def run(self) -> None:
         """From the first value to the terminal event."""
+        # Not kept by what it keeps itself.
+        context, self.context = self.context or context_of(self), None
+        context.run(self._run)
+
+    def _run(self) -> None:
         region = self.program.region()
         region.request = self
-        current.set(self)
         error: BaseException | None = None
         try:
             assert self.iterator is not None

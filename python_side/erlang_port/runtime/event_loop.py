@@ -7,9 +7,40 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Coroutine
+from contextvars import Context
 from typing import Any
 
+from erlang_port.current import current
 from erlang_port.runtime.interrupt import InterruptibleCoroutine, InterruptibleRegion
+
+
+class RequestTask(asyncio.Task[Any]):
+    """A task of a request, which no other request cancels.
+
+    Code that shuts a program down cancels every task that there is, by asyncio.all_tasks().
+    What belongs to no request may: the worker, and threads of the user's own.
+    """
+
+    def __init__(self, work: Any, loop: asyncio.AbstractEventLoop, request: object) -> None:
+        super().__init__(work, loop=loop)
+        self._of = request
+
+    def cancel(self, msg: Any = None) -> bool:
+        """As the base class does; false where another request asks for it."""
+        return current.get() in (None, self._of) and super().cancel(msg)
+
+
+class RequestsLoop(asyncio.SelectorEventLoop):
+    """A loop that many requests share: what one of them shuts down is not the others'.
+
+    That is what a library does which takes the loop for its own, after `stop`.
+    """
+
+    async def shutdown_asyncgens(self) -> None:
+        """Leaves the async generators of the others alone."""
+
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:
+        """Leaves the threads of asyncio.to_thread to the others."""
 
 
 class EventLoop:
@@ -20,9 +51,10 @@ class EventLoop:
     ) -> None:
         self._make_region = region
         self._failed = failed
-        self._loop = asyncio.new_event_loop()
+        self._loop = RequestsLoop()
         self._queue: deque[Callable[[], object]] = deque()
         self._is_called = False
+        self._is_closing = False
         #: Of the loop's thread.
         self.region: InterruptibleRegion | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -38,8 +70,13 @@ class EventLoop:
         while True:
             try:
                 self._loop.run_forever()
-                return
-            except BaseException:
+                if self._is_closing:
+                    return
+                # User code has stopped it, which is not its to stop.
+            except BaseException as error:
+                if self._loop.is_closed():
+                    self._failed(error)
+                    return
                 # SystemExit in a task that user code made. What else there was to do is
                 # still queued.
                 logging.getLogger(__name__).exception("the event loop goes on after an exception")
@@ -54,9 +91,11 @@ class EventLoop:
         if not self._is_called:
             self._is_called = True
             try:
-                self._loop.call_soon_threadsafe(self._run_queue)
-            except RuntimeError:
-                pass  # The loop is closed: the program is leaving.
+                # Not in the context of the request whose thread this is.
+                self._loop.call_soon_threadsafe(self._run_queue, context=Context())
+            except RuntimeError as error:
+                if not self._is_closing:
+                    self._failed(error)  # User code has closed the loop.
 
     def _run_queue(self) -> None:
         # Set back before the queue is read: what comes later rings again.
@@ -79,7 +118,8 @@ class EventLoop:
     ) -> asyncio.Task[Any]:
         """Starts a task whose steps are code of `request`; from the loop."""
         assert self.region is not None
-        task = self._loop.create_task(InterruptibleCoroutine(self.region, request, work, ended))
+        work = InterruptibleCoroutine(self.region, request, work, ended)
+        task = RequestTask(work, self._loop, request)
         self._tasks.add(task)  # Which keeps it from being collected.
         task.add_done_callback(self._tasks.discard)
         return task
@@ -99,6 +139,7 @@ class EventLoop:
 
     def close(self, seconds: float) -> None:
         """Cancels every task, waits for them for so long, and stops."""
+        self._is_closing = True
         self.call_soon_threadsafe(self._cancel_all)
         self._thread.join(seconds)
 
