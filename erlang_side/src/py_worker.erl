@@ -209,6 +209,7 @@ handle_frame({ready, none, Payload}, State = #state{ready = false, manager = Man
         error:badarg -> stop_replace(bad_frame, State)
     end;
 handle_frame({failed, none, Why}, State = #state{ready = false}) ->
+    ?LOG_ERROR("a Python worker failed to start: ~ts", [Why], #{domain => ?DOMAIN}),
     stop({cannot_start, Why}, State);
 handle_frame({failed, none, Why}, State) ->
     stop_replace({failed, Why}, State);

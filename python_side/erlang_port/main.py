@@ -79,6 +79,8 @@ def die_with_node() -> None:
 def main(arguments: list[str]) -> None:
     """Runs until the node closes the port."""
     read_fd, write_fd = (int(argument) for argument in arguments or ("0", "1"))
+    # As in an embedded interpreter: the numbers are no arguments of the user's code.
+    sys.argv = [""]
     read_fd, write_fd = take_over(read_fd, write_fd)
     widen(write_fd)
     die_with_node()
@@ -102,9 +104,10 @@ def main(arguments: list[str]) -> None:
 
 def _fail(write_fd: int, error: BaseException) -> None:
     """Tells the node why there will be no work done."""
-    why = (type(error).__name__ + ": " + reasons.message_of(error)).encode()
+    why = f"{type(error).__name__}: {reasons.message_of(error)}\n{reasons.traceback_of(error)}"
     try:
-        os.write(write_fd, frames.header(frames.FAILED, b"", len(why)) + why)
+        data = why.encode()
+        os.write(write_fd, frames.header(frames.FAILED, b"", len(data)) + data)
     except OSError:
         pass  # The node did not wait.
 

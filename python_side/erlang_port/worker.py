@@ -47,6 +47,7 @@ from erlang_port.etf.terms import Atom
 from erlang_port.node.client import NodeClient
 from erlang_port.requests.async_stream import AsyncStream
 from erlang_port.requests.call import Call, Exec
+from erlang_port.requests.source import compile_source
 from erlang_port.requests.stream import ERROR, Stream
 from erlang_port.requests.sync_stream import SyncStream
 from erlang_port.requests.targets import Targets
@@ -182,7 +183,7 @@ class Worker:
             if all(part.isidentifier() for part in item.split(".")):
                 __import__(item)
             else:
-                self.execute(item, check=False)
+                self._run(item, "preload")
         share_context()
         for code in settings["journal"]:
             try:
@@ -190,11 +191,14 @@ class Worker:
             except BaseException as error:
                 _print_traceback(error)
 
-    def execute(self, code: str, check: bool = True) -> None:
+    def execute(self, code: str) -> None:
         """Runs code in `__main__`."""
-        if check and not self.targets.allows_code():
+        if not self.targets.allows_code():
             raise NotAllowed
-        exec(compile(code, "<exec>", "exec"), self._main_module.__dict__)
+        self._run(code, "exec")
+
+    def _run(self, code: str, kind: str) -> None:
+        exec(compile_source(code, kind, "exec"), self._main_module.__dict__)
 
     def _send_ready(self) -> None:
         info = {

@@ -99,3 +99,30 @@ def test_a_forked_child_writes_to_the_descriptor(out, kept, capfd):
     print("child", file=out)
     assert capfd.readouterr().out == "child\n"
     assert kept.texts == []
+
+
+def test_bytes_may_be_cut_inside_a_character(out, kept):
+    text = "café ☃ 😀\n"
+    for byte in text.encode():
+        out.buffer.write(bytes([byte]))
+        out.buffer.flush()
+    out.close_all()
+    assert b"".join(kept.texts) == text.encode()
+
+
+def test_bytes_of_threads_are_not_mixed(out, kept):
+    first, second = "é\n".encode(), "☃\n".encode()
+    out.buffer.write(first[:1])
+    thread = threading.Thread(target=out.buffer.write, args=[second])
+    thread.start()
+    thread.join()
+    out.buffer.write(first[1:])
+    assert kept.texts == [second, first]
+
+
+def test_bytes_that_stay_half_a_character_are_escaped(out, kept):
+    out.buffer.write(b"a\xc3")
+    out.write("b\n")
+    out.buffer.write(b"c\xe2\x98")
+    out.close_all()
+    assert b"".join(kept.texts) == b"a\\xc3b\nc\\xe2\\x98"

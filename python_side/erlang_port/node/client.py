@@ -84,7 +84,7 @@ class NodeClient:
 
     def close(self) -> None:
         """Sends what is held back."""
-        self.stdout.flush_all()
+        self.stdout.close_all()
 
     # Frames from the node; on the thread that reads.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 import os
 import threading
@@ -67,6 +68,12 @@ class Output(io.TextIOBase):
         """Sends the lines that are whole now, and keeps the rest."""
         if not isinstance(text, str):
             raise TypeError(f"write() argument must be str, not {type(text).__name__}")
+        whole = self.buffer.incomplete(threading.get_ident()) + text
+        self.write_decoded(whole)
+        return len(text)
+
+    def write_decoded(self, text: str) -> None:
+        """The same for what was written as bytes."""
         ident = threading.get_ident()
         whole = self._held.pop(ident, "") + text
         end = len(whole) if len(whole) > LONGEST else whole.rfind("\n") + 1
@@ -75,7 +82,6 @@ class Output(io.TextIOBase):
             self._flush_later()
         if end:
             self._send(whole[:end])
-        return len(text)
 
     def flush(self) -> None:
         """Sends the beginning of the calling thread's line, too."""
@@ -89,6 +95,13 @@ class Output(io.TextIOBase):
             held = self._held.pop(ident, "")
             if held:
                 self._send(held)
+
+    def close_all(self) -> None:
+        """Sends all that is held back: nothing more will be written."""
+        self.flush_all()
+        for ident in self.buffer.threads():
+            if text := self.buffer.incomplete(ident):
+                self._send(text)
 
     def forked(self) -> None:
         """In a forked child: the port is not its own."""
@@ -114,11 +127,16 @@ class Output(io.TextIOBase):
             data = data[os.write(1, data) :]
 
 
+_decoder = codecs.getincrementaldecoder("utf-8")
+
+
 class _Bytes(io.RawIOBase):
     """`sys.stdout.buffer`."""
 
     def __init__(self, text: Output) -> None:
         self._text = text
+        #: By thread, those that have the first bytes of a character: writes may end anywhere.
+        self._decoders: dict[int, codecs.IncrementalDecoder] = {}
 
     def writable(self) -> bool:
         return True
@@ -128,8 +146,22 @@ class _Bytes(io.RawIOBase):
 
     def write(self, data: Any) -> int:
         size = memoryview(data).nbytes
-        self._text.write(bytes(data).decode("utf-8", "backslashreplace"))
+        ident = threading.get_ident()
+        decoder = self._decoders.pop(ident, None) or _decoder("backslashreplace")
+        text = decoder.decode(bytes(data))
+        if decoder.getstate()[0]:
+            self._decoders[ident] = decoder
+        self._text.write_decoded(text)
         return size
+
+    def threads(self) -> list[int]:
+        """Those that have written the first bytes of a character and not the last."""
+        return list(self._decoders)
+
+    def incomplete(self, ident: int) -> str:
+        """The first bytes of a character that a thread wrote, if no more of it will come."""
+        decoder = self._decoders.pop(ident, None)
+        return decoder.decode(b"", True) if decoder is not None else ""
 
     def flush(self) -> None:
         self._text.flush()

@@ -10,6 +10,7 @@ from typing import Any
 
 from erlang_port.errors import NotAllowed
 from erlang_port.etf import decoder
+from erlang_port.requests.source import compile_source
 from erlang_port.wire import frames
 
 
@@ -162,4 +163,4 @@ def _names(kwargs: dict[Any, Any]) -> dict[str, Any]:
 
 @functools.lru_cache(maxsize=512)
 def _compiled(code: str) -> Any:
-    return compile(code.strip(), "<eval>", "eval")
+    return compile_source(code.strip(), "eval", "eval")
