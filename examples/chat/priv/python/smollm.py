@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import threading
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
@@ -12,6 +13,7 @@ import xllamacpp
 
 AT_ONCE = 4  # Answers that are written side by side; more wait for their turn.
 CONTEXT = 2048  # Tokens of a prompt and its answer.
+AHEAD = 8  # Chunks that the model may be ahead of its reader.
 LONGEST = 512  # Tokens of an answer.
 
 
@@ -40,15 +42,19 @@ threads = ThreadPoolExecutor(AT_ONCE)
 async def tokens(prompt: str) -> AsyncIterator[str]:
     """Yield an answer, token by token.
 
-    The library calls a function with each chunk, in the thread that asked. The queue between
-    that thread and this generator is short, so the model waits for whoever reads.
+    The library calls a function with each chunk, in the thread that asked. That thread waits
+    when it is some chunks ahead of this generator, so the model waits for whoever reads.
     """
     loop = asyncio.get_running_loop()
-    chunks: asyncio.Queue[Any] = asyncio.Queue(maxsize=8)
+    chunks: asyncio.Queue[Any] = asyncio.Queue()
+    room = threading.Semaphore(AHEAD)
     stopped = False
 
     def put(chunk: Any) -> bool:
-        asyncio.run_coroutine_threadsafe(chunks.put(chunk), loop).result()
+        if not stopped:
+            room.acquire()
+        if not stopped:
+            loop.call_soon_threadsafe(chunks.put_nowait, chunk)
         return stopped  # True ends the answer.
 
     def answer() -> None:
@@ -58,11 +64,13 @@ async def tokens(prompt: str) -> AsyncIterator[str]:
         try:
             model.handle_chat_completions(request, put)
         finally:
-            put(None)
+            if not stopped:
+                loop.call_soon_threadsafe(chunks.put_nowait, None)
 
     answering = loop.run_in_executor(threads, answer)
     try:
         while (chunk := await chunks.get()) is not None:
+            room.release()
             if "error" in chunk:
                 raise RuntimeError(chunk["error"]["message"])
             for choice in chunk["choices"]:
@@ -71,6 +79,5 @@ async def tokens(prompt: str) -> AsyncIterator[str]:
         await answering  # Raises what the library raised.
     finally:
         stopped = True
+        room.release()
         answering.cancel()  # If it has not begun.
-        while not chunks.empty():  # Room for what the thread is about to put.
-            chunks.get_nowait()
