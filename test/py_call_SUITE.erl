@@ -165,8 +165,8 @@ what_is_no_option(_Config) ->
      || {Key, Value} <- [{timeout, -1}, {timeout, soon}, {binaries, text}, {traceback, 1}, {colour, red}]
     ],
     ?assertError({badopt, {args, 1}}, py:call(math, sqrt, 1)),
-    ?assertError({badopt, {kwargs, []}}, py:call(math, sqrt, [1], [])),
-    ?assertError({badopt, {locals, []}}, py:eval("1", [])),
+    ?assertError({badopt, {kwargs, [a]}}, py:call(math, sqrt, [1], [a])),
+    ?assertError({badopt, {locals, [a]}}, py:eval("1", [a])),
     ?assertError({badopt, {code, {}}}, py:eval({})).
 
 %% An exception is its class, an atom where the node knows it, and its message.

@@ -376,7 +376,7 @@ bad_option(_Config) ->
     Bad = [
         {unknown, 1},
         {owner, me},
-        {kwargs, []},
+        {kwargs, none},
         {window, 0},
         {window, -1},
         {window, 1.0},

@@ -58,9 +58,9 @@ bad_values(_Config) ->
 unknown_options(_Config) ->
     Unknown = [
         {stream, [widnow, workers, replay]},
-        {collect, [owner, demand, workers]},
-        {call, [window, owner, replay, batch]},
-        {exec, [window, owner]},
+        {collect, [owner, demand, workers, kwargs]},
+        {call, [window, owner, replay, batch, kwargs]},
+        {exec, [window, owner, kwargs]},
         {pool, [pool, owner, timeout, kwargs, workerz, <<"workers">>]},
         {worker, [pool, workers]}
     ],
@@ -74,7 +74,7 @@ unknown_options(_Config) ->
 no_map(_Config) ->
     [
         ?assertError({badopt, {options, Opts}}, check(Kind, Opts))
-     || Kind <- [stream, collect, call, exec, pool, worker], Opts <- [[], [{window, 1}], none, 1]
+     || Kind <- [stream, collect, call, exec, pool, worker], Opts <- [[1], [{a, b, c}], [{a, 1} | b], none, 1]
     ],
     ok.
 
@@ -142,9 +142,8 @@ check(Kind, Opts, Pool) -> py_options:Kind(Opts, Pool).
 %% Kind, option, values that it may have, and some that it must not.
 options() ->
     Common = [
-        {kwargs, [#{}, #{a => 1}], [[], none]},
         {pool, [default, self()], [<<"default">>, "default"]},
-        {timeout, [0, 1, infinity], [-1, never]},
+        {timeout, [0, 1, 16#ffffffff, infinity], [-1, 16#100000000, never]},
         {binaries, [str, bytes], [string, <<"str">>]},
         {traceback, [true, false], [yes, 1]}
     ],
@@ -156,7 +155,7 @@ options() ->
                 {take, [1, ?MOST], [0, -1, infinity]},
                 {format, [term, msgpack, json], [xml, <<"json">>]}
             ],
-    Stream = [{owner, [self()], [self, undefined]}, {demand, [0, 1, ?MOST], [-1, infinity]}],
+    Stream = [{kwargs, [#{}, #{a => 1}, [], [{a, 1}]], [none]}, {owner, [self()], [self, undefined]}, {demand, [0, 1, ?MOST], [-1, infinity]}],
     Pool = [
         {python, ["python3", <<"python3">>], [python3, 3]},
         {venv, ["/v", <<"/v">>], [v, 1]},
@@ -172,9 +171,9 @@ options() ->
         {binaries, [str, bytes], [string]},
         {traceback, [true, false], [yes]},
         {allow, [all, [], [json, {json, loads}, {"os.path", <<"join">>}]], [none, json, [1], [{json, 1}], [{a, b, c}]]},
-        {interrupt_after, [0, infinity], [-1, never]},
-        {kill_after, [0, infinity], [-1, never]},
-        {start_timeout, [0, infinity], [-1, never]}
+        {interrupt_after, [0, 16#ffffffff, infinity], [-1, 16#100000000, never]},
+        {kill_after, [0, 16#ffffffff, infinity], [-1, 16#100000000, never]},
+        {start_timeout, [0, 16#ffffffff, infinity], [-1, 16#100000000, never]}
         | Window
     ],
     tagged(stream, Common ++ Collect ++ Stream) ++

@@ -11,7 +11,13 @@
     no_arguments/1,
     no_future_imports_of_ours/1,
     source_in_tracebacks/1,
-    a_preload_that_fails/1
+    a_preload_that_fails/1,
+    keyword_arguments/1,
+    options_as_lists/1,
+    a_timeout_in_place_of_options/1,
+    times_that_are_too_long/1,
+    a_fold_that_raises/1,
+    events_are_for_the_owner/1
 ]).
 
 -spec suite() -> [{atom(), term()}].
@@ -24,7 +30,13 @@ all() ->
         no_arguments,
         no_future_imports_of_ours,
         source_in_tracebacks,
-        a_preload_that_fails
+        a_preload_that_fails,
+        keyword_arguments,
+        options_as_lists,
+        a_timeout_in_place_of_options,
+        times_that_are_too_long,
+        a_fold_that_raises,
+        events_are_for_the_owner
     ].
 
 -spec init_per_suite(ct_suite:ct_config()) -> ct_suite:ct_config().
@@ -89,10 +101,135 @@ a_preload_that_fails(Config) ->
     ?assertMatch({_, _}, binary:match(Code, <<"y = x / 0">>)),
     ok = logger:remove_handler(?MODULE).
 
+%% Their names are atoms, binaries or strings, in a map or a list of pairs.
+-spec keyword_arguments(ct_suite:ct_config()) -> ok.
+keyword_arguments(_Config) ->
+    Expected = {ok, <<"[\n  1\n]">>},
+    [
+        begin
+            ?assertEqual(Expected, py:call(json, dumps, [[1]], Kwargs)),
+            ?assertEqual(Expected, py:await(py:spawn_call(json, dumps, [[1]], Kwargs))),
+            {ok, Ref} = py:stream_start(json, dumps, [[1]], #{kwargs => Kwargs}),
+            Append = fun(Char, Text) -> {cont, <<Text/binary, Char/binary>>} end,
+            ?assertEqual(Expected, py:stream_fold(Append, <<>>, Ref)),
+            ?assertEqual({ok, 2}, py:eval(<<"indent">>, Kwargs)),
+            ?assertEqual({ok, [0, 1]}, py:stream_eval(<<"range(indent)">>, Kwargs))
+        end
+     || Key <- [indent, <<"indent">>, "indent"], Kwargs <- [#{Key => 2}, [{Key, 2}]]
+    ],
+    ?assertEqual({ok, #{<<"a-b">> => 1}}, py:call(builtins, dict, [], #{"a-b" => 1})),
+    [
+        ?assertError({badopt, {kwargs, Kwargs}}, py:call(builtins, dict, [], Kwargs))
+     || Kwargs <- [#{1 => 2}, [{a, 1}, {<<"a">>, 2}], [a], #{<<255>> => 1}, none]
+    ],
+    Refused = #{kwargs => #{a => 1}},
+    [
+        ?assertError({badopt, {kwargs, _}}, F())
+     || F <- [
+            fun() -> py:call(builtins, dict, [], #{}, Refused) end,
+            fun() -> py:cast(builtins, dict, [], #{}, Refused) end,
+            fun() -> py:spawn_call(builtins, dict, [], #{}, Refused) end,
+            fun() -> py:eval("1", #{}, Refused) end,
+            fun() -> py:exec("1", Refused) end,
+            fun() -> py:stream(builtins, dict, [], #{}, Refused) end,
+            fun() -> py:stream_eval("[]", #{}, Refused) end
+        ]
+    ],
+    ok.
+
+-spec options_as_lists(ct_suite:ct_config()) -> ok.
+options_as_lists(_Config) ->
+    ?assertEqual({ok, 2.0}, py:call(math, sqrt, [4], [], [{timeout, 5000}])),
+    ?assertEqual({ok, [0, 1]}, py:stream(builtins, range, [9], [], [{take, 2}, {take, 3}])),
+    ?assertEqual(ok, py:exec("1", [{replay, false}])),
+    ?assertError({badopt, {colour, red}}, py:call(math, sqrt, [4], #{}, [{colour, red}])),
+    {ok, Worker} = py:start_worker([{preload, [json]}]),
+    ?assertEqual({ok, 1}, py:eval("1", [], [{pool, Worker}])),
+    {ok, Ref} = py:stream_start(builtins, range, [1], [{pool, Worker}, {kwargs, []}]),
+    ?assertEqual({ok, 0}, py:stream_next(Ref)),
+    ?assertEqual(done, py:stream_next(Ref)),
+    ok = py:stop_worker(Worker).
+
+-spec a_timeout_in_place_of_options(ct_suite:ct_config()) -> ok.
+a_timeout_in_place_of_options(_Config) ->
+    ?assertEqual({ok, [0, 1]}, py:stream_eval("range(2)", #{}, 5000)),
+    ?assertEqual({ok, [0, 1]}, py:stream(builtins, range, [2], #{}, infinity)),
+    ?assertEqual({error, timeout}, py:stream_eval("__import__('time').sleep(5)", #{}, 50)),
+    ok = logger:add_handler(?MODULE, ?MODULE, #{config => #{to => self()}}),
+    ok = py:cast(time, sleep, [5], #{}, 50),
+    receive
+        {report, #{reason := Reason}} -> ?assertEqual(py:format_error(timeout), lists:flatten(Reason))
+    end,
+    ok = logger:remove_handler(?MODULE).
+
+%% No timer takes them, so they are refused, and the pool goes on.
+-spec times_that_are_too_long(ct_suite:ct_config()) -> ok.
+times_that_are_too_long(_Config) ->
+    Long = 16#100000000,
+    [
+        ?assertError({badopt, {timeout, Long}}, F(Long))
+     || F <- [
+            fun(T) -> py:exec("1", #{timeout => T}) end,
+            fun(T) -> py:eval("1", #{}, T) end,
+            fun(T) -> py:call(math, sqrt, [4], #{}, T) end,
+            fun(T) -> py:cast(math, sqrt, [4], #{}, T) end,
+            fun(T) -> py:spawn_call(math, sqrt, [4], #{}, T) end,
+            fun(T) -> py:stream_start(builtins, range, [1], #{timeout => T}) end,
+            fun(T) -> py:stream_next(make_ref(), T) end,
+            fun(T) -> py:await(make_ref(), T) end
+        ]
+    ],
+    ?assertEqual(ok, py:exec("1", #{timeout => Long - 1})),
+    ?assertEqual(ok, py:exec("1")).
+
+%% The exception goes on when the stream has ended and its events are gone.
+-spec a_fold_that_raises(ct_suite:ct_config()) -> ok.
+a_fold_that_raises(_Config) ->
+    [
+        begin
+            {ok, Ref} = py:stream_start(itertools, count, [], Opts),
+            ?assertException(Class, bad_row, py:stream_fold(fun(_, _) -> erlang:Class(bad_row) end, 0, Ref)),
+            ?assertEqual({messages, []}, process_info(self(), messages)),
+            ?assertEqual(none, py_stream:owner(Ref))
+        end
+     || Class <- [error, exit, throw], Opts <- [#{}, #{batch => 10}]
+    ],
+    {ok, Wrong} = py:stream_start(itertools, count, []),
+    ?assertError({bad_return_value, 0}, py:stream_fold(fun(N, _) -> N end, 0, Wrong)),
+    ?assertEqual({messages, []}, process_info(self(), messages)),
+    test_leftovers:none().
+
+-spec events_are_for_the_owner(ct_suite:ct_config()) -> ok.
+events_are_for_the_owner(_Config) ->
+    {ok, Ref} = py:stream_start(itertools, count, []),
+    Other = fun(F) ->
+        {_, Monitor} = spawn_monitor(fun() -> exit({result, catch F()}) end),
+        receive
+            {'DOWN', Monitor, process, _, {result, Result}} -> Result
+        end
+    end,
+    [
+        ?assertMatch({'EXIT', {{not_owner, Ref}, _}}, Other(F))
+     || F <- [
+            fun() -> py:stream_next(Ref) end,
+            fun() -> py:stream_next(Ref, 0) end,
+            fun() -> py:stream_fold(fun(_, Acc) -> {cont, Acc} end, 0, Ref) end
+        ]
+    ],
+    ?assertEqual({ok, 0}, py:stream_next(Ref)),
+    ok = py:stream_cancel(Ref, [flush]),
+    %% A stream that has ended and whose events wait.
+    {ok, Ended} = py:stream_start(builtins, range, [3]),
+    test_eventually:equal(none, fun() -> py_stream:owner(Ended) end),
+    ?assertEqual({ok, 3}, py:stream_fold(fun(N, Acc) -> {cont, Acc + N} end, 0, Ended)).
+
 %% @private The handler of the log.
 -spec log(logger:log_event(), logger:handler_config()) -> ok.
 log(#{msg := {Format, Args}}, #{config := #{to := Pid}}) when is_list(Args) ->
     Pid ! {log, unicode:characters_to_binary(io_lib:format(Format, Args))},
+    ok;
+log(#{msg := {report, Report}}, #{config := #{to := Pid}}) ->
+    Pid ! {report, Report},
     ok;
 log(_Event, _Config) ->
     ok.

@@ -35,6 +35,8 @@
 -export_type([event/0, pool_info/0]).
 
 -type name() :: py_name:name().
+-type pairs() :: py_options:pairs().
+-type options(Map) :: Map | py_options:list_of(Map).
 -type event() ::
     {data, term()} | {batch, [term(), ...]} | done | {error, py_error:reason()}.
 %% What an owner gets, as `{py_stream, Ref, Event}'. `done' and `{error, _}' are
@@ -54,11 +56,11 @@ stream_start(M, F, Args) ->
 %% @doc Starts a stream of what `M:F' returns, a generator or any other iterator
 %% or iterable, sync or async. Returns at once; all else is an event. Errors:
 %% `overloaded', `{no_pool, Name}', `{worker_exit, Status}' where no worker lives.
--spec stream_start(name(), name(), [term()], py_options:stream_options()) ->
+-spec stream_start(name(), name(), [term()], options(py_options:stream_options())) ->
     {ok, reference()} | {error, py_error:reason()}.
 stream_start(M, F, Args, Opts) ->
-    with_worker(Opts, stream, fun(Worker, Checked) ->
-        Target = py_call:function(M, F, Args, maps:get(kwargs, Checked), Checked),
+    with_worker(py_options:map(Opts), stream, fun(Worker, Checked) ->
+        Target = py_call:function(M, F, Args, maps:get(kwargs, Checked, #{}), Checked),
         start_stream(Worker, Target, Checked)
     end).
 
@@ -127,37 +129,62 @@ stream_next(Ref) ->
 %% @doc Takes the next event out of the caller's mailbox: `{ok, Value}', or
 %% `{ok, Values}' for a stream with `batch'; `done'; `{error, Reason}'; `timeout'
 %% after `Timeout' milliseconds, which ends nothing.
+%% Another process than the owner gets `error({not_owner, Ref})'.
 -spec stream_next(reference(), timeout()) ->
     {ok, term()} | done | {error, py_error:reason()} | timeout.
 stream_next(Ref, Timeout) ->
-    receive
-        {py_stream, Ref, {data, Value}} -> {ok, Value};
-        {py_stream, Ref, {batch, Values}} -> {ok, Values};
-        {py_stream, Ref, Terminal} -> Terminal
-    after Timeout -> timeout
+    case next_event(Ref, py_options:timeout(Timeout)) of
+        {data, Value} -> {ok, Value};
+        {batch, Values} -> {ok, Values};
+        Other -> Other
     end.
 
+%% An event that is there was sent to this process. To wait for one is for the owner.
+next_event(Ref, Timeout) ->
+    receive
+        {py_stream, Ref, Event} -> Event
+    after 0 ->
+        check_owner(Ref),
+        receive
+            {py_stream, Ref, Event} -> Event
+        after Timeout -> timeout
+        end
+    end.
+
+%% The node of the stream knows its owner; another node does not ask for each event.
+check_owner(Ref) ->
+    Owner = py_stream:owner(Ref),
+    Owner =:= none orelse Owner =:= self() orelse error({not_owner, Ref}).
+
 %% @doc Folds over a stream whose owner is the caller. `Fun(Value, Acc)' returns
-%% `{cont, Acc}', or `{halt, Acc}', which cancels the stream and flushes.
+%% `{cont, Acc}', or `{halt, Acc}', which cancels the stream and flushes, as does a `Fun' that
+%% raises. Another process than the owner gets `error({not_owner, Ref})'.
 -spec stream_fold(fun((term(), Acc) -> {cont, Acc} | {halt, Acc}), Acc, reference()) ->
     {ok, Acc} | {error, py_error:reason(), Acc}.
 stream_fold(Fun, Acc, Ref) ->
-    receive
-        {py_stream, Ref, {data, Value}} -> fold([Value], Fun, Acc, Ref);
-        {py_stream, Ref, {batch, Values}} -> fold(Values, Fun, Acc, Ref);
-        {py_stream, Ref, done} -> {ok, Acc};
-        {py_stream, Ref, {error, Reason}} -> {error, Reason, Acc}
+    case next_event(Ref, infinity) of
+        {data, Value} -> fold([Value], Fun, Acc, Ref);
+        {batch, Values} -> fold(Values, Fun, Acc, Ref);
+        done -> {ok, Acc};
+        {error, Reason} -> {error, Reason, Acc}
     end.
 
 fold([], Fun, Acc, Ref) ->
     stream_fold(Fun, Acc, Ref);
 fold([Value | Rest], Fun, Acc, Ref) ->
-    case Fun(Value, Acc) of
+    try Fun(Value, Acc) of
         {cont, NewAcc} ->
             fold(Rest, Fun, NewAcc, Ref);
         {halt, NewAcc} ->
             stream_cancel(Ref, [flush]),
-            {ok, NewAcc}
+            {ok, NewAcc};
+        Other ->
+            stream_cancel(Ref, [flush]),
+            error({bad_return_value, Other})
+    catch
+        Class:Reason:Stack ->
+            stream_cancel(Ref, [flush]),
+            erlang:raise(Class, Reason, Stack)
     end.
 
 %% @equiv stream(M, F, Args, #{}, #{})
@@ -166,15 +193,15 @@ stream(M, F, Args) ->
     stream(M, F, Args, #{}, #{}).
 
 %% @equiv stream(M, F, Args, Kwargs, #{})
--spec stream(name(), name(), [term()], map()) -> {ok, [term()]} | {error, py_error:reason()}.
+-spec stream(name(), name(), [term()], pairs()) -> {ok, [term()]} | {error, py_error:reason()}.
 stream(M, F, Args, Kwargs) ->
     stream(M, F, Args, Kwargs, #{}).
 
 %% @doc All that `M:F' yields, as a list. Leaves nothing in the mailbox.
--spec stream(name(), name(), [term()], map(), py_options:stream_options()) ->
+-spec stream(name(), name(), [term()], pairs(), timeout() | options(py_options:stream_options())) ->
     {ok, [term()]} | {error, py_error:reason()}.
 stream(M, F, Args, Kwargs, Opts) ->
-    with_worker(Opts, collect, fun(Worker, Checked) ->
+    with_worker(py_options:request(Opts), collect, fun(Worker, Checked) ->
         collect(Worker, py_call:function(M, F, Args, Kwargs, Checked), Checked)
     end).
 
@@ -184,15 +211,15 @@ stream_eval(Code) ->
     stream_eval(Code, #{}, #{}).
 
 %% @equiv stream_eval(Code, Locals, #{})
--spec stream_eval(unicode:chardata(), map()) -> {ok, [term()]} | {error, py_error:reason()}.
+-spec stream_eval(unicode:chardata(), pairs()) -> {ok, [term()]} | {error, py_error:reason()}.
 stream_eval(Code, Locals) ->
     stream_eval(Code, Locals, #{}).
 
 %% @doc The same for what an expression evaluates to.
--spec stream_eval(unicode:chardata(), map(), py_options:stream_options()) ->
+-spec stream_eval(unicode:chardata(), pairs(), timeout() | options(py_options:stream_options())) ->
     {ok, [term()]} | {error, py_error:reason()}.
 stream_eval(Code, Locals, Opts) ->
-    with_worker(Opts, collect, fun(Worker, Checked) ->
+    with_worker(py_options:request(Opts), collect, fun(Worker, Checked) ->
         collect(Worker, py_call:expression(Code, Locals, Checked), Checked)
     end).
 
@@ -211,9 +238,10 @@ exec(Code) ->
 
 %% @doc Runs code in `__main__' of every worker of the pool, and again in a
 %% worker that is restarted, unless `replay' is `false'.
--spec exec(unicode:chardata(), py_options:call_options()) -> ok | {error, py_error:reason()}.
+-spec exec(unicode:chardata(), options(py_options:call_options())) -> ok | {error, py_error:reason()}.
 exec(Code, Opts) ->
-    py_pool:exec(pool(Opts), py_text:utf8(code, Code), Opts).
+    Map = py_options:map(Opts),
+    py_pool:exec(pool(Map), py_text:utf8(code, Code), Map).
 
 %% @equiv eval(Code, #{})
 -spec eval(unicode:chardata()) -> {ok, term()} | {error, py_error:reason()}.
@@ -221,19 +249,17 @@ eval(Code) ->
     eval(Code, #{}, #{}).
 
 %% @equiv eval(Code, Locals, #{})
--spec eval(unicode:chardata(), map()) -> {ok, term()} | {error, py_error:reason()}.
+-spec eval(unicode:chardata(), pairs()) -> {ok, term()} | {error, py_error:reason()}.
 eval(Code, Locals) ->
     eval(Code, Locals, #{}).
 
 %% @doc Evaluates an expression in `__main__', with local variables by name.
--spec eval(unicode:chardata(), map(), timeout() | py_options:call_options()) ->
+-spec eval(unicode:chardata(), pairs(), timeout() | options(py_options:call_options())) ->
     {ok, term()} | {error, py_error:reason()}.
-eval(Code, Locals, Opts) when is_map(Opts) ->
-    with_worker(Opts, call, fun(Worker, Checked = #{timeout := Timeout}) ->
+eval(Code, Locals, Opts) ->
+    with_worker(py_options:request(Opts), call, fun(Worker, Checked = #{timeout := Timeout}) ->
         py_call:run(Worker, py_call:expression(Code, Locals, Checked), Timeout)
-    end);
-eval(Code, Locals, Timeout) ->
-    eval(Code, Locals, #{timeout => Timeout}).
+    end).
 
 %% @equiv call(M, F, Args, #{})
 -spec call(name(), name(), [term()]) -> {ok, term()} | {error, py_error:reason()}.
@@ -241,21 +267,19 @@ call(M, F, Args) ->
     call(M, F, Args, #{}, #{}).
 
 %% @equiv call(M, F, Args, Kwargs, #{})
--spec call(name(), name(), [term()], map()) -> {ok, term()} | {error, py_error:reason()}.
+-spec call(name(), name(), [term()], pairs()) -> {ok, term()} | {error, py_error:reason()}.
 call(M, F, Args, Kwargs) ->
     call(M, F, Args, Kwargs, #{}).
 
 %% @doc Calls a function and waits for its result, 30,000 ms unless `Opts' say
 %% otherwise; then `{error, timeout}', and the Python code is interrupted. An
 %% `async def' is awaited.
--spec call(name(), name(), [term()], map(), timeout() | py_options:call_options()) ->
+-spec call(name(), name(), [term()], pairs(), timeout() | options(py_options:call_options())) ->
     {ok, term()} | {error, py_error:reason()}.
-call(M, F, Args, Kwargs, Opts) when is_map(Opts) ->
-    with_worker(Opts, call, fun(Worker, Checked = #{timeout := Timeout}) ->
+call(M, F, Args, Kwargs, Opts) ->
+    with_worker(py_options:request(Opts), call, fun(Worker, Checked = #{timeout := Timeout}) ->
         py_call:run(Worker, py_call:function(M, F, Args, Kwargs, Checked), Timeout)
-    end);
-call(M, F, Args, Kwargs, Timeout) ->
-    call(M, F, Args, Kwargs, #{timeout => Timeout}).
+    end).
 
 %% @equiv cast(M, F, Args, #{}, #{})
 -spec cast(name(), name(), [term()]) -> ok.
@@ -263,18 +287,18 @@ cast(M, F, Args) ->
     cast(M, F, Args, #{}, #{}).
 
 %% @equiv cast(M, F, Args, Kwargs, #{})
--spec cast(name(), name(), [term()], map()) -> ok.
+-spec cast(name(), name(), [term()], pairs()) -> ok.
 cast(M, F, Args, Kwargs) ->
     cast(M, F, Args, Kwargs, #{}).
 
 %% @doc Calls a function and returns at once. Nobody learns its result, and a
 %% failure is logged. It has no time limit unless one is given.
--spec cast(name(), name(), [term()], map(), py_options:call_options()) -> ok.
+-spec cast(name(), name(), [term()], pairs(), timeout() | options(py_options:call_options())) -> ok.
 cast(M, F, Args, Kwargs, Opts) ->
     Cast = fun(Worker, Checked = #{timeout := Timeout}) ->
         py_async_call:cast(Worker, py_call:function(M, F, Args, Kwargs, Checked), Timeout)
     end,
-    case with_worker(maps:merge(#{timeout => infinity}, Opts), call, Cast) of
+    case with_worker(maps:merge(#{timeout => infinity}, py_options:request(Opts)), call, Cast) of
         ok -> ok;
         {error, Reason} -> py_log:cast_failed(Reason)
     end.
@@ -285,7 +309,7 @@ spawn_call(M, F, Args) ->
     spawn_call(M, F, Args, #{}, #{}).
 
 %% @equiv spawn_call(M, F, Args, Kwargs, #{})
--spec spawn_call(name(), name(), [term()], map()) -> reference().
+-spec spawn_call(name(), name(), [term()], pairs()) -> reference().
 spawn_call(M, F, Args, Kwargs) ->
     spawn_call(M, F, Args, Kwargs, #{}).
 
@@ -293,22 +317,20 @@ spawn_call(M, F, Args, Kwargs) ->
 %% the same process. It comes as the message `{Ref, Result}', so a process that
 %% takes all its mail, such as a gen_server, can take it from there instead. When
 %% the process ends first, the Python code is interrupted.
--spec spawn_call(name(), name(), [term()], map(), timeout() | py_options:call_options()) ->
+-spec spawn_call(name(), name(), [term()], pairs(), timeout() | options(py_options:call_options())) ->
     reference().
-spawn_call(M, F, Args, Kwargs, Opts) when is_map(Opts) ->
+spawn_call(M, F, Args, Kwargs, Opts) ->
     Spawn = fun(Worker, Checked = #{timeout := Timeout}) ->
         py_async_call:spawn_call(Worker, py_call:function(M, F, Args, Kwargs, Checked), Timeout)
     end,
-    case with_worker(Opts, call, Spawn) of
+    case with_worker(py_options:request(Opts), call, Spawn) of
         {error, Reason} ->
             Ref = make_ref(),
             self() ! {Ref, {error, Reason}},
             Ref;
         Ref ->
             Ref
-    end;
-spawn_call(M, F, Args, Kwargs, Timeout) ->
-    spawn_call(M, F, Args, Kwargs, #{timeout => Timeout}).
+    end.
 
 %% @equiv await(Ref, infinity)
 -spec await(reference()) -> {ok, term()} | {error, py_error:reason()}.
@@ -319,7 +341,7 @@ await(Ref) ->
 %% is `{error, timeout}', the Python code is interrupted, and no result comes later.
 -spec await(reference(), timeout()) -> {ok, term()} | {error, py_error:reason()}.
 await(Ref, Timeout) when is_reference(Ref) ->
-    py_async_call:await(Ref, Timeout).
+    py_async_call:await(Ref, py_options:timeout(Timeout)).
 
 %% @doc The version of the pool's Python, as `<<"3.11.2">>'.
 -spec version() -> {ok, binary()} | {error, py_error:reason()}.
@@ -358,7 +380,7 @@ functions() ->
 %%% Pools and workers of one's own.
 
 %% @doc Starts a pool and waits until its workers take work.
--spec start_pool(atom(), py_options:pool_options()) -> {ok, pid()} | {error, term()}.
+-spec start_pool(atom(), options(py_options:pool_options())) -> {ok, pid()} | {error, term()}.
 start_pool(Name, PoolOpts) when is_atom(Name) ->
     py_pool_sup:start_pool(Name, PoolOpts).
 
@@ -371,13 +393,13 @@ stop_pool(Name) when is_atom(Name) ->
 %% accepted wherever the name of a pool is. It ends with its Python process, for
 %% the reason `{shutdown, {worker_exit, Status}}', and with the caller. `Opts' are
 %% those of a pool, without `workers'.
--spec start_worker(py_options:pool_options()) -> {ok, pid()} | {error, term()}.
+-spec start_worker(options(py_options:pool_options())) -> {ok, pid()} | {error, term()}.
 start_worker(Opts) ->
     py_pool_manager:start_worker(py_options:worker(Opts), link).
 
 %% @doc With `monitor', the caller is not linked to it: it gets a `DOWN' message. The
 %% worker still ends with the caller.
--spec start_worker(py_options:pool_options(), link | monitor) ->
+-spec start_worker(options(py_options:pool_options()), link | monitor) ->
     {ok, pid()} | {ok, {pid(), reference()}} | {error, term()}.
 start_worker(Opts, How) when How =:= link; How =:= monitor ->
     py_pool_manager:start_worker(py_options:worker(Opts), How);
@@ -391,12 +413,12 @@ stop_worker(Pid) when is_pid(Pid) ->
     py_pool_manager:stop_worker(Pid).
 
 %% @equiv child_spec(py_worker, Opts)
--spec child_spec(py_options:pool_options()) -> supervisor:child_spec().
+-spec child_spec(options(py_options:pool_options())) -> supervisor:child_spec().
 child_spec(Opts) ->
     child_spec(py_worker, Opts).
 
 %% @doc The specification of a worker of one's own, for a supervisor.
--spec child_spec(Id :: term(), py_options:pool_options()) -> supervisor:child_spec().
+-spec child_spec(Id :: term(), options(py_options:pool_options())) -> supervisor:child_spec().
 child_spec(Id, Opts) ->
     #{id => Id, start => {py, start_worker, [Opts]}, shutdown => 5000, type => worker}.
 

@@ -22,7 +22,7 @@ start(_Type, _Args) ->
     %% A node without that handler has a configuration of its own, which stays.
     _ = logger:add_handler_filter(default, ?MODULE, ?FILTER),
     {ok, Sup} = py_sup:start_link(),
-    start_pools(maps:to_list(Pools), Sup).
+    start_pools(maps:to_list(py_options:map(Pools)), Sup).
 
 start_pools([], Sup) ->
     {ok, Sup};

@@ -12,24 +12,17 @@
 -type target() :: py_frame:target().
 
 %% @doc What to run: `Module:Function' with its arguments.
--spec function(py_name:name(), py_name:name(), [term()], map(), map()) -> target().
-function(M, F, Args, Kwargs, Opts) when is_list(Args), is_map(Kwargs) ->
+-spec function(py_name:name(), py_name:name(), [term()], py_options:pairs(), map()) -> target().
+function(M, F, Args, Kwargs, Opts) when is_list(Args) ->
     Names = {py_name:identifier(M), py_name:identifier(F)},
-    py_frame:target(function, Opts, Names, Args, Kwargs);
-function(_M, _F, Args, Kwargs, _Opts) when is_map(Kwargs) ->
-    error({badopt, {args, Args}});
-function(_M, _F, _Args, Kwargs, _Opts) ->
-    error({badopt, {kwargs, Kwargs}}).
+    py_frame:target(function, Opts, Names, Args, py_name:keywords(Kwargs));
+function(_M, _F, Args, _Kwargs, _Opts) ->
+    error({badopt, {args, Args}}).
 
 %% @doc What to evaluate, with local variables by name.
--spec expression(unicode:chardata(), map(), map()) -> target().
-expression(Code, Locals, Opts) when is_map(Locals) ->
-    py_frame:target(expression, Opts, {py_text:utf8(code, Code), <<>>}, [], names(Locals));
-expression(_Code, Locals, _Opts) ->
-    error({badopt, {locals, Locals}}).
-
-names(Locals) ->
-    maps:fold(fun(Name, Value, Acc) -> Acc#{py_name:identifier(Name) => Value} end, #{}, Locals).
+-spec expression(unicode:chardata(), py_options:pairs(), map()) -> target().
+expression(Code, Locals, Opts) ->
+    py_frame:target(expression, Opts, {py_text:utf8(code, Code), <<>>}, [], py_name:locals(Locals)).
 
 %% @doc Makes a call and waits for its result.
 -spec run(#worker{}, target(), timeout()) -> {ok, term()} | {error, py_error:reason()}.

@@ -92,7 +92,8 @@ exec_all(Workers, Code, Opts = #{timeout := Timeout}) ->
     ],
     Results = [
         receive
-            {'DOWN', Monitor, process, Pid, {result, Result}} -> Result
+            {'DOWN', Monitor, process, Pid, {result, Result}} -> Result;
+            {'DOWN', Monitor, process, Pid, Reason} -> {error, py_error:worker_exit(Reason)}
         end
      || {Pid, Monitor} <- Monitors
     ],

@@ -1,7 +1,7 @@
 %% @doc Names of Python modules, functions and variables.
 -module(py_name).
 
--export([identifier/1]).
+-export([identifier/1, keywords/1, locals/1]).
 -export_type([name/0]).
 
 -type name() :: atom() | binary() | string().
@@ -22,6 +22,45 @@ identifier(Name) when is_list(Name) ->
     end;
 identifier(Name) ->
     error({invalid_python_identifier, Name}).
+
+%% @doc Keyword arguments by name, from a map or a list of pairs. The names may be any
+%% text, as in `f(**kwargs)'; one that is none, or comes twice, raises
+%% `error({badopt, {kwargs, Kwargs}})'.
+-spec keywords(py_options:pairs()) -> #{binary() => term()}.
+keywords(Kwargs) when Kwargs =:= #{} ->
+    Kwargs;
+keywords(Kwargs) ->
+    unique(fun keyword/1, pairs(kwargs, Kwargs), kwargs, Kwargs).
+
+keyword(Name) when is_atom(Name) -> atom_to_binary(Name);
+keyword(Name) when is_binary(Name); is_list(Name) ->
+    case unicode:characters_to_binary(Name) of
+        Binary when is_binary(Binary) -> Binary
+    end.
+
+%% @doc The same for local variables, whose names are identifiers.
+-spec locals(py_options:pairs()) -> #{binary() => term()}.
+locals(Locals) ->
+    unique(fun identifier/1, pairs(locals, Locals), locals, Locals).
+
+pairs(_Option, Pairs) when is_map(Pairs) -> maps:to_list(Pairs);
+pairs(_Option, Pairs) when is_list(Pairs) -> Pairs;
+pairs(Option, Pairs) -> error({badopt, {Option, Pairs}}).
+
+unique(Name, Pairs, Option, Given) ->
+    try [{Name(Key), Value} || {Key, Value} <- all_pairs(Pairs)] of
+        Named ->
+            Map = maps:from_list(Named),
+            map_size(Map) =:= length(Named) orelse error({badopt, {Option, Given}}),
+            Map
+    catch
+        error:Reason when Reason =:= badarg; Reason =:= function_clause; element(1, Reason) =:= case_clause ->
+            error({badopt, {Option, Given}})
+    end.
+
+%% A comprehension would pass over what is no pair.
+all_pairs(Pairs) ->
+    lists:map(fun(Pair = {_, _}) -> Pair end, Pairs).
 
 checked(Binary, Name) ->
     first(Binary, Name),

@@ -3,14 +3,19 @@
 -module(py_options).
 
 -export([call/2, collect/2, exec/2, pool/1, stream/2, worker/1]).
--export_type([call_options/0, flags/0, pool_options/0, stream_options/0]).
+-export([map/1, request/1, timeout/1]).
+-export_type([call_options/0, list_of/1, pairs/0, flags/0, pool_options/0, stream_options/0]).
 
 -type flags() :: #{binaries := str | bytes, traceback := boolean(), _ => _}.
+-type pairs() :: #{term() => term()} | [{term(), term()}].
+%% Keyword arguments or local variables: keys are names, also as a list of pairs.
+-type list_of(_Options) :: [{atom(), term()}].
+%% The same options as a list of pairs, of which the first with a key counts.
 -type stream_options() :: #{
     %% Who gets the events; may be on another node. Default: the caller.
     owner => pid(),
     %% Keyword arguments. Default: none.
-    kwargs => map(),
+    kwargs => pairs(),
     %% The pool, or the pid of a worker of one's own. Default: `default'.
     pool => atom() | pid(),
     %% Values that may be yielded and not yet taken. Default: 1024.
@@ -33,7 +38,6 @@
     traceback => boolean()
 }.
 -type call_options() :: #{
-    kwargs => map(),
     pool => atom() | pid(),
     %% Default: 30,000 ms.
     timeout => timeout(),
@@ -65,13 +69,36 @@
     start_timeout => timeout()
 }.
 
--define(IS_MS(V), (V =:= infinity orelse (is_integer(V) andalso V >= 0))).
+%% No timer and no `receive' takes more milliseconds, which are 49 days.
+-define(IS_MS(V), (V =:= infinity orelse (is_integer(V) andalso V >= 0 andalso V =< 16#ffffffff))).
 -define(IS_POS(V), (is_integer(V) andalso V > 0 andalso V < 16#8000000000000000)).
 -define(IS_TEXT(V), (is_list(V) orelse is_binary(V))).
 
+%% @doc Options, or whatever else has pairs of keys and values, as a map.
+-spec map(term()) -> map().
+map(Opts) when is_map(Opts) ->
+    Opts;
+map(Opts) ->
+    try
+        maps:from_list(lists:reverse(Opts))
+    catch
+        error:_ -> error({badopt, {options, Opts}})
+    end.
+
+%% @doc The same for options in whose place a timeout may stand.
+-spec request(term()) -> map().
+request(Opts) when is_map(Opts); is_list(Opts) -> map(Opts);
+request(Timeout) -> #{timeout => Timeout}.
+
+%% @doc Checks a time to wait.
+-spec timeout(term()) -> timeout().
+timeout(Ms) when ?IS_MS(Ms) -> Ms;
+timeout(Ms) -> error({badopt, {timeout, Ms}}).
+
 %% @doc Checks the options of a stream and fills in the defaults, the pool's first.
--spec stream(map(), map()) -> map().
-stream(Opts, PoolDefaults) ->
+-spec stream(term(), map()) -> map().
+stream(Given, PoolDefaults) ->
+    Opts = map(Given),
     checked(fun stream_option/2, Opts),
     maps:merge(maps:merge(stream_defaults(), PoolDefaults), Opts).
 
@@ -82,21 +109,24 @@ stream_defaults() ->
         format => term,
         timeout => infinity,
         binaries => str,
-        traceback => false,
-        kwargs => #{}
+        traceback => false
     }.
 
 %% @doc The same for a stream that is collected, which has neither an owner nor events to ask for.
--spec collect(map(), map()) -> map().
-collect(Opts, PoolDefaults) ->
+-spec collect(term(), map()) -> map().
+collect(Given, PoolDefaults) ->
+    Opts = map(Given),
     checked(fun collect_option/2, Opts),
     stream(Opts, PoolDefaults).
 
 collect_option(owner, _) -> false;
 collect_option(demand, _) -> false;
+%% They have an argument of their own.
+collect_option(kwargs, _) -> false;
 collect_option(Key, V) -> stream_option(Key, V).
 
 stream_option(owner, V) -> is_pid(V);
+stream_option(kwargs, V) -> is_map(V) orelse is_list(V);
 stream_option(demand, V) -> V =:= 0 orelse ?IS_POS(V);
 stream_option(batch, V) -> ?IS_POS(V);
 stream_option(take, V) -> ?IS_POS(V);
@@ -106,8 +136,9 @@ stream_option(window_bytes, V) -> ?IS_POS(V);
 stream_option(Key, V) -> common_option(Key, V).
 
 %% @doc The same for a call, an evaluation or an execution.
--spec call(map(), map()) -> map().
-call(Opts, PoolDefaults) ->
+-spec call(term(), map()) -> map().
+call(Given, PoolDefaults) ->
+    Opts = map(Given),
     checked(fun call_option/2, Opts),
     maps:merge(maps:merge(call_defaults(), maps:with([binaries, traceback], PoolDefaults)), Opts).
 
@@ -115,22 +146,21 @@ call_defaults() ->
     #{
         timeout => 30000,
         binaries => str,
-        traceback => false,
-        kwargs => #{}
+        traceback => false
     }.
 
 call_option(Key, V) -> common_option(Key, V).
 
 %% @doc The same for code that every worker of a pool runs.
--spec exec(map(), map()) -> map().
-exec(Opts, PoolDefaults) ->
+-spec exec(term(), map()) -> map().
+exec(Given, PoolDefaults) ->
+    Opts = map(Given),
     checked(fun exec_option/2, Opts),
     maps:merge(call(#{}, PoolDefaults), maps:merge(#{replay => true}, Opts)).
 
 exec_option(replay, V) -> is_boolean(V);
 exec_option(Key, V) -> common_option(Key, V).
 
-common_option(kwargs, V) -> is_map(V);
 common_option(pool, V) -> is_atom(V) orelse is_pid(V);
 common_option(timeout, V) -> ?IS_MS(V);
 common_option(binaries, V) -> V =:= str orelse V =:= bytes;
@@ -138,15 +168,19 @@ common_option(traceback, V) -> is_boolean(V);
 common_option(_, _) -> false.
 
 %% @doc The same for a pool.
--spec pool(map()) -> map().
+-spec pool(term()) -> map().
 pool(Opts) ->
-    checked(fun pool_option/2, Opts),
-    maps:merge(pool_defaults(), Opts).
+    Map = map(Opts),
+    checked(fun pool_option/2, Map),
+    maps:merge(pool_defaults(), Map).
 
 %% @doc The same for a worker of one's own.
--spec worker(map()) -> map().
-worker(#{workers := Workers}) -> error({badopt, {workers, Workers}});
-worker(Opts) -> pool(Opts).
+-spec worker(term()) -> map().
+worker(Opts) ->
+    case map(Opts) of
+        #{workers := Workers} -> error({badopt, {workers, Workers}});
+        Map -> pool(Map)
+    end.
 
 pool_defaults() ->
     #{
@@ -197,12 +231,10 @@ variable(_) -> false.
 allowed({Module, Function}) -> is_text_or_atom(Module) andalso is_text_or_atom(Function);
 allowed(Module) -> is_text_or_atom(Module).
 
-checked(Check, Opts) when is_map(Opts) ->
+checked(Check, Opts) ->
     maps:foreach(
         fun(Key, Value) ->
             Check(Key, Value) orelse error({badopt, {Key, Value}})
         end,
         Opts
-    );
-checked(_Check, Opts) ->
-    error({badopt, {options, Opts}}).
+    ).

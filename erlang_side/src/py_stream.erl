@@ -3,12 +3,12 @@
 %% worker, and keeps the time. It ends with the stream.
 %%
 %% The table py_streams maps the stream's reference to its process, for whoever
-%% wants to cancel it or to ask for more.
+%% wants to cancel it or to ask for more, and to its owner.
 -module(py_stream).
 
 -include("py_worker.hrl").
 
--export([start/4, collect/4, cancel/1, cancel_flush/1, demand/2, tables/0]).
+-export([start/4, collect/4, cancel/1, cancel_flush/1, demand/2, owner/1, tables/0]).
 
 -define(TABLE, py_streams).
 
@@ -90,7 +90,7 @@ collect(Worker, Target, Ref, Opts) ->
 start(Worker, Target, Ref, Owner, Sink, Opts) ->
     Caller = self(),
     Pid = spawn(fun() -> init(Caller, Worker, Ref, Owner, Sink, Opts) end),
-    ets:insert(?TABLE, {Ref, Pid}),
+    ets:insert(?TABLE, {Ref, Pid, Owner}),
     Pid ! {'begin', Ref},
     Address = py_frame:address(Pid),
     _ = py_port:write(Worker, py_frame:stream(Address, Ref, Owner, Opts, Target)),
@@ -121,9 +121,20 @@ demand(Ref, N) ->
     _ = whereis_do(Ref, fun(Pid) -> Pid ! {py_demand, Ref, N} end),
     ok.
 
+%% @doc The owner of a stream of this node that has not ended. One that has ended has
+%% sent its last event.
+-spec owner(reference()) -> pid() | none.
+owner(Ref) ->
+    try ets:lookup(?TABLE, Ref) of
+        [{Ref, _Pid, Owner}] -> Owner;
+        [] -> none
+    catch
+        error:badarg -> none
+    end.
+
 whereis_do(Ref, Fun) ->
     try ets:lookup(?TABLE, Ref) of
-        [{Ref, Pid}] -> Fun(Pid);
+        [{Ref, Pid, _Owner}] -> Fun(Pid);
         [] -> ok
     catch
         %% The application does not run, so nor does any stream.
