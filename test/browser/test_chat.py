@@ -240,7 +240,6 @@ def test_two_tabs_side_by_side(watch: Watch, open_tab: Callable[[], Tab]) -> Non
         second.wait_for_text(".text", of_second.text())
 
     first.close()
-    of_first.tell("go")
     of_first.wait_closed()
     of_second.step()
     of_second.tell("end")
@@ -394,9 +393,13 @@ def test_tokens_are_server_sent_events(watch: Watch, url: str) -> None:
         assert answer.read() == b"\nevent: done\ndata:\n\n"
 
 
-def test_a_closed_connection_closes_the_generator(watch: Watch, url: str) -> None:
+@pytest.mark.parametrize("stepwise", [False, True], ids=["while it yields", "while it waits"])
+def test_a_closed_connection_closes_the_generator(watch: Watch, url: str, stepwise: bool) -> None:
+    """Also one that has no token to send, on which an error could be seen."""
     with asked(url, "/tokens?prompt=None") as answer:
         generation = watch.next("None")
-        generation.start(pace=0.01)
+        generation.start(stepwise=stepwise, pace=0.01)
+        if stepwise:
+            generation.step()
         answer.readline()
     generation.wait_closed()

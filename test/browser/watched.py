@@ -24,6 +24,8 @@ def tokens(prompt: str) -> Iterator[str]:
         try:
             while True:
                 if stepwise:
+                    while not test.poll(0.05):  # Between two polls it can be interrupted.
+                        pass
                     command = test.recv()
                     if command == "end":
                         return
