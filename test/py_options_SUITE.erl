@@ -160,7 +160,7 @@ options() ->
         {python, ["python3", <<"python3">>], [python3, 3]},
         {venv, ["/v", <<"/v">>], [v, 1]},
         {requirements, [[], ["six", <<"six">>]], [six, <<"six">>, [six]]},
-        {python_path, [[], ["/a", <<"/b">>]], [<<"/a">>, [a], [1]]},
+        {python_path, [[], ["/a", <<"/b">>]], [<<"/a">>, [a], [1], ["/a:b"], [<<"/a:b">>]]},
         {env, [[], [{"A", "1"}, {<<"B">>, <<"2">>}, {"C", false}]], [["A=1"], [{"A", 1}], [{a, "1"}], [{"A", true}], #{}]},
         {cd, ["/", <<"/">>], [root, 1]},
         {preload, [[], [json, <<"json">>, "json"]], [json, <<"json">>, [1]]},

@@ -12,6 +12,7 @@
     no_future_imports_of_ours/1,
     source_in_tracebacks/1,
     a_preload_that_fails/1,
+    no_current_directory/1,
     keyword_arguments/1,
     options_as_lists/1,
     a_timeout_in_place_of_options/1,
@@ -31,6 +32,7 @@ all() ->
         no_future_imports_of_ours,
         source_in_tracebacks,
         a_preload_that_fails,
+        no_current_directory,
         keyword_arguments,
         options_as_lists,
         a_timeout_in_place_of_options,
@@ -100,6 +102,34 @@ a_preload_that_fails(Config) ->
     ?assertMatch({_, _}, binary:match(Code, <<"\", line 2">>)),
     ?assertMatch({_, _}, binary:match(Code, <<"y = x / 0">>)),
     ok = logger:remove_handler(?MODULE).
+
+%% Neither by the modules of the standard library nor by ours is anything found there.
+-spec no_current_directory(ct_suite:ct_config()) -> ok.
+no_current_directory(Config) ->
+    Cwd = filename:join(?config(priv_dir, Config), "cwd"),
+    Path = filename:join(?config(priv_dir, Config), "path"),
+    [
+        begin
+            File = filename:join(Cwd, Name),
+            ok = filelib:ensure_dir(File),
+            ok = file:write_file(File, "raise SystemExit('found in the current directory')")
+        end
+     || Name <- ["queue.py", "json.py", "types.py", "only_here.py", "erlang/__init__.py", "erlang_port/__init__.py"]
+    ],
+    ok = filelib:ensure_dir(filename:join(Path, "x")),
+    ok = file:write_file(filename:join(Path, "helpers.py"), "here = __file__"),
+    ok = file:write_file(filename:join(Cwd, "helpers.py"), "here = __file__"),
+    Opts = #{cd => Cwd, python_path => [Path], env => [{"PYTHONPATH", ":/inherited:"}], preload => [json, queue, helpers]},
+    {ok, Worker} = py:start_worker(Opts),
+    Eval = fun(Code) -> py:eval(Code, #{}, #{pool => Worker}) end,
+    ?assertEqual({ok, list_to_binary(filename:join(Path, "helpers.py"))}, Eval("__import__('helpers').here")),
+    {ok, [First | SysPath]} = Eval("__import__('sys').path"),
+    ?assertEqual(list_to_binary(Path), First),
+    ?assert(lists:member(<<"/inherited">>, SysPath)),
+    [?assertNot(lists:member(Dir, SysPath)) || Dir <- [<<>>, <<".">>, list_to_binary(Cwd)]],
+    ?assertMatch({error, {'ModuleNotFoundError', _}}, Eval("__import__('only_here')")),
+    ?assertEqual({ok, true}, Eval("'send' in dir(__import__('erlang'))")),
+    ok = py:stop_worker(Worker).
 
 %% Their names are atoms, binaries or strings, in a map or a list of pairs.
 -spec keyword_arguments(ct_suite:ct_config()) -> ok.

@@ -21,7 +21,7 @@ command(PoolOpts) ->
         {_, {missing, Dir}} ->
             {error, {cannot_start, unicode:characters_to_binary(["there is no directory ", Dir])}};
         {Python, Directory} ->
-            Args = ["-c", ?LAUNCH, "sh", Python, "-m", "erlang_port", "3", "4"],
+            Args = ["-c", ?LAUNCH, "sh", Python, python_side(), "3", "4"],
             {ok, {"/bin/sh", [{args, Args}, {env, env(PoolOpts)} | Directory]}}
     end.
 
@@ -55,13 +55,14 @@ env(PoolOpts = #{env := Env}) ->
     Own = [py_text:variable(Variable) || Variable <- Env],
     virtual_env(PoolOpts) ++ lists:keystore("PYTHONPATH", 1, Own, python_path(PoolOpts, Own)).
 
-%% The port program first, then the pool's own directories, then what the
-%% environment had.
+%% The pool's own directories first, then the port program, then what the environment
+%% had, but for empty entries, which would stand for the current directory.
 python_path(#{python_path := Path}, Own) ->
-    Dirs = [python_side() | [filename:absname(py_text:string(Dir)) || Dir <- Path]],
+    Dirs = [filename:absname(py_text:string(Dir)) || Dir <- Path],
+    Side = [Dir || Dir <- [python_side()], not lists:member($:, Dir)],
     Inherited = proplists:get_value("PYTHONPATH", Own, os:getenv("PYTHONPATH")),
-    Rest = [Inherited || Inherited =/= false, Inherited =/= ""],
-    {"PYTHONPATH", lists:append(lists:join(":", Dirs ++ Rest))}.
+    Rest = [Dir || Inherited =/= false, Dir <- string:split(Inherited, ":", all), Dir =/= ""],
+    {"PYTHONPATH", lists:append(lists:join(":", Dirs ++ Side ++ Rest))}.
 
 %% @doc The path of a file of the port program.
 -spec file(string()) -> file:filename().
@@ -72,7 +73,7 @@ python_side() ->
     case code:priv_dir(erlang_python) of
         {error, bad_name} ->
             Ebin = filename:dirname(code:which(?MODULE)),
-            filename:join(filename:dirname(Ebin), "priv");
+            filename:absname(filename:join(filename:dirname(Ebin), "priv"));
         Dir ->
             filename:absname(Dir)
     end.

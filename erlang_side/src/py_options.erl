@@ -203,7 +203,7 @@ pool_option(workers, V) -> ?IS_POS(V);
 pool_option(python, V) -> ?IS_TEXT(V);
 pool_option(venv, V) -> ?IS_TEXT(V);
 pool_option(requirements, V) -> texts(V);
-pool_option(python_path, V) -> texts(V);
+pool_option(python_path, V) -> texts(V) andalso not lists:any(fun has_colon/1, V);
 pool_option(env, V) -> is_list(V) andalso lists:all(fun variable/1, V);
 pool_option(cd, V) -> ?IS_TEXT(V);
 pool_option(preload, V) -> is_list(V) andalso lists:all(fun is_text_or_atom/1, V);
@@ -222,6 +222,8 @@ pool_option(start_timeout, V) -> ?IS_MS(V);
 pool_option(_, _) -> false.
 
 texts(V) -> is_list(V) andalso lists:all(fun(T) -> ?IS_TEXT(T) end, V).
+%% PYTHONPATH has no way to write it.
+has_colon(Dir) -> string:find(filename:absname(Dir), ":") =/= nomatch.
 is_text_or_atom(V) -> ?IS_TEXT(V) orelse is_atom(V).
 
 variable({Name, false}) -> ?IS_TEXT(Name);

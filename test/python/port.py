@@ -79,7 +79,7 @@ class Worker:
         self._settings = settings
         to_read, to_write = os.pipe()
         from_read, from_write = os.pipe()
-        command = [sys.executable, "-m", "erlang_port"]
+        command = [sys.executable, str(PYTHON_SIDE)]
         if on_standard:
             given = {"stdin": to_read, "stdout": from_write}
         else:

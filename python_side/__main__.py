@@ -1,4 +1,8 @@
-"""``python -m erlang_port [READ_FD WRITE_FD]``: the program that a port runs."""
+"""``python DIRECTORY [READ_FD WRITE_FD]``: the program that a port runs.
+
+Not by ``-m``, which puts the current directory first in `sys.path`: what lies there must
+replace no module.
+"""
 
 import sys
 
@@ -15,6 +19,11 @@ if sys.version_info < (3, 10):
     )
     sys.exit(1)
 
+import erlang  # noqa: F401  Before other directories come first.
 from erlang_port.main import main
+
+# It comes again behind the pool's python_path, unless PYTHONPATH cannot hold it.
+if sys.path[0] in sys.path[1:]:
+    del sys.path[0]
 
 main(sys.argv[1:])
