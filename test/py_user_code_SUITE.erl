@@ -13,6 +13,7 @@
     source_in_tracebacks/1,
     a_preload_that_fails/1,
     no_current_directory/1,
+    names_of_functions/1,
     keyword_arguments/1,
     options_as_lists/1,
     a_timeout_in_place_of_options/1,
@@ -33,6 +34,7 @@ all() ->
         source_in_tracebacks,
         a_preload_that_fails,
         no_current_directory,
+        names_of_functions,
         keyword_arguments,
         options_as_lists,
         a_timeout_in_place_of_options,
@@ -130,6 +132,25 @@ no_current_directory(Config) ->
     ?assertMatch({error, {'ModuleNotFoundError', _}}, Eval("__import__('only_here')")),
     ?assertEqual({ok, true}, Eval("'send' in dir(__import__('erlang'))")),
     ok = py:stop_worker(Worker).
+
+%% What is not registered is not there, on a thread and on the event loop.
+-spec names_of_functions(ct_suite:ct_config()) -> ok.
+names_of_functions(_Config) ->
+    ok = py:register_function(price, fun([N]) -> 2 * N end),
+    {error, {'ImportError', Why}} = py:exec("from erlang import Typo"),
+    ?assertMatch({_, _}, binary:match(Why, <<"erlang.call(\"Typo\", ...)">>)),
+    ?assertMatch({error, {'AttributeError', _}}, py:eval("__import__('erlang').typo(1)")),
+    ok = py:exec("
+import erlang
+from erlang import price
+async def on_the_loop():
+    return hasattr(erlang, 'typo'), hasattr(erlang, 'price')
+"),
+    ?assertEqual({ok, 14}, py:eval("price(7)")),
+    ?assertEqual({ok, 14}, py:eval("erlang.price(7)")),
+    ?assertEqual({ok, {false, true}}, py:eval("(hasattr(erlang, 'typo'), hasattr(erlang, 'price'))")),
+    ?assertEqual({ok, {false, true}}, py:call('__main__', on_the_loop, [])),
+    ok = py:unregister_function(price).
 
 %% Their names are atoms, binaries or strings, in a map or a list of pairs.
 -spec keyword_arguments(ct_suite:ct_config()) -> ok.

@@ -22,6 +22,7 @@ question(Payload) ->
     try binary_to_term(Payload) of
         Question = {call, _Name, Args} when is_list(Args) -> {ok, Question};
         Question = {whereis, _Name, []} -> {ok, Question};
+        Question = {registered, _Name, []} -> {ok, Question};
         _ -> error
     catch
         error:badarg -> error
@@ -49,6 +50,8 @@ result({call, Name, Args}) ->
         {ok, {M, F}} -> M:F(Args);
         error -> error({not_registered, Name})
     end;
+result({registered, Name, []}) ->
+    py_functions:lookup(Name) =/= error;
 result({whereis, Name, []}) ->
     whereis(existing_atom(Name)).
 

@@ -10,7 +10,11 @@ Outside of a worker everything can be imported, and what needs a node raises Run
 
 from __future__ import annotations
 
+import sys as _sys
+
 from erlang.api import Function, acall, call, drain, send, whereis
+from erlang.api import MissingFunctions as _MissingFunctions
+from erlang.api import is_registered as _is_registered
 from erlang.request import Stream, cancelled, stream
 from erlang_port.errors import Cancelled, ErlangError
 from erlang_port.etf.conversions import register_encoder
@@ -54,10 +58,15 @@ __all__ = (
 
 
 def __getattr__(name: str) -> Function:
-    """The registered function of that name, whether or not there is one by now."""
+    """The registered function of that name."""
     if name.startswith("_"):
         raise AttributeError(f"module 'erlang' has no attribute {name!r}")
+    if not _is_registered(name):
+        raise AttributeError(_MissingFunctions.message(name))
     return Function(name)
+
+
+_sys.meta_path.append(_MissingFunctions)
 
 
 def __dir__() -> list[str]:

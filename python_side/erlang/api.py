@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from erlang_port.current import node
+from erlang_port.current import has_node, node
 from erlang_port.etf.terms import Pid, Port, Reference
 
 
@@ -48,6 +48,34 @@ async def acall(name: str, *args: Any) -> Any:
 def whereis(name: str) -> Pid | Port | None:
     """The process, or port, that is registered with the node by that name."""
     return node().whereis(name)  # type: ignore[no-any-return]
+
+
+def is_registered(name: str) -> bool:
+    """Whether the node has a function of that name; outside of a worker, where none asks, True."""
+    return not has_node() or node().is_registered(name)
+
+
+class MissingFunctions:
+    """The last finder of `sys.meta_path`: says why ``from erlang import name`` fails.
+
+    Such an import asks for a module ``erlang.name`` when the attribute is missing, and takes
+    the message of an ImportError from there, but not that of the AttributeError.
+    """
+
+    @staticmethod
+    def message(name: str) -> str:
+        """What to do instead."""
+        return (
+            f"no function {name!r} is registered with the node; for one that will be "
+            f'registered later, use erlang.call("{name}", ...)'
+        )
+
+    @classmethod
+    def find_spec(cls, fullname: str, _path: Any = None, _target: Any = None) -> None:
+        """Finds nothing."""
+        package, _, name = fullname.rpartition(".")
+        if package == "erlang" and not name.startswith("_"):
+            raise ImportError(cls.message(name))
 
 
 class Function:

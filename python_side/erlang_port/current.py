@@ -49,6 +49,11 @@ def connect(node: Any) -> None:
     _node = node
 
 
+def has_node() -> bool:
+    """Whether this process is a worker."""
+    return _node is not None
+
+
 def node() -> Any:
     """The node client of this process.
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 _TRIPLE = b"\x83h\x03"
 _CALL = b"w\x04call"
 _WHEREIS = b"w\x07whereis"
+_REGISTERED = b"w\x0aregistered"
 
 _FULL = (
     "more than 8 MiB of messages are on their way to the node; in async code, await "
@@ -59,6 +60,8 @@ class NodeClient:
         self.calls = ByteWindow(LIMIT)
         self._waiters: dict[bytes, Waiter] = {}
         self._numbers = itertools.count()
+        #: Names of functions that the node was found to have.
+        self._registered: set[str] = set()
         self.logs = LogHandler(program.encoder)
         printed = LossyChannel(program, frames.OUTPUT, False, stdout.note)
         self._log = LossyChannel(program, frames.LOG, True, self.logs.note)
@@ -225,6 +228,12 @@ class NodeClient:
         found = self._ask(_WHEREIS, name, (), None)
         return found if isinstance(found, Pid | Port) else None
 
+    def is_registered(self, name: str) -> bool:
+        """Whether there is such a function. A name that was found is not asked for again."""
+        if name not in self._registered and self._ask(_REGISTERED, name, (), None):
+            self._registered.add(name)
+        return name in self._registered
+
     async def acall(self, name: str, args: tuple[Any, ...]) -> Any:
         """See `erlang.acall`."""
         parts = self._request(_CALL, name, args)
@@ -241,7 +250,8 @@ class NodeClient:
 
     def _ask(self, kind: bytes, name: str, args: tuple[Any, ...], timeout: float | None) -> Any:
         region = self.region()
-        if region is self._program.loop.region:
+        # The node runs no code of the user's to say whether a name is registered.
+        if region is self._program.loop.region and kind is not _REGISTERED:
             raise RuntimeError(
                 "erlang.call would hold up the event loop; await erlang.acall instead"
             )
