@@ -14,6 +14,7 @@
     a_preload_that_fails/1,
     no_current_directory/1,
     names_of_functions/1,
+    a_crash_is_logged/1,
     keyword_arguments/1,
     options_as_lists/1,
     a_timeout_in_place_of_options/1,
@@ -35,6 +36,7 @@ all() ->
         a_preload_that_fails,
         no_current_directory,
         names_of_functions,
+        a_crash_is_logged,
         keyword_arguments,
         options_as_lists,
         a_timeout_in_place_of_options,
@@ -151,6 +153,24 @@ async def on_the_loop():
     ?assertEqual({ok, {false, true}}, py:eval("(hasattr(erlang, 'typo'), hasattr(erlang, 'price'))")),
     ?assertEqual({ok, {false, true}}, py:call('__main__', on_the_loop, [])),
     ok = py:unregister_function(price).
+
+%% What Python was doing when a signal of the kernel ended it.
+-spec a_crash_is_logged(ct_suite:ct_config()) -> ok.
+a_crash_is_logged(_Config) ->
+    ok = logger:add_handler(?MODULE, ?MODULE, #{config => #{to => self()}}),
+    {ok, {Worker, Monitor}} = py:start_worker(#{}, monitor),
+    Opts = #{pool => Worker},
+    ok = py:exec("import ctypes\ndef crash():\n    ctypes.string_at(0)\n", Opts),
+    ?assertEqual({error, {worker_exit, {signal, 11}}}, py:call('__main__', crash, [], #{}, Opts)),
+    receive
+        {'DOWN', Monitor, process, Worker, _} -> ok
+    end,
+    receive
+        {log, <<"a Python worker crashed:\n", Text/binary>>} ->
+            ?assertMatch({_, _}, binary:match(Text, <<"Fatal Python error: Segmentation fault\n">>)),
+            ?assertMatch({_, _}, binary:match(Text, <<", line 3 in crash\n">>))
+    end,
+    ok = logger:remove_handler(?MODULE).
 
 %% Their names are atoms, binaries or strings, in a map or a list of pairs.
 -spec keyword_arguments(ct_suite:ct_config()) -> ok.

@@ -26,6 +26,8 @@
     os_process :: py_os:process() | undefined,
     %% What Python reads from, see py_os:hold_open/2.
     input :: file:fd() | undefined,
+    %% Where Python's faulthandler writes when it crashes.
+    crash :: file:fd() | undefined,
     ready = false :: boolean(),
     %% Timers of cancelled requests, by address: the worker is replaced when one fires.
     %% Empty if kill_after is infinity.
@@ -151,6 +153,7 @@ stop(Reason, State) ->
     {stop, {shutdown, Reason}, State}.
 
 exited(Status, State = #state{ready = true}) ->
+    log_crash(State),
     stop({worker_exit, Status}, State);
 exited(Status, State = #state{opts = Opts}) ->
     stop({cannot_start, py_interpreter:exited(Status, Opts)}, State).
@@ -199,10 +202,10 @@ handle_frame({Kind, none, Payload}, State = #state{output = {Output, _}}) when
 handle_frame({ready, none, Payload}, State = #state{ready = false, manager = Manager}) ->
     try binary_to_term(Payload) of
         Info = #{} ->
-            About = maps:remove(input, Info),
+            About = maps:without([input, crash], Info),
             Manager ! {py_worker, self(), {ready, About, State#state.worker}},
             schedule_liveness(),
-            {noreply, State#state{ready = true, input = hold_input(Info, State)}};
+            {noreply, State#state{ready = true, input = hold(input, Info, State), crash = hold(crash, Info, State)}};
         _ ->
             stop_replace(bad_frame, State)
     catch
@@ -216,10 +219,19 @@ handle_frame({failed, none, Why}, State) ->
 handle_frame(_, State) ->
     stop_replace(bad_frame, State).
 
-hold_input(#{input := Fd}, #state{os_process = Process}) when is_integer(Fd), Fd >= 0 ->
-    py_os:hold_open(Process, Fd);
-hold_input(#{}, _State) ->
-    undefined.
+hold(Key, Info, #state{os_process = Process}) ->
+    case Info of
+        #{Key := Fd} when is_integer(Fd), Fd >= 0 -> py_os:hold_open(Process, Fd);
+        #{} -> undefined
+    end.
+
+log_crash(#state{crash = undefined}) ->
+    ok;
+log_crash(#state{crash = Crash}) ->
+    case file:read(Crash, 65536) of
+        {ok, Text} -> ?LOG_ERROR("a Python worker crashed:~n~ts", [Text], #{domain => ?DOMAIN});
+        _ -> ok
+    end.
 
 %% A count below zero is of an answer without a request.
 request_done(Address, State = #state{worker = #worker{load = Load}, watched = Watched}) ->

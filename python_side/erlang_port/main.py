@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import ctypes
+import faulthandler
 import os
 import signal
 import sys
@@ -82,6 +83,8 @@ def main(arguments: list[str]) -> None:
     # As in an embedded interpreter: the numbers are no arguments of the user's code.
     sys.argv = [""]
     read_fd, write_fd = take_over(read_fd, write_fd)
+    # On standard error until the node can read it, see Worker.
+    faulthandler.enable()
     widen(write_fd)
     die_with_node()
     # A group of its own, so that Ctrl-C in the node's terminal is the node's alone.

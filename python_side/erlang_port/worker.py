@@ -21,6 +21,7 @@ from __future__ import annotations
 import asyncio
 import bisect
 import contextlib
+import faulthandler
 import itertools
 import logging
 import os
@@ -207,6 +208,7 @@ class Worker:
             Atom("writer"): Atom("erlpack" if has_erlpack() else "python"),
             Atom("protocol"): 1,
             Atom("input"): self._read_fd,
+            Atom("crash"): _record_crashes(),
         }
         self._put(frames.READY, b"", [self.encoder().encode(info)])
 
@@ -523,6 +525,16 @@ class Worker:
 
 def _nothing() -> None:
     """The main thread has no place to lend."""
+
+
+def _record_crashes() -> int:
+    """Has faulthandler write where the node finds it after a crash; a descriptor, or -1."""
+    try:
+        fd = os.memfd_create("erlang_python_crash")
+    except (AttributeError, OSError):
+        return -1  # Not on Linux: it stays on standard error.
+    faulthandler.enable(fd)
+    return fd
 
 
 def _print_traceback(error: BaseException) -> None:
