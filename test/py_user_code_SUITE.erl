@@ -15,6 +15,7 @@
     no_current_directory/1,
     names_of_functions/1,
     a_crash_is_logged/1,
+    what_cannot_cross/1,
     keyword_arguments/1,
     options_as_lists/1,
     a_timeout_in_place_of_options/1,
@@ -37,6 +38,7 @@ all() ->
         no_current_directory,
         names_of_functions,
         a_crash_is_logged,
+        what_cannot_cross,
         keyword_arguments,
         options_as_lists,
         a_timeout_in_place_of_options,
@@ -171,6 +173,27 @@ a_crash_is_logged(_Config) ->
             ?assertMatch({_, _}, binary:match(Text, <<", line 3 in crash\n">>))
     end,
     ok = logger:remove_handler(?MODULE).
+
+%% The message says what to do instead.
+-spec what_cannot_cross(ct_suite:ct_config()) -> ok.
+what_cannot_cross(_Config) ->
+    ok = py:exec("async def coroutine(): pass\nasync def rows():\n    yield 1\n"),
+    [
+        begin
+            {error, {Class, Why}} = py:eval(Code),
+            ?assertMatch({_, Class, {_, _}}, {Code, Error, binary:match(Why, Advice)})
+        end
+     || {Code, Error, Advice} <- [
+            {"[coroutine()]", 'TypeError', <<"await it first">>},
+            {"[n for n in [1]], (n for n in [1])", 'TypeError', <<"make a list of it">>},
+            {"{'rows': rows()}", 'TypeError', <<"make a list of it">>},
+            {"open('/dev/null')", 'TypeError', <<"send its path">>},
+            {"__import__('json')", 'TypeError', <<"send its name">>},
+            {"object()", 'TypeError', <<"__erlang__()">>},
+            {"__import__('erlang').run(coroutine())", 'AttributeError', <<"py:call awaits">>}
+        ]
+    ],
+    ok.
 
 %% Their names are atoms, binaries or strings, in a map or a list of pairs.
 -spec keyword_arguments(ct_suite:ct_config()) -> ok.

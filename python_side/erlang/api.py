@@ -65,6 +65,11 @@ class MissingFunctions:
     @staticmethod
     def message(name: str) -> str:
         """What to do instead."""
+        if name == "run":
+            return (
+                "erlang.run is not needed: py:call awaits the coroutine that the function "
+                "returns, and async code awaits it itself"
+            )
         return (
             f"no function {name!r} is registered with the node; for one that will be "
             f'registered later, use erlang.call("{name}", ...)'

@@ -16,9 +16,10 @@ from dataclasses import fields
 from datetime import date, datetime, time
 from decimal import Decimal
 from enum import Enum
+from io import IOBase
 from os import fsencode
 from pathlib import PurePath
-from types import NoneType
+from types import AsyncGeneratorType, CoroutineType, GeneratorType, ModuleType, NoneType
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
@@ -146,6 +147,21 @@ def _call_method(value: Any) -> Any:
     return type(value).__erlang__(value)
 
 
+#: What to do with values that no encoder makes sense for.
+_ADVICE: Final[tuple[tuple[tuple[type, ...], str], ...]] = (
+    ((CoroutineType,), "await it first; a call awaits only the coroutine that is its result"),
+    (
+        (GeneratorType, AsyncGeneratorType),
+        "only a stream's own generator is iterated; inside a value, make a list of it",
+    ),
+    ((IOBase,), "an open file belongs to its process; send its path, or what read() returns"),
+    ((ModuleType,), "a module stays in Python; send its name, and name it in py:call"),
+)
+_ANY_ADVICE: Final = (
+    "give the type an __erlang__() method, or call erlang.register_encoder(type, function)"
+)
+
+
 def _find(kind: type) -> Step:
     for base in kind.__mro__:
         if base in _registered:
@@ -155,9 +171,9 @@ def _find(kind: type) -> Step:
     for rule in RULES:
         if rule.applies(kind):
             return rule.step
+    advice = next((advice for types, advice in _ADVICE if issubclass(kind, types)), _ANY_ADVICE)
     raise TypeError(
-        f"cannot send a value of type '{kind.__module__}.{kind.__qualname__}' to Erlang: give the "
-        "type an __erlang__() method, or call erlang.register_encoder(type, function)"
+        f"cannot send a value of type '{kind.__module__}.{kind.__qualname__}' to Erlang: {advice}"
     )
 
 
