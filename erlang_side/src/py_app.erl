@@ -11,18 +11,43 @@
 %% the handler gets a filter that lets it through while the application runs.
 -define(FILTER, {fun logger_filters:domain/2, {log, sub, ?DOMAIN}}).
 
+%% What the application's environment may hold; the last is OTP's.
+-define(KEYS, [pools, python, liveness_ms, max_callbacks, included_applications]).
+
 %% @doc Starts the pools that the environment's `pools' names, or one, `default'.
 %% A pool that cannot start fails the application, with a reason that says what
 %% to do.
 -spec start(application:start_type(), term()) -> {ok, pid()} | {error, term()}.
 start(_Type, _Args) ->
-    Pools = application:get_env(erlang_python, pools, #{default => #{}}),
+    try pools(application:get_all_env(erlang_python)) of
+        {ok, Pools} -> start(Pools);
+        {error, Reason} -> {error, Reason}
+    catch
+        error:{badopt, Option} -> {error, {badopt, Option}}
+    end.
+
+start(Pools) ->
     %% Loading it creates the atoms that reasons have for Python's own exceptions.
     {module, py_exceptions} = code:ensure_loaded(py_exceptions),
     %% A node without that handler has a configuration of its own, which stays.
     _ = logger:add_handler_filter(default, ?MODULE, ?FILTER),
     {ok, Sup} = py_sup:start_link(),
-    start_pools(maps:to_list(py_options:map(Pools)), Sup).
+    start_pools(Pools, Sup).
+
+%% The pools of the environment, which holds nothing that is not known: a name that is
+%% misspelt would otherwise be a default in silence.
+pools(Env) ->
+    Pools = py_options:map(proplists:get_value(pools, Env, #{default => #{}})),
+    case [Entry || Entry = {Key, _} <- Env, not lists:member(Key, ?KEYS)] of
+        [Unknown | _] -> {error, {badopt, Unknown}};
+        [] -> named(maps:to_list(Pools))
+    end.
+
+named(Pools) ->
+    case [Pool || Pool = {Name, _} <- Pools, not is_atom(Name)] of
+        [] -> {ok, Pools};
+        [Pool | _] -> {error, {badopt, {pools, Pool}}}
+    end.
 
 start_pools([], Sup) ->
     {ok, Sup};

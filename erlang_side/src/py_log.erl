@@ -4,7 +4,7 @@
 -include("py_worker.hrl").
 -include_lib("kernel/include/logger.hrl").
 
--export([cast_failed/1, ready/2, replay_failed/2]).
+-export([cast_failed/1, ready/2, replay_failed/2, start_failed/2, venv_progress/2]).
 
 %% @doc A worker is ready. If it encodes terms slowly the log says so, once in a
 %% node's life.
@@ -50,5 +50,21 @@ replay_failed(Pool, Reason) ->
             pool => Pool,
             reason => py_error:format_error(Reason)
         },
+        #{domain => ?DOMAIN}
+    ).
+
+%% @doc The first start of a pool failed, and nobody waits for its end.
+-spec start_failed(term(), term()) -> ok.
+start_failed(Pool, Reason) ->
+    ?LOG_ERROR(
+        #{text => "a pool cannot start", pool => Pool, reason => py_error:format_error(Reason)},
+        #{domain => ?DOMAIN}
+    ).
+
+%% @doc A line of what makes the virtual environment of a pool.
+-spec venv_progress(term(), binary()) -> ok.
+venv_progress(Pool, Line) ->
+    ?LOG_NOTICE(
+        #{text => "a virtual environment is made", pool => Pool, line => Line},
         #{domain => ?DOMAIN}
     ).

@@ -49,11 +49,11 @@
 -type pool_options() :: #{
     workers => pos_integer(),
     python => string() | binary(),
-    venv => string() | binary(),
-    requirements => [string() | binary()],
-    python_path => [string() | binary()],
+    venv => py_paths:path(),
+    requirements => [string() | binary()] | {file, py_paths:path()} | {project, py_paths:path()},
+    python_path => [py_paths:path()],
     env => [{string() | binary(), string() | binary() | false}],
-    cd => string() | binary(),
+    cd => py_paths:path(),
     preload => [py_name:name()],
     max_streams => pos_integer(),
     max_threads => pos_integer(),
@@ -200,12 +200,13 @@ pool_defaults() ->
     }.
 
 pool_option(workers, V) -> ?IS_POS(V);
-pool_option(python, V) -> ?IS_TEXT(V);
-pool_option(venv, V) -> ?IS_TEXT(V);
-pool_option(requirements, V) -> texts(V);
-pool_option(python_path, V) -> texts(V) andalso not lists:any(fun has_colon/1, V);
+pool_option(python, V) -> py_text:is_native(V) andalso V =/= "" andalso V =/= <<>>;
+pool_option(venv, V) -> py_paths:is_path(V);
+pool_option(requirements, {Kind, V}) -> (Kind =:= file orelse Kind =:= project) andalso py_paths:is_path(V);
+pool_option(requirements, V) -> is_list(V) andalso lists:all(fun py_text:is_native/1, V);
+pool_option(python_path, V) -> is_list(V) andalso lists:all(fun is_on_path/1, V);
 pool_option(env, V) -> is_list(V) andalso lists:all(fun variable/1, V);
-pool_option(cd, V) -> ?IS_TEXT(V);
+pool_option(cd, V) -> py_paths:is_path(V);
 pool_option(preload, V) -> is_list(V) andalso lists:all(fun is_text_or_atom/1, V);
 pool_option(max_streams, V) -> ?IS_POS(V);
 pool_option(max_threads, V) -> ?IS_POS(V);
@@ -221,13 +222,14 @@ pool_option(kill_after, V) -> ?IS_MS(V);
 pool_option(start_timeout, V) -> ?IS_MS(V);
 pool_option(_, _) -> false.
 
-texts(V) -> is_list(V) andalso lists:all(fun(T) -> ?IS_TEXT(T) end, V).
-%% PYTHONPATH has no way to write it.
-has_colon(Dir) -> string:find(filename:absname(Dir), ":") =/= nomatch.
+%% PYTHONPATH has no way to write a colon.
+is_on_path(V) when is_tuple(V) -> py_paths:is_path(V);
+is_on_path(V) -> py_paths:is_path(V) andalso string:find(filename:absname(V), ":") =:= nomatch.
+
 is_text_or_atom(V) -> ?IS_TEXT(V) orelse is_atom(V).
 
-variable({Name, false}) -> ?IS_TEXT(Name);
-variable({Name, Value}) -> ?IS_TEXT(Name) andalso ?IS_TEXT(Value);
+variable({Name, false}) -> py_text:is_native(Name);
+variable({Name, Value}) -> py_text:is_native(Name) andalso py_text:is_native(Value);
 variable(_) -> false.
 
 allowed({Module, Function}) -> is_text_or_atom(Module) andalso is_text_or_atom(Function);

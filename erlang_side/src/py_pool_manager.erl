@@ -10,7 +10,7 @@
 -include("py_worker.hrl").
 -include_lib("kernel/include/logger.hrl").
 
--export([start_link/2, start_worker/2, stop_worker/1]).
+-export([start_link/2, await_start/1, start_worker/2, stop_worker/1]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
 
 %% A worker that never became ready is started again after this pause, doubled each
@@ -41,6 +41,14 @@
     dedicated :: boolean(),
     %% Who started a dedicated worker without a link.
     starter = none :: pid() | none,
+    %% The first start succeeds when every worker is ready, and fails with the first that
+    %% is not. A pool that ran once goes on trying.
+    phase = starting :: starting | started | {failed, py_error:reason()},
+    %% Who waits for the end of the first start, and whether they print its progress.
+    waiting = [] :: [{reference(), PrintsProgress :: boolean()}],
+    %% What makes the virtual environment, and the starts that wait for it, by their attempt.
+    maker = none :: none | {pid(), reference()},
+    held = [] :: [non_neg_integer()],
     workers = #{} :: #{pid() => #slot{}},
     %% The error of requests while there is no worker.
     reason = {worker_exit, starting} :: py_error:reason(),
@@ -50,10 +58,39 @@
     jobs :: py_exec_queue:jobs()
 }).
 
-%% @doc Starts a pool's manager, which returns when all workers take work.
+%% @doc Starts a pool's manager, which returns at once: its supervisor must not wait for
+%% Python. Whoever wants to know how the start ends calls {@link await_start/1}.
 -spec start_link(atom(), py_options:pool_options()) -> {ok, pid()} | {error, term()}.
 start_link(Name, Opts) ->
-    gen_server:start_link(?MODULE, {pool, Name, Opts}, [{timeout, infinity}]).
+    gen_server:start_link(?MODULE, {pool, Name, Opts}, []).
+
+%% @doc Returns when all workers of the pool take work, or when its first start failed and
+%% its manager has ended. Prints meanwhile what an installer says, if called from a shell.
+-spec await_start(pid()) -> ok | {error, term()} | {crashed, py_error:reason()}.
+await_start(Manager) ->
+    Monitor = monitor(process, Manager, [{alias, explicit_unalias}]),
+    Progress = py_progress:new(),
+    ok = gen_server:cast(Manager, {await_start, Monitor, py_progress:is_shown(Progress)}),
+    Result = await_start(Monitor, Progress),
+    py_progress:clear(Progress),
+    _ = unalias(Monitor),
+    demonitor(Monitor, [flush]),
+    Result.
+
+await_start(Monitor, Progress) ->
+    receive
+        {Monitor, {progress, Line}} ->
+            py_progress:show(Line, Progress),
+            await_start(Monitor, Progress);
+        {Monitor, started} ->
+            ok;
+        {'DOWN', Monitor, process, _, {shutdown, {start_failed, Reason}}} ->
+            {error, Reason};
+        {'DOWN', Monitor, process, _, Stopped} when Stopped =:= shutdown; Stopped =:= noproc ->
+            {error, {worker_exit, stopped}};
+        {'DOWN', Monitor, process, _, Reason} ->
+            {crashed, py_error:worker_exit(Reason)}
+    end.
 
 %% @doc Starts a worker of the caller's own, which ends with its Python process and
 %% with the caller.
@@ -61,7 +98,11 @@ start_link(Name, Opts) ->
     {ok, pid()} | {ok, {pid(), reference()}} | {error, term()}.
 start_worker(Opts, How) ->
     case py_pool:is_running() of
-        true -> start_worker(How, Opts#{workers => 1}, [{timeout, infinity}]);
+        true ->
+            case py_interpreter:resolve(Opts#{workers => 1}) of
+                {ok, Resolved} -> start_worker(How, Resolved, [{timeout, infinity}]);
+                {error, Reason} -> {error, Reason}
+            end;
         false -> {error, {not_started, erlang_python}}
     end.
 
@@ -99,46 +140,47 @@ init({dedicated, Opts, Starter}) ->
 
 init(State = #state{opts = Opts}, IsRestart) ->
     process_flag(trap_exit, true),
-    _ = publish(State),
+    Phase =
+        case IsRestart of
+            true -> started;
+            false -> starting
+        end,
     Slots = lists:seq(1, maps:get(workers, Opts)),
-    case {py_venv:prepare(Opts), IsRestart} of
-        {ok, false} ->
-            await_all(lists:foldl(fun(_, S) -> start_one(0, S) end, State, Slots));
-        {ok, true} ->
-            {ok, lists:foldl(fun(_, S) -> start_one(0, S) end, State, Slots)};
-        {{error, Reason}, false} ->
-            give_up(Reason, State);
-        {{error, Reason}, true} ->
-            {ok, lists:foldl(fun(_, S) -> failed(0, Reason, S) end, State, Slots)}
+    case start_or_hold([0 || _ <- Slots], publish(State#state{phase = Phase})) of
+        Starting = #state{dedicated = true} -> await_worker(Starting);
+        Starting -> {ok, Starting}
     end.
 
-%% The first start of a pool succeeds when every worker is ready, and fails
-%% with the first that is not.
-await_all(State = #state{workers = Workers}) ->
-    %% A supervisor, or the process that the worker is for: proc_lib(3).
-    Ancestors = [ancestor(Ancestor) || Ancestor <- get('$ancestors')],
-    case [starting || #slot{worker = starting} <- maps:values(Workers)] of
-        [] ->
-            {ok, State};
-        _ ->
-            receive
-                {py_worker, Pid, {ready, Info, Worker}} ->
-                    await_all(ready(Pid, Info, Worker, State));
-                {'EXIT', Pid, Reason} when is_map_key(Pid, Workers) ->
-                    stop_workers(maps:remove(Pid, Workers)),
-                    give_up(start_failure(Reason), State);
-                {'EXIT', Parent, Reason} when Parent =:= hd(Ancestors) ->
-                    stop_workers(Workers),
-                    give_up(Reason, State)
+%% A worker of one's own is there when its start returns. Its process is handled here as
+%% it is later, by handle_info/2.
+await_worker(State = #state{phase = starting}) ->
+    %% The process that the worker is for, or its supervisor: proc_lib(3).
+    Parent = ancestor(hd(get('$ancestors'))),
+    receive
+        {'EXIT', Parent, Reason} -> not_started(Reason, State);
+        Message when element(1, Message) =:= py_worker; element(1, Message) =:= 'EXIT';
+                     element(1, Message) =:= 'DOWN'; element(1, Message) =:= venv ->
+            case handle_info(Message, State) of
+                {noreply, NewState} -> await_worker(NewState);
+                {stop, {shutdown, {start_failed, Reason}}, NewState} -> not_started({shutdown, Reason}, NewState);
+                {stop, Reason, NewState} -> not_started(Reason, NewState)
             end
-    end.
+    end;
+await_worker(State) ->
+    {ok, State}.
+
+not_started(Reason, State) ->
+    ok = terminate(Reason, State),
+    {stop, Reason}.
 
 ancestor(Name) when is_atom(Name) -> whereis(Name);
 ancestor(Pid) -> Pid.
 
-give_up(Reason, #state{name = Name}) ->
-    py_pool:forget(Name),
-    {stop, {shutdown, Reason}}.
+%% A pool whose first start failed ends. Its supervisor has it as `transient', and does not
+%% start it again.
+give_up(Reason, State = #state{waiting = Waiting, name = Name}) ->
+    Waiting =:= [] andalso py_log:start_failed(Name, Reason),
+    {stop, {shutdown, {start_failed, Reason}}, State#state{phase = {failed, Reason}}}.
 
 start_failure({shutdown, Reason}) -> Reason;
 start_failure(Reason) -> Reason.
@@ -170,6 +212,11 @@ last_exit(#state{reason = {worker_exit, starting}}) -> none;
 last_exit(#state{reason = Reason}) -> Reason.
 
 -spec handle_cast(term(), #state{}) -> {noreply, #state{}}.
+handle_cast({await_start, Waiter, PrintsProgress}, State = #state{phase = starting, waiting = Waiting}) ->
+    {noreply, State#state{waiting = [{Waiter, PrintsProgress} | Waiting]}};
+handle_cast({await_start, Waiter, _}, State) ->
+    Waiter ! {Waiter, started},
+    {noreply, State};
 handle_cast(_Other, State) ->
     {noreply, State}.
 
@@ -177,33 +224,48 @@ handle_cast(_Other, State) ->
 handle_info({py_worker, Pid, {ready, Info, Worker}}, State = #state{workers = Workers}) when
     is_map_key(Pid, Workers)
 ->
-    {noreply, ready(Pid, Info, Worker, State)};
+    {noreply, announce(ready(Pid, Info, Worker, State))};
 handle_info({'EXIT', Pid, Reason}, State = #state{workers = Workers}) when is_map_key(Pid, Workers) ->
     exited(Pid, Reason, State);
 handle_info({'DOWN', _, process, Starter, _}, State = #state{starter = Starter}) ->
     {stop, normal, State};
+handle_info({venv, Pid, Line}, State = #state{maker = {Pid, _}, name = Name, waiting = Waiting}) ->
+    case [Waiter || {Waiter, true} <- Waiting] of
+        [] -> py_log:venv_progress(Name, Line);
+        Shown -> [Waiter ! {Waiter, {progress, Line}} || Waiter <- Shown]
+    end,
+    {noreply, State};
+handle_info({'DOWN', Monitor, process, Pid, Result}, State = #state{maker = {Pid, Monitor}}) ->
+    made(Result, State#state{maker = none});
 handle_info({'DOWN', Monitor, process, _, Reason}, State = #state{jobs = Jobs}) ->
     case py_exec_queue:done(Monitor, Reason, Jobs) of
         {ran, Rest} -> {noreply, next_job(caught_up(State#state{jobs = Rest}))};
         {failed, Rest} -> {noreply, next_job(State#state{jobs = Rest})};
         unrelated -> {noreply, State}
     end;
-handle_info({start_worker, Attempt}, State = #state{opts = Opts}) ->
-    case py_venv:prepare(Opts) of
-        ok -> {noreply, start_one(Attempt, State)};
-        {error, Reason} -> {noreply, failed(Attempt, Reason, State)}
-    end;
+handle_info({start_worker, Attempt}, State) ->
+    {noreply, start_or_hold([Attempt], State)};
 handle_info(_Other, State) ->
     {noreply, State}.
 
 %% py_pool_sup forgets a pool that it stops; one whose manager or supervisor
 %% failed is restarted and finds its row and its journal.
 -spec terminate(term(), #state{}) -> ok.
-terminate(_Reason, #state{name = Name, workers = Workers, dedicated = IsDedicated}) ->
+terminate(_Reason, State = #state{name = Name, workers = Workers, dedicated = IsDedicated, phase = Phase}) ->
     py_pool:vacate(Name, self()),
+    stop_maker(State),
     stop_workers(Workers),
-    IsDedicated andalso py_pool:forget(Name),
+    %% There is nothing to go on with where nothing has run.
+    (IsDedicated orelse Phase =/= started) andalso py_pool:forget(Name),
     ok.
+
+stop_maker(#state{maker = none}) ->
+    ok;
+stop_maker(#state{maker = {Pid, Monitor}}) ->
+    exit(Pid, kill),
+    receive
+        {'DOWN', Monitor, process, Pid, _} -> ok
+    end.
 
 stop_workers(Workers) ->
     Monitors = [{Pid, monitor(process, Pid)} || Pid <- maps:keys(Workers)],
@@ -217,6 +279,41 @@ stop_workers(Workers) ->
     ok.
 
 %%% Workers.
+
+%% Workers start at once where their environment is there; otherwise a process makes it,
+%% and they wait for its end, but the manager does not.
+start_or_hold(Attempts, State = #state{maker = {_, _}, held = Held}) ->
+    State#state{held = Attempts ++ Held};
+start_or_hold(Attempts, State = #state{opts = Opts, phase = Phase}) ->
+    case py_venv:is_needed(Phase, Opts) of
+        false ->
+            lists:foldl(fun start_one/2, State, Attempts);
+        true ->
+            State#state{maker = py_venv:start_maker(Opts), held = Attempts}
+    end.
+
+made({made, ok}, State = #state{held = Held}) ->
+    {noreply, lists:foldl(fun start_one/2, State#state{held = []}, Held)};
+made({made, {error, Reason}}, State = #state{phase = starting}) ->
+    give_up(Reason, State);
+made({made, {error, Reason}}, State = #state{held = Held}) ->
+    Failed = fun(Attempt, S) -> failed(Attempt, Reason, S) end,
+    {noreply, lists:foldl(Failed, State#state{held = []}, Held)};
+made(Crash, State) ->
+    Why = unicode:characters_to_binary(io_lib:format("~tp", [Crash])),
+    made({made, {error, {cannot_start, Why}}}, State).
+
+%% The first start ends when every worker is ready.
+announce(State = #state{phase = starting, workers = Workers, waiting = Waiting}) ->
+    case [starting || #slot{worker = starting} <- maps:values(Workers)] of
+        [] ->
+            [Waiter ! {Waiter, started} || {Waiter, _} <- Waiting],
+            State#state{phase = started, waiting = []};
+        _ ->
+            State
+    end;
+announce(State) ->
+    State.
 
 start_one(Attempt, State = #state{name = Name, opts = Opts, workers = Workers}) ->
     {Number, Journal} = py_journal:read(Name),
@@ -259,6 +356,8 @@ publish(State = #state{name = Name, opts = Opts, workers = Workers, reason = Rea
 ready_workers(#state{workers = Workers}) ->
     [Worker || #slot{worker = Worker = #worker{}} <- maps:values(Workers)].
 
+exited(Pid, Reason, State = #state{phase = starting, workers = Workers}) ->
+    give_up(start_failure(Reason), State#state{workers = maps:remove(Pid, Workers)});
 exited(Pid, Reason, State = #state{dedicated = IsDedicated}) ->
     Exit = {worker_exit, Status} = py_error:worker_exit(Reason),
     {#slot{worker = Was, attempt = Attempt, since = Since}, Rest} =

@@ -10,22 +10,69 @@
 start_link() ->
     supervisor:start_link({local, ?MODULE}, ?MODULE, []).
 
-%% @doc Starts a pool and waits until all of its workers take work.
--spec start_pool(atom(), py_options:pool_options()) -> {ok, pid()} | {error, term()}.
+%% @doc Starts a pool and waits until all of its workers take work. The caller waits and
+%% not this supervisor, which has other pools to start and to stop meanwhile.
+-spec start_pool(atom(), py_options:pool_options() | [{atom(), term()}]) -> {ok, pid()} | {error, term()}.
 start_pool(Name, Opts) ->
-    try supervisor:start_child(?MODULE, manager(Name, py_options:pool(Opts))) of
-        {ok, Pid} -> {ok, Pid};
-        {error, {already_started, Pid}} -> {error, {already_started, Pid}};
-        {error, already_present} -> {error, already_present};
-        {error, {{shutdown, Reason}, _Child}} -> {error, Reason};
-        {error, {Reason, _Child}} -> {error, Reason};
+    case py_interpreter:resolve(py_options:pool(Opts)) of
+        {ok, Resolved} -> start_manager(Name, Resolved);
         {error, Reason} -> {error, Reason}
-    catch
-        exit:{noproc, _} -> {error, {not_started, erlang_python}}
     end.
 
+start_manager(Name, Opts) ->
+    try supervisor:start_child(?MODULE, manager(Name, Opts)) of
+        {ok, Pid} ->
+            await_start(Name, Pid);
+        {error, {already_started, Pid}} ->
+            {error, {already_started, Pid}};
+        {error, already_present} ->
+            %% A first start failed, and who waited for it did not live to see it.
+            delete(Name, undefined),
+            start_manager(Name, Opts);
+        {error, {Reason, _Child}} ->
+            {error, Reason}
+    catch
+        exit:{Why, _} when Why =:= noproc; Why =:= shutdown -> {error, {not_started, erlang_python}}
+    end.
+
+await_start(Name, Pid) ->
+    case py_pool_manager:await_start(Pid) of
+        ok ->
+            {ok, Pid};
+        {error, Reason} ->
+            delete(Name, Pid),
+            {error, Reason};
+        {crashed, Reason} ->
+            %% It was started again, and would go on trying.
+            _ = stop_pool(Name),
+            {error, Reason}
+    end.
+
+%% Removes what is left of a manager that has ended, and not what somebody else has started
+%% under the name meanwhile.
+delete(Name, Pid) ->
+    try supervisor:delete_child(?MODULE, Name) of
+        {error, running} ->
+            %% The supervisor may have to hear yet of the end that the caller has heard of.
+            case lists:keyfind(Name, 1, supervisor:which_children(?MODULE)) of
+                {Name, Pid, _, _} -> delete(Name, Pid);
+                _ -> ok
+            end;
+        _ ->
+            ok
+    catch
+        %% The application stops.
+        exit:_ -> ok
+    end.
+
+%% `transient': a manager whose first start failed ends in order, and is not started again.
 manager(Name, Opts) ->
-    #{id => Name, start => {py_pool_manager, start_link, [Name, Opts]}, shutdown => 5000}.
+    #{
+        id => Name,
+        start => {py_pool_manager, start_link, [Name, Opts]},
+        restart => transient,
+        shutdown => 5000
+    }.
 
 %% @doc Stops a pool; its streams and calls end with `{worker_exit, stopped}'.
 -spec stop_pool(atom()) -> ok | {error, py_error:reason()}.
@@ -37,7 +84,7 @@ stop_pool(Name) ->
         {error, not_found} ->
             {error, {no_pool, Name}}
     catch
-        exit:{noproc, _} -> {error, {no_pool, Name}}
+        exit:{Why, _} when Why =:= noproc; Why =:= shutdown -> {error, {no_pool, Name}}
     end.
 
 -spec init([]) -> {ok, {supervisor:sup_flags(), [supervisor:child_spec()]}}.

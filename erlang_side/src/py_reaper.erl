@@ -8,7 +8,7 @@
 -module(py_reaper).
 -behaviour(gen_server).
 
--export([start_link/0, tables/0, adopt/1]).
+-export([start_link/0, tables/0, adopt/1, is_running/0]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
 
 -define(TABLE, py_processes).
@@ -38,6 +38,11 @@ start_link() ->
 tables() ->
     ?TABLE = ets:new(?TABLE, [named_table, public]),
     ok.
+
+%% @doc Whether there is somebody to adopt processes: the application runs.
+-spec is_running() -> boolean().
+is_running() ->
+    ets:whereis(?TABLE) =/= undefined.
 
 %% @doc The calling worker's Python process: it must not outlive the caller.
 -spec adopt(py_os:process() | undefined) -> ok.

@@ -1,86 +1,140 @@
 %% @doc Virtual environments that a pool makes for itself. The work is done by a
-%% Python program, make_venv.py, which holds a lock meanwhile; here is what
-%% decides whether it must run.
+%% Python program, make_venv.py, which knows what is installed already; here is what
+%% runs it and ends it.
 -module(py_venv).
 
--export([prepare/1]).
+-export([is_needed/2, prepare/1, start_maker/1]).
 
 %% The longest that making an environment and installing into it may take. A
 %% larger number keeps a pool waiting for an index that hangs; a smaller one
 %% breaks off the building of a large package.
 -define(TIMEOUT_MS, 15 * 60 * 1000).
 
-%% How much of what pip printed is kept for the reason.
--define(KEPT_BYTES, 4096).
+%% How many of the last lines that were printed are kept for the reason. A larger number
+%% makes reasons that nobody reads, a smaller one cuts off an installer's explanation.
+-define(KEPT_LINES, 20).
 
-%% @doc Makes the pool's virtual environment and installs its requirements,
-%% unless that was done already. A pool without `requirements' runs in the
-%% environment that it finds.
--spec prepare(py_options:pool_options()) -> ok | {error, py_error:reason()}.
-prepare(PoolOpts = #{venv := Venv, requirements := Requirements = [_ | _]}) ->
-    Directory = filename:absname(py_text:string(Venv)),
-    case is_prepared(Directory, Requirements) of
-        true -> ok;
-        false -> make(Directory, Requirements, PoolOpts)
-    end;
-prepare(_PoolOpts) ->
-    ok.
+%% Longer lines come in pieces.
+-define(LINE_BYTES, 4096).
 
-%% make_venv.py writes this file last.
-is_prepared(Directory, Requirements) ->
-    Wanted = [[py_text:string(Requirement), $\n] || Requirement <- Requirements],
-    case file:read_file(filename:join(Directory, "erlang_python.requirements")) of
-        {ok, Found} -> Found =:= unicode:characters_to_binary(Wanted);
-        {error, _} -> false
+%% How make_venv.py marks the sentence that says what failed.
+-define(MARK, "erlang_python: ").
+
+%% @doc Makes a virtual environment ahead, for an image or a release: `Opts' are those of a
+%% pool, with `venv' and `requirements'. The application need not run. A pool that starts
+%% with the same options finds it.
+-spec prepare(py_options:pool_options() | [{atom(), term()}]) -> ok | {error, py_error:reason()}.
+prepare(Opts) ->
+    case py_interpreter:resolve(py_options:pool(Opts)) of
+        {ok, #{requirements := []}} ->
+            ok;
+        {ok, Resolved} ->
+            Progress = py_progress:new(),
+            Result = await(start_maker(Resolved), Progress),
+            py_progress:clear(Progress),
+            Result;
+        {error, Reason} ->
+            {error, Reason}
     end.
 
-make(Directory, Requirements, PoolOpts) ->
-    Name = py_interpreter:name(maps:remove(venv, PoolOpts)),
-    case os:find_executable(Name) of
-        false -> {error, {python_not_found, Name}};
-        Python -> apart(Python, ["-I", py_interpreter:file("make_venv.py"), Directory | Requirements], PoolOpts)
-    end.
-
-%% In a process of its own, whose mailbox goes with it.
-apart(Python, Args, PoolOpts) ->
-    Caller = self(),
-    Make = fun() -> Caller ! {self(), run(Python, Args, PoolOpts)} end,
-    {Pid, Monitor} = spawn_monitor(Make),
+await(Maker = {Pid, Monitor}, Progress) ->
     receive
-        {Pid, Result} ->
-            erlang:demonitor(Monitor, [flush]),
+        {venv, Pid, Line} ->
+            case py_progress:is_shown(Progress) of
+                true -> py_progress:show(Line, Progress);
+                false -> py_log:venv_progress(none, Line)
+            end,
+            await(Maker, Progress);
+        {'DOWN', Monitor, process, Pid, {made, Result}} ->
             Result;
         {'DOWN', Monitor, process, Pid, Reason} ->
             {error, {cannot_start, unicode:characters_to_binary(io_lib:format("~tp", [Reason]))}}
     end.
 
-run(Python, Args, #{env := Env}) ->
+%% @doc Whether something may have to be made before a worker can start: at the pool's start
+%% when it has requirements, and later if its environment is gone. So all workers of a pool
+%% run in the same one.
+-spec is_needed(starting | started, py_options:pool_options()) -> boolean().
+is_needed(_Phase, #{requirements := []}) -> false;
+is_needed(starting, _PoolOpts) -> true;
+is_needed(started, #{venv := Venv}) -> not filelib:is_file(filename:join([Venv, "bin", "python"])).
+
+%% @doc Starts a process that makes the pool's virtual environment and installs its
+%% requirements, unless that was done already. The caller gets `{venv, Pid, Line}' for
+%% each line that is printed and then a `DOWN' with `{made, ok | {error, Reason}}'. The
+%% process ends with the caller, and its programs end with it.
+-spec start_maker(py_options:pool_options()) -> {pid(), reference()}.
+start_maker(PoolOpts) ->
+    Owner = self(),
+    spawn_monitor(fun() -> exit({made, make(Owner, PoolOpts)}) end).
+
+make(Owner, PoolOpts = #{venv := Venv, requirements := Requirements}) ->
+    Base = py_interpreter:base(PoolOpts),
+    case {py_interpreter:find(Base), py_interpreter:bootstrap("erlang_port.make_venv")} of
+        {false, _} ->
+            {error, {python_not_found, unicode:characters_to_list(py_text:readable(Base))}};
+        {_, {error, Reason}} ->
+            {error, Reason};
+        {Python, {ok, Bootstrap}} ->
+            run(Owner, Python, Bootstrap ++ [Venv | wanted(Requirements)], PoolOpts)
+    end.
+
+wanted({Kind, Path}) -> [atom_to_list(Kind), Path];
+wanted(Requirements) -> ["list" | [py_text:native(Requirement) || Requirement <- Requirements]].
+
+run(Owner, Python, Args, PoolOpts = #{venv := Venv}) ->
     Options = [
-        {args, [py_text:string(Arg) || Arg <- Args]},
-        {env, [py_text:variable(Variable) || Variable <- Env]},
+        {args, Args},
+        {env, py_interpreter:variables(PoolOpts)},
+        {line, ?LINE_BYTES},
         exit_status,
         stderr_to_stdout,
         binary,
         hide
     ],
+    Monitor = monitor(process, Owner),
     Port = open_port({spawn_executable, Python}, Options),
-    Deadline = erlang:monotonic_time(millisecond) + ?TIMEOUT_MS,
-    collect(Port, <<>>, Deadline).
-
-collect(Port, Output, Deadline) ->
-    receive
-        {Port, {data, Data}} ->
-            collect(Port, tail(<<Output/binary, Data/binary>>), Deadline);
-        {Port, {exit_status, 0}} ->
-            ok;
-        {Port, {exit_status, _}} ->
-            {error, {cannot_start, <<"making the virtual environment failed: ", Output/binary>>}}
-    after max(0, Deadline - erlang:monotonic_time(millisecond)) ->
-        port_close(Port),
-        {error, {cannot_start, <<"making the virtual environment took too long: ", Output/binary>>}}
+    py_reaper:is_running() andalso py_reaper:adopt(py_os:of_port(Port)),
+    Timer = erlang:start_timer(?TIMEOUT_MS, self(), too_long),
+    case collect(Port, Monitor, Timer, Owner, []) of
+        ok -> ok;
+        {error, Why} -> {error, {cannot_start, failure(Venv, Why)}}
     end.
 
-tail(Output) when byte_size(Output) > ?KEPT_BYTES ->
-    binary:part(Output, byte_size(Output), -?KEPT_BYTES);
-tail(Output) ->
-    Output.
+collect(Port, Monitor, Timer, Owner, Lines) ->
+    receive
+        {Port, {data, {_, <<?MARK, Sentence/binary>>}}} ->
+            collect(Port, Monitor, Timer, Owner, [{sentence, Sentence} | Lines]);
+        {Port, {data, {_, Line}}} ->
+            Owner ! {venv, self(), printable(Line)},
+            collect(Port, Monitor, Timer, Owner, lists:sublist([Line | Lines], ?KEPT_LINES));
+        {Port, {exit_status, 0}} ->
+            ok;
+        {Port, {exit_status, Code}} ->
+            {error, {py_os:status(Code), Lines}};
+        {timeout, Timer, too_long} ->
+            {error, {too_long, Lines}};
+        %% The programs end when they see that the port is closed.
+        {'DOWN', Monitor, process, Owner, _} ->
+            exit(normal)
+    end.
+
+%% One sentence, then what the installer said itself.
+failure(Venv, {Status, Lines}) ->
+    Said = [[$\n, printable(Line)] || Line <- lists:reverse(Lines), is_binary(Line)],
+    Sentence =
+        case {lists:keyfind(sentence, 1, [Line || Line <- Lines, is_tuple(Line)]), Status} of
+            {{sentence, Text}, _} -> printable(Text);
+            {false, too_long} -> io_lib:format("it was not ready after ~p s", [?TIMEOUT_MS div 1000]);
+            {false, {signal, Signal}} -> io_lib:format("signal ~p ended the program that makes it", [Signal]);
+            {false, Code} -> io_lib:format("the program that makes it ended with exit code ~p", [Code])
+        end,
+    unicode:characters_to_binary([
+        "the virtual environment ", py_text:readable(Venv), " cannot be made: ", Sentence, Said
+    ]).
+
+printable(Line) ->
+    case unicode:characters_to_binary(Line) of
+        Utf8 when is_binary(Utf8) -> Utf8;
+        _ -> unicode:characters_to_binary(Line, latin1)
+    end.
