@@ -35,12 +35,7 @@
     a_manager_is_killed/1,
     the_supervisor_of_pools_is_killed/1,
     the_reaper_is_killed/1,
-    stop_a_pool_that_cannot_start/1,
-    make_an_environment/1,
-    make_an_environment_once/1,
-    make_a_half_made_environment_again/1,
-    leave_an_environment_of_the_user_s/1,
-    an_environment_that_cannot_be_made/1
+    stop_a_pool_that_cannot_start/1
 ]).
 
 -define(LONG, 10000).
@@ -51,7 +46,7 @@ suite() ->
 
 -spec all() -> [{group, atom()}].
 all() ->
-    [{group, start}, {group, heal}, {group, replay}, {group, supervision}, {group, environment}].
+    [{group, start}, {group, heal}, {group, replay}, {group, supervision}].
 
 -spec groups() -> [{atom(), [atom()], [atom()]}].
 groups() ->
@@ -89,13 +84,6 @@ groups() ->
             the_supervisor_of_pools_is_killed,
             the_reaper_is_killed,
             stop_a_pool_that_cannot_start
-        ]},
-        {environment, [], [
-            make_an_environment,
-            make_an_environment_once,
-            make_a_half_made_environment_again,
-            leave_an_environment_of_the_user_s,
-            an_environment_that_cannot_be_made
         ]}
     ].
 
@@ -109,8 +97,6 @@ end_per_suite(_Config) ->
     application:unset_env(erlang_python, pools).
 
 -spec init_per_group(atom(), ct_suite:ct_config()) -> ct_suite:ct_config().
-init_per_group(environment, Config) ->
-    [{wheel, wheel(?config(priv_dir, Config))} | Config];
 init_per_group(_Group, Config) ->
     Config.
 
@@ -448,80 +434,6 @@ stop_a_pool_that_cannot_start(Config) ->
     ?assertEqual({error, {no_pool, test}}, eval("1")),
     ok = file:delete(Marker),
     {ok, _} = start(#{workers => 1}).
-
-%%% Virtual environments.
-
--spec make_an_environment(ct_suite:ct_config()) -> term().
-make_an_environment(Config) ->
-    %% A pool with requirements makes its environment and fills it; the next start finds it.
-    Venv = filename:join(?config(priv_dir, Config), "made"),
-    Opts = #{venv => Venv, requirements => [?config(wheel, Config)], start_timeout => 60000},
-    {ok, _} = start(Opts),
-    ?assertEqual({ok, <<"from a wheel">>}, eval("__import__('tiny_wheel').word")),
-    ok = py:stop_pool(test),
-    {Took, {ok, _}} = timer:tc(fun() -> start(Opts) end),
-    ct:pal("the second start took ~p ms", [Took div 1000]),
-    ?assertEqual({ok, <<"from a wheel">>}, eval("__import__('tiny_wheel').word")).
-
--spec make_an_environment_once(ct_suite:ct_config()) -> term().
-make_an_environment_once(Config) ->
-    %% Two that make the same environment at the same time make it once.
-    Venv = filename:join(?config(priv_dir, Config), "made_once"),
-    Opts = py_options:pool(#{venv => Venv, requirements => [?config(wheel, Config)]}),
-    Makers = [spawn_monitor(fun() -> exit(py_venv:prepare(Opts)) end) || _ <- [1, 2]],
-    [
-        receive
-            {'DOWN', Monitor, process, Pid, Result} -> ?assertEqual(ok, Result)
-        end
-     || {Pid, Monitor} <- Makers
-    ],
-    {ok, _} = start(#{venv => Venv, requirements => [?config(wheel, Config)]}),
-    ?assertEqual({ok, <<"from a wheel">>}, eval("__import__('tiny_wheel').word")).
-
--spec make_a_half_made_environment_again(ct_suite:ct_config()) -> term().
-make_a_half_made_environment_again(Config) ->
-    %% One that was broken off is made again.
-    Venv = filename:join(?config(priv_dir, Config), "half_made"),
-    ok = filelib:ensure_dir(filename:join([Venv, "bin", "python"])),
-    ok = file:write_file(filename:join([Venv, "bin", "python"]), "no interpreter"),
-    ok = file:write_file(filename:join(Venv, "erlang_python.making"), ""),
-    {ok, _} = start(#{venv => Venv, requirements => [?config(wheel, Config)]}),
-    ?assertEqual({ok, <<"from a wheel">>}, eval("__import__('tiny_wheel').word")).
-
--spec leave_an_environment_of_the_user_s(ct_suite:ct_config()) -> term().
-leave_an_environment_of_the_user_s(Config) ->
-    %% An environment that was there is filled and never removed, even if that fails.
-    Venv = filename:join(?config(priv_dir, Config), "users"),
-    {0, _} = test_program:run(python(), ["-m", "venv", Venv], #{}),
-    Mine = filename:join(Venv, "mine"),
-    ok = file:write_file(Mine, "mine"),
-    {error, {cannot_start, _}} = start(#{venv => Venv, requirements => ["/no/such/wheel.whl"]}),
-    {ok, _} = start(#{venv => Venv, requirements => [?config(wheel, Config)]}),
-    ?assertEqual({ok, <<"mine">>}, file:read_file(Mine)),
-    ?assertEqual({ok, <<"from a wheel">>}, eval("__import__('tiny_wheel').word")).
-
--spec an_environment_that_cannot_be_made(ct_suite:ct_config()) -> term().
-an_environment_that_cannot_be_made(Config) ->
-    %% What pip says is in the reason, and the next attempt starts afresh.
-    Venv = filename:join(?config(priv_dir, Config), "not_made"),
-    {error, Reason} = start(#{venv => Venv, requirements => ["/no/such/wheel.whl"]}),
-    says(["/no/such/wheel.whl"], Reason),
-    {ok, _} = start(#{venv => Venv, requirements => [?config(wheel, Config)]}),
-    ?assertEqual({ok, <<"from a wheel">>}, eval("__import__('tiny_wheel').word")).
-
-%% A package that needs no index and no build.
-wheel(Dir) ->
-    Info = "tiny_wheel-1.0.dist-info/",
-    Files = [
-        {"tiny_wheel.py", <<"word = 'from a wheel'\n">>},
-        {Info ++ "METADATA", <<"Metadata-Version: 2.1\nName: tiny-wheel\nVersion: 1.0\n">>},
-        {Info ++ "WHEEL", <<"Wheel-Version: 1.0\nGenerator: x\nRoot-Is-Purelib: true\nTag: py3-none-any\n">>},
-        {Info ++ "RECORD", <<"tiny_wheel.py,,\n", (list_to_binary(Info))/binary, "METADATA,,\n",
-            (list_to_binary(Info))/binary, "WHEEL,,\n", (list_to_binary(Info))/binary, "RECORD,,\n">>}
-    ],
-    Wheel = filename:join(Dir, "tiny_wheel-1.0-py3-none-any.whl"),
-    {ok, _} = zip:create(Wheel, Files),
-    Wheel.
 
 %%% Helpers.
 

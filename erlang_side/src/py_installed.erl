@@ -51,7 +51,9 @@ version(Python) ->
 
 printed(Python) ->
     Code = "import sys; print(*sys.version_info[:3])",
-    printed(open_port({spawn_executable, Python}, [{args, ["-I", "-c", Code]}, exit_status, hide]), []).
+    %% Stand-ins of version managers say much to standard error.
+    Quiet = ["-c", "exec \"$@\" 2>/dev/null", "sh", Python, "-I", "-c", Code],
+    printed(open_port({spawn_executable, "/bin/sh"}, [{args, Quiet}, exit_status, hide]), []).
 
 printed(Port, Printed) ->
     receive

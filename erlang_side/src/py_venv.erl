@@ -17,8 +17,9 @@
 %% Longer lines come in pieces.
 -define(LINE_BYTES, 4096).
 
-%% How make_venv.py marks the sentence that says what failed.
--define(MARK, "erlang_python: ").
+%% How make_venv.py marks the sentence that says what failed, and what it does next.
+-define(FAILED, "erlang_python: ").
+-define(STEP, "==> ").
 
 %% @doc Makes a virtual environment ahead, for an image or a release: `Opts' are those of a
 %% pool, with `venv' and `requirements'. The application need not run. A pool that starts
@@ -103,8 +104,11 @@ run(Owner, Python, Args, PoolOpts = #{venv := Venv}) ->
 
 collect(Port, Monitor, Timer, Owner, Lines) ->
     receive
-        {Port, {data, {_, <<?MARK, Sentence/binary>>}}} ->
+        {Port, {data, {_, <<?FAILED, Sentence/binary>>}}} ->
             collect(Port, Monitor, Timer, Owner, [{sentence, Sentence} | Lines]);
+        {Port, {data, {_, Step = <<?STEP, _/binary>>}}} ->
+            Owner ! {venv, self(), Step},
+            collect(Port, Monitor, Timer, Owner, []);
         {Port, {data, {_, Line}}} ->
             Owner ! {venv, self(), printable(Line)},
             collect(Port, Monitor, Timer, Owner, lists:sublist([Line | Lines], ?KEPT_LINES));

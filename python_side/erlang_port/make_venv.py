@@ -34,7 +34,10 @@ from typing import NoReturn
 STAMP = "erlang_python.requirements"
 
 #: Begins the line that says in one sentence what failed.
-MARK = "erlang_python: "
+FAILED = "erlang_python: "
+
+#: Begins the line that says what is done next.
+STEP = "==> "
 
 #: What uv has in common with pip; a list with another option is for pip.
 SHARED_OPTIONS = frozenset(
@@ -214,7 +217,7 @@ def _of_project(path: Path) -> list[str]:
 
 def _run(name: str, command: list[str], **variables: str) -> None:
     # Not the whole command, which may hold the password of an index.
-    print(name, flush=True)
+    print(f"{STEP}{name}", flush=True)
     try:
         done = subprocess.run(  # noqa: S603
             command, stdin=subprocess.DEVNULL, env=_surroundings(variables), check=False
@@ -222,7 +225,7 @@ def _run(name: str, command: list[str], **variables: str) -> None:
     except OSError as error:
         raise VenvError(f"{name} cannot be run: {error}") from None
     if done.returncode != 0:
-        raise VenvError(f"{name} ended with exit code {done.returncode}; it said")
+        raise VenvError(f"{name} ended with exit code {done.returncode}:")
 
 
 def _succeeds(command: list[str]) -> bool:
@@ -385,6 +388,6 @@ def run(arguments: list[str]) -> NoReturn:
         directory, kind, *items = arguments
         Environment(Path(directory), Wanted(kind, items)).make()
     except (VenvError, OSError, ValueError) as error:
-        print(f"{MARK}{error}", flush=True)
+        print(f"{FAILED}{error}", flush=True)
         sys.exit(1)
     sys.exit(0)
