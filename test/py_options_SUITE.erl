@@ -158,9 +158,9 @@ options() ->
     Stream = [{kwargs, [#{}, #{a => 1}, [], [{a, 1}]], [none]}, {owner, [self()], [self, undefined]}, {demand, [0, 1, ?MOST], [-1, infinity]}],
     Pool = [
         {python, ["python3", <<"python3">>], [python3, 3]},
-        {venv, ["/v", <<"/v">>], [v, 1]},
-        {requirements, [[], ["six", <<"six">>]], [six, <<"six">>, [six]]},
-        {python_path, [[], ["/a", <<"/b">>]], [<<"/a">>, [a], [1], ["/a:b"], [<<"/a:b">>]]},
+        {venv, ["/v", <<"/v">>, {priv, kernel, "v"}, {app, kernel}], [v, 1, "", {priv, "kernel"}, [0]]},
+        {requirements, [[], ["six", <<"six">>], {file, "r.txt"}, {project, {priv, kernel}}], [six, <<"six">>, [six], {file, r}]},
+        {python_path, [[], ["/a", <<"/b">>], [{priv, kernel, "python"}, {app, kernel}]], [<<"/a">>, [a], [1], ["/a:b"], [<<"/a:b">>]]},
         {env, [[], [{"A", "1"}, {<<"B">>, <<"2">>}, {"C", false}]], [["A=1"], [{"A", 1}], [{a, "1"}], [{"A", true}], #{}]},
         {cd, ["/", <<"/">>], [root, 1]},
         {preload, [[], [json, <<"json">>, "json"]], [json, <<"json">>, [1]]},
