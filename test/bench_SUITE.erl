@@ -37,7 +37,7 @@ bench(Arguments) ->
     ct:log("~ts", [Output]),
     {Status, Output}.
 
-%% The suite runs from a copy under _build, so the root is looked for upwards from there.
+%% The suite runs from a copy under _build, so the root is somewhere above it.
 root(Dir) ->
     case filelib:is_regular(filename:join(Dir, "rebar.config")) of
         true -> Dir;

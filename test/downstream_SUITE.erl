@@ -55,7 +55,7 @@ init_per_suite(Config) ->
     commit(Repository),
     [{python, Python}, {repository, Repository} | Config].
 
-%% The suite runs from a copy under _build, so the root is looked for upwards from there.
+%% The suite runs from a copy under _build, so the root is somewhere above it.
 root(Dir) ->
     case filelib:is_regular(filename:join(Dir, "rebar.config")) of
         true -> Dir;
@@ -225,7 +225,7 @@ rebar3(Arguments, Config) ->
     ?assertEqual(0, Status),
     Output.
 
-%% What the node that runs the tests was told by its environment is not for other nodes.
+%% The environment of the node that runs the tests is not for other nodes.
 options(Config) ->
     #{
         env => [

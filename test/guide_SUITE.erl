@@ -79,7 +79,7 @@ end_per_group(_Group, _Config) ->
     ok = application:stop(erlang_python),
     ok = application:unset_env(erlang_python, pools).
 
-%% No example leaves a message behind that it has not told of.
+%% No example leaves a message behind that it does not mention.
 -spec end_per_testcase(atom(), ct_suite:ct_config()) -> ok | {fail, term()}.
 end_per_testcase(_Case, _Config) ->
     receive
@@ -228,7 +228,7 @@ inline_lambda(_Config) ->
     {ok, Fib} = py:stream_eval(<<"(lambda: ((fib := [0, 1]), [fib.append(fib[-1] + fib[-2]) for _ in range(8)], iter(fib))[-1])()">>),
     ?assertEqual([0,1,1,2,3,5,8,13,21,34], Fib).
 
-%% Tokens go to a client one by one, and the end of the stream is told.
+%% Tokens go to a client one by one, and then the end of the stream.
 -spec llm_token_streaming(ct_suite:ct_config()) -> ok.
 llm_token_streaming(_Config) ->
     {Prompt, WebSocket} = {<<"streams of tokens">>, self()},
@@ -237,7 +237,7 @@ llm_token_streaming(_Config) ->
     stream_to_client(Ref, WebSocket),
     ?assertEqual([<<"streams ">>, <<"of ">>, <<"tokens ">>, <<"[DONE]">>], sent()).
 
-%% A model that fails is told to the client too.
+%% The client also gets the failure of a model.
 -spec llm_token_streaming_that_fails(ct_suite:ct_config()) -> ok.
 llm_token_streaming_that_fails(_Config) ->
     {ok, Ref} = py:stream_start(llm_client, generate_tokens, [<<>>]),

@@ -161,7 +161,7 @@ ends_with(Start, Exit, Config) ->
     end,
     test_eventually:equal("", fun() -> os:cmd("ps -o stat= -p " ++ integer_to_list(OsPid)) end).
 
-%% Stopping it hurts nobody who is linked to it; what runs there is told.
+%% Stopping it ends no process that is linked to it; what runs there gets a reason.
 -spec stopping(ct_suite:ct_config()) -> ok.
 stopping(Config) ->
     {ok, Worker} = py:start_worker(?config(opts, Config)),

@@ -377,7 +377,7 @@ take_all(Ref) ->
 
 %%% When something is missing.
 
-%% Whoever waits for a worker that dies is told how it died.
+%% Each caller of a worker that dies gets the reason.
 -spec a_dead_worker_answers(ct_suite:ct_config()) -> ok.
 a_dead_worker_answers(Config) ->
     {ok, {Worker, Monitor}} = py:start_worker(own(Config), monitor),

@@ -134,7 +134,7 @@ send_to_every_kind_of_address(_Config) ->
     [?assertEqual(N, next()) || N <- lists:seq(1, 6)],
     ok.
 
-%% A message to nobody is lost, and hurts nobody; no atom is made of a name.
+%% A message without a receiver is dropped and does no harm; no atom is made of a name.
 -spec send_to_nobody(ct_suite:ct_config()) -> ok.
 send_to_nobody(_Config) ->
     Gone = spawn(fun() -> ok end),
@@ -252,7 +252,7 @@ a_flood_waits_for_the_node(_Config) ->
     [?assertEqual(MiB, byte_size(next())) || _ <- lists:seq(1, 40)],
     ok.
 
-%% The event loop never waits: past the bound it is told so, and may await room.
+%% The event loop never waits: past the bound it gets an error, and may await room.
 -spec a_flood_on_the_loop_is_refused(ct_suite:ct_config()) -> ok.
 a_flood_on_the_loop_is_refused(_Config) ->
     MiB = 1024 * 1024,

@@ -137,7 +137,7 @@ an_older_timer_starts_nothing(_Config) ->
     [started(N) || N <- [1, 2]],
     ?assertError(function_clause, py_callback_queue:stalled(make_ref(), Full)).
 
-%% Python hears of the bytes that were taken in steps of one MiB; those of callbacks that wait
+%% Python gets the number of bytes that were taken in steps of one MiB; those of callbacks that wait
 %% are not taken.
 -spec bytes_are_acknowledged(ct_suite:ct_config()) -> ok.
 bytes_are_acknowledged(_Config) ->

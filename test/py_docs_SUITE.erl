@@ -60,7 +60,7 @@ groups() ->
 documents() ->
     ["README.md" | filelib:wildcard("docs/*.md", root())].
 
-%% The suite runs from a copy under _build, so the root is looked for upwards from there.
+%% The suite runs from a copy under _build, so the root is somewhere above it.
 root() ->
     root(filename:dirname(code:which(?MODULE))).
 

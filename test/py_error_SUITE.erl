@@ -295,7 +295,7 @@ message_that_is_not_ascii(_Config) ->
     ?assertEqual({error, {'KeyError', Message}}, py:stream(failing, wide, [])),
     ?assertEqual({error, {'ValueError', <<"\\ud800">>}}, py:stream(failing, lone_surrogate, [])).
 
-%% An exception whose text cannot be had is told all the same.
+%% An exception whose text cannot be made is reported all the same.
 -spec message_that_fails(ct_suite:ct_config()) -> ok.
 message_that_fails(_Config) ->
     {error, {Class, Message}} = py:stream(failing, raising, [<<"MuteError">>, 0]),

@@ -471,7 +471,7 @@ caller_is_killed(Config) ->
 -spec interrupt_a_stream(ct_suite:ct_config()) -> term().
 interrupt_a_stream(Config) ->
     %% Python code that never yields is broken off after the grace period, wherever it is:
-    %% in the generator, in its finally block, in what encodes a value or tells an error.
+    %% in the generator, in its finally block, in what encodes a value or reports an error.
     start(#{workers => 1, interrupt_after => 100}, Config),
     Generators = [
         spin,

@@ -204,7 +204,7 @@ closed_input(Config) ->
         application:unset_env(erlang_python, liveness_ms)
     end.
 
-%% A pool whose program makes no sense from the start does not start, and says why.
+%% A pool whose program breaks the protocol from the start does not start, and says why.
 -spec nonsense_before_it_is_ready(ct_suite:ct_config()) -> ok.
 nonsense_before_it_is_ready(Config) ->
     lists:foreach(

@@ -41,14 +41,14 @@ all() ->
 init_per_suite(Config) ->
     case filelib:is_dir("/proc/self/fd") of
         true -> start(Config);
-        false -> {skip, "this system does not tell what a process holds"}
+        false -> {skip, "this system does not say what a process holds"}
     end.
 
 start(Config) ->
     Pool = #{workers => 2, python_path => [?config(data_dir, Config)], interrupt_after => 20},
     ok = application:set_env(erlang_python, pools, #{default => Pool}),
-    %% Who is killed between counting a request and making it leaves the counter too high
-    %% until two looks have found the same.
+    %% A caller that is killed between counting a request and making it leaves the counter too high
+    %% until two checks have found the same.
     ok = application:set_env(erlang_python, liveness_ms, 500),
     {ok, _} = application:ensure_all_started(erlang_python),
     Config.

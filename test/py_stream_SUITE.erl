@@ -541,7 +541,7 @@ next(Config) ->
     ?assertEqual({ok, [1]}, py:stream_next(Batches)),
     ?assertEqual(done, py:stream_next(Batches)).
 
-%% A fold sees every value in order; it halts where it is told to, and then nothing of the
+%% A fold sees every value in order; it halts when its function says so, and then nothing of the
 %% stream is left.
 -spec fold(ct_suite:ct_config()) -> ok.
 fold(Config) ->

@@ -137,11 +137,15 @@ a_sleeping_owner_stops_the_generator(Config) ->
             Half = take_values(Owner, Ref, (Window + 1) div 2),
             test_eventually:true(fun() -> pulled(Label, Config) > Window end),
             ?assert(length(test_sleeper:values(Owner, Ref)) =< Window),
-            %% The whole of it makes room for as many.
+            %% All that is there makes room for nearly as many.
             Rest = take_values(Owner, Ref, length(test_sleeper:values(Owner, Ref))),
-            test_eventually:equal(Window, fun() -> length(test_sleeper:values(Owner, Ref)) end),
+            test_eventually:true(fun() -> length(test_sleeper:values(Owner, Ref)) >= least(Window) end),
             Taken = Half ++ Rest,
-            ?assertEqual(Window + length(Taken), pulled(Label, Config)),
+            %% The generator is no further than what is here.
+            test_eventually:equal(length(Taken), fun() ->
+                pulled(Label, Config) - length(test_sleeper:values(Owner, Ref))
+            end),
+            ?assert(length(test_sleeper:values(Owner, Ref)) =< Window),
             ok = py:stream_cancel(Ref),
             {Values, {error, cancelled}} = test_sleeper:take_all(Owner, Ref),
             ?assertEqual(lists:seq(0, length(Taken ++ Values) - 1), Taken ++ Values),
@@ -155,6 +159,14 @@ a_sleeping_owner_stops_the_generator(Config) ->
     test_eventually:equal(1024, fun() -> length(test_sleeper:mail(Owner)) end),
     ?assertEqual({lists:seq(0, 19999), done}, test_sleeper:take_all(Owner, Ref)),
     test_sleeper:stop(Owner).
+
+%% What an owner finds at least when it has taken values and sleeps again. Credit is given for
+%% a quarter of the window, and for a frame when all of it was taken; a frame has a quarter of
+%% the window at most.
+least(Window) ->
+    NoCredit = (Window + 3) div 4 - 1,
+    PartOfAFrame = max(1, Window div 4) - 1,
+    Window - NoCredit - PartOfAFrame.
 
 take_values(_Owner, _Ref, N) when N =< 0 ->
     [];
@@ -179,7 +191,7 @@ a_window_is_never_exceeded(Config) ->
     ],
     ok.
 
-%% The same for bytes: what is out never takes more than the window, encoded, but for one
+%% The same for bytes: what is in flight never takes more than the window, encoded, but for one
 %% value.
 -spec bytes_are_never_exceeded(ct_suite:ct_config()) -> ok.
 bytes_are_never_exceeded(Config) ->
@@ -324,7 +336,7 @@ demand_that_comes_too_late(Config) ->
 
 %%% Batches and formats.
 
-%% With `batch' every event has from one to so many values; fast ones share events.
+%% With `batch' every event has from one to that many values; fast ones share events.
 -spec batches(ct_suite:ct_config()) -> ok.
 batches(Config) ->
     [
@@ -515,7 +527,7 @@ an_owner_that_waits_for_something_else(Config) ->
     Opts = #{owner => Owner, window => 50, take => 5000},
     {ok, Ref} = start_stream(numbers, [Label], Opts, Config),
     test_eventually:equal(50, fun() -> length(test_sleeper:mail(Owner)) end),
-    %% Other mail makes it run and look, in vain.
+    %% Other mail makes it run and search its mailbox, without finding anything.
     [Owner ! {other, N} || N <- lists:seq(1, 100)],
     stays(fun() -> length(test_sleeper:mail(Owner)) =:= 150 end),
     ?assertEqual(50, pulled(Label, Config)),
@@ -648,7 +660,7 @@ past_max_streams_the_answer_is_overloaded(Config) ->
     ok = py:stream_cancel(hd(Refs), [flush]),
     test_eventually:true(fun() -> py:stream_eval("[1]", #{}, #{pool => small}) =:= {ok, [1]} end),
     ok = py:stop_pool(small),
-    %% All that were left have been told.
+    %% All that were left have got their terminal event.
     [
         ?assertEqual({[], {error, {worker_exit, stopped}}}, all_values(Ref))
      || Ref <- tl(Refs)
@@ -737,7 +749,8 @@ sleeping_owner_on_another_node(Config) ->
         end,
         ?assertEqual(100, pulled(Label, Config)),
         ?assertEqual(3000, length(test_sleeper:take(Owner, Ref, 3000))),
-        test_eventually:equal(100, fun() -> length(test_sleeper:mail(Owner)) end),
+        test_eventually:true(fun() -> length(test_sleeper:mail(Owner)) >= least(100) end),
+        stays(fun() -> length(test_sleeper:mail(Owner)) =< 100 end),
         ok = py:stream_cancel(Ref),
         ?assertMatch({_, {error, cancelled}}, test_sleeper:take_all(Owner, Ref)),
         test_sleeper:stop(Owner)

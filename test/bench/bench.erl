@@ -162,7 +162,7 @@ json(V) when is_float(V) -> float_to_list(V, [{decimals, 6}, compact]);
 json(V) when is_atom(V) -> [$", atom_to_list(V), $"];
 json(V) -> [$", V, $"].
 
-%% @doc The value below which so many of a hundred are.
+%% @doc The value below which that many of a hundred are.
 -spec percentile(number(), [number(), ...]) -> number().
 percentile(P, Values) ->
     Sorted = lists:sort(Values),

@@ -123,7 +123,7 @@ stream(N) ->
     {ok, Ref} = py:stream_start(bench_values, ints, [N], #{pool => python}),
     N = bench_pool:count(Ref).
 
-%% Order is looked at on the way.
+%% The order is checked on the way.
 messages(N) ->
     Ref = py:spawn_call(bench_interop, sends, [self(), N], #{}, #{
         pool => python, timeout => infinity

@@ -1,5 +1,5 @@
 %% @doc Runs the code blocks of a Markdown document, in order, as one session of
-%% the Erlang shell would. {@link py_docs_SUITE} tells what a writer must know.
+%% the Erlang shell would. {@link py_docs_SUITE} says what a writer must know.
 -module(test_doc_session).
 
 -export([run/3, blocks/1]).

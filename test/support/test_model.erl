@@ -102,7 +102,7 @@ one_of(List) ->
 shrink(Commands, Fails) ->
     shrink(max(1, length(Commands) div 2), 0, Commands, Fails).
 
-%% Leaves out so many commands from there on, if it fails without them.
+%% Leaves out that many commands from there on, if it fails without them.
 shrink(Size, At, Commands, Fails) when At < length(Commands) ->
     {Before, Rest} = lists:split(At, Commands),
     Without = Before ++ lists:nthtail(min(Size, length(Rest)), Rest),

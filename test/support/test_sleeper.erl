@@ -1,4 +1,4 @@
-%% @doc An owner of streams that takes its mail when it is told to.
+%% @doc An owner of streams that takes its mail on request.
 %%
 %% It needs nothing but OTP, so that it can be sent to a node that has nothing else.
 -module(test_sleeper).

@@ -114,7 +114,7 @@ same([A | As], [B | Bs]) -> came_back(A, B) andalso came_back(As, Bs);
 same(A, B) when is_tuple(A), is_tuple(B), tuple_size(A) =:= tuple_size(B) ->
     came_back(tuple_to_list(A), tuple_to_list(B));
 same(A, B) when is_map(A), is_map(B), map_size(A) =:= map_size(B) ->
-    %% Keys may have changed as well, so each entry looks for its own.
+    %% Keys may have changed as well, so each entry searches its own.
     Left = maps:fold(fun(Key, Value, Rest) -> strike({Key, Value}, Rest) end, maps:to_list(B), A),
     Left =:= [];
 same(_, _) ->

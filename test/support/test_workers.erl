@@ -45,8 +45,8 @@ kill(Worker) ->
             ok
     end.
 
-%% @doc What memory the Python process of a worker uses, in bytes; 0 where the
-%% system does not tell.
+%% @doc What memory the Python process of a worker uses, in bytes; 0 if the
+%% system does not say.
 -spec memory(pid()) -> non_neg_integer().
 memory(Worker) ->
     case os_pid(Worker) of
@@ -62,7 +62,7 @@ resident({ok, Status}) ->
 resident({error, _}) ->
     0.
 
-%% @doc Returns when so many workers take work, and when neither side has any of it left.
+%% @doc Returns when all workers take work and neither side has any of it left.
 -spec idle(Pool :: atom()) -> ok.
 idle(Pool) ->
     #{size := Size} = py:info(Pool),
