@@ -6,12 +6,16 @@ replace no module.
 
 import sys
 
+WHY = None
 if sys.version_info < (3, 10):
+    WHY = "Python %d.%d is too old: CPython 3.10 or newer is needed" % sys.version_info[:2]
+elif sys.implementation.name != "cpython":
+    WHY = "%s is another Python: CPython 3.10 or newer is needed" % sys.implementation.name
+if WHY:
     # Nothing newer than this line can be imported; a frame says so, in any Python.
     import os
     import struct
 
-    WHY = "Python %d.%d is too old: CPython 3.10 or newer is needed" % sys.version_info[:2]
     FRAME = struct.pack(">BB", 74, 0) + WHY.encode("utf-8")
     os.write(
         int((sys.argv + ["0", "1"])[-1]) if len(sys.argv) < 3 else int(sys.argv[2]),

@@ -18,6 +18,7 @@
     release_moved_elsewhere/1,
     mix_project/1,
     slower_is_said_once/1,
+    escript/1,
     demo/1
 ]).
 
@@ -27,7 +28,7 @@ suite() ->
 
 -spec all() -> [atom() | {group, atom()}].
 all() ->
-    [shell_fed_from_a_pipe, {group, application}, mix_project, slower_is_said_once, demo].
+    [shell_fed_from_a_pipe, {group, application}, mix_project, slower_is_said_once, escript, demo].
 
 -spec groups() -> [{atom(), [atom()], [atom() | {group, atom()}]}].
 groups() ->
@@ -193,6 +194,32 @@ slower_is_said_once(Config) ->
     {0, Output} = test_program:run("erl", ["-noinput", "-pa", Ebin, "-eval", Code], options(Config)),
     ct:log("~ts", [Output]),
     ?assertMatch({match, [_]}, re:run(Output, "slower", [global])).
+
+%% An escript has the Python files in its archive, if it is told to take them along, and makes
+%% environments from there; otherwise it says what to do.
+-spec escript(ct_suite:ct_config()) -> ok.
+escript(Config) ->
+    Parent = ?config(priv_dir, Config),
+    sh("cp", ["-R", filename:join(?config(data_dir, Config), "script_guest"), Parent], Parent),
+    Project = filename:join(Parent, "script_guest"),
+    Build = filename:join(Project, "rebar.config"),
+    fill_in(Build, "@URL@", "file://" ++ ?config(repository, Config)),
+    Whole = filename:join(Project, "_build/default/bin/script_guest"),
+    {0, Made} = test_program:run("rebar3", ["escriptize"], #{cd => Project}),
+    ct:log("~ts", [Made]),
+    {0, Output} = test_program:run(Whole, [filename:join(Parent, "script_venv")], (options(Config))#{cd => Parent}),
+    ct:log("~ts", [Output]),
+    ?assertMatch({match, _}, re:run(Output, "squares: \\[0,1,4\\]")),
+    ?assertMatch({match, _}, re:run(Output, "environment: ok")),
+    {ok, Text} = file:read_file(Build),
+    [Without, _] = binary:split(Text, <<"{escript_incl_priv">>),
+    ok = file:write_file(Build, Without),
+    {0, _} = test_program:run("rebar3", ["escriptize"], #{cd => Project}),
+    {1, Sentence} = test_program:run(Whole, ["x"], (options(Config))#{cd => Parent}),
+    ct:log("~ts", [Sentence]),
+    ?assertMatch({match, _}, re:run(Sentence, "escript_incl_priv")),
+    ?assertEqual(nomatch, re:run(Sentence, "must be CPython")),
+    ok.
 
 %% The demo comes to its end, with the one Python that it needs.
 -spec demo(ct_suite:ct_config()) -> ok.

@@ -12,12 +12,17 @@
 -export([
     no_interpreter/1,
     an_interpreter_that_is_too_old/1,
+    another_python/1,
     a_program_that_is_no_interpreter/1,
     an_interpreter_that_never_gets_ready/1,
     a_site_hook_that_hangs/1,
     a_site_hook_that_prints/1,
     preload_that_fails/1,
     no_directory/1,
+    paths_of_applications/1,
+    relative_paths/1,
+    names_of_files/1,
+    configured_as_lists/1,
     the_application_says_what_to_do/1,
     surroundings/1,
     broken_while_running/1,
@@ -35,7 +40,10 @@
     a_manager_is_killed/1,
     the_supervisor_of_pools_is_killed/1,
     the_reaper_is_killed/1,
-    stop_a_pool_that_cannot_start/1
+    stop_a_pool_that_cannot_start/1,
+    a_slow_start_holds_up_nothing/1,
+    a_starter_is_killed/1,
+    a_manager_is_killed_while_it_starts/1
 ]).
 
 -define(LONG, 10000).
@@ -54,12 +62,17 @@ groups() ->
         {start, [], [
             no_interpreter,
             an_interpreter_that_is_too_old,
+            another_python,
             a_program_that_is_no_interpreter,
             an_interpreter_that_never_gets_ready,
             a_site_hook_that_hangs,
             a_site_hook_that_prints,
             preload_that_fails,
             no_directory,
+            paths_of_applications,
+            relative_paths,
+            names_of_files,
+            configured_as_lists,
             the_application_says_what_to_do,
             surroundings
         ]},
@@ -83,7 +96,10 @@ groups() ->
             a_manager_is_killed,
             the_supervisor_of_pools_is_killed,
             the_reaper_is_killed,
-            stop_a_pool_that_cannot_start
+            stop_a_pool_that_cannot_start,
+            a_slow_start_holds_up_nothing,
+            a_starter_is_killed,
+            a_manager_is_killed_while_it_starts
         ]}
     ].
 
@@ -129,6 +145,12 @@ an_interpreter_that_is_too_old(Config) ->
     %% One that is too old says so itself.
     {error, Reason = {cannot_start, _}} = start(#{python_path => [data("old", Config)]}),
     says(["3.9", "too old", "3.10"], Reason).
+
+-spec another_python(ct_suite:ct_config()) -> term().
+another_python(Config) ->
+    %% So does one that is not CPython.
+    {error, Reason = {cannot_start, _}} = start(#{python_path => [data("other", Config)]}),
+    says(["pypy", "CPython 3.10"], Reason).
 
 -spec a_program_that_is_no_interpreter(ct_suite:ct_config()) -> term().
 a_program_that_is_no_interpreter(_Config) ->
@@ -189,9 +211,107 @@ preload_that_fails(_Config) ->
 
 -spec no_directory(ct_suite:ct_config()) -> term().
 no_directory(_Config) ->
-    %% A directory to run in that is not there is named.
+    %% A directory to run in, or to import from, that is not there is named with its option.
     {error, Reason} = start(#{cd => "/no/such/directory"}),
-    says(["/no/such/directory"], Reason).
+    says(["/no/such/directory", " cd "], Reason),
+    {error, OnPath} = start(#{python_path => [".", "/no/such/modules"]}),
+    says(["/no/such/modules", "python_path"], OnPath),
+    {error, App} = start(#{python_path => [{priv, no_such_application, "python"}]}),
+    says(["no_such_application", "python_path"], App),
+    {error, InApp} = start(#{python_path => [{priv, erlang_python, "no_such_folder"}]}),
+    says(["priv/no_such_folder"], InApp).
+
+-spec paths_of_applications(ct_suite:ct_config()) -> term().
+paths_of_applications(_Config) ->
+    %% Paths may be in an application, so that a configuration can name them.
+    {ok, _} = start(#{python_path => [{priv, erlang_python}, {priv, erlang_python, "erlang_port"}], cd => {app, kernel}}),
+    {ok, Path} = eval("__import__('sys').path"),
+    Priv = filename:absname(code:priv_dir(erlang_python)),
+    ?assertEqual([], [unicode:characters_to_binary(Priv), unicode:characters_to_binary(Priv ++ "/erlang_port")] -- Path),
+    {ok, Cwd} = eval("__import__('os').getcwd()"),
+    ?assertEqual(filename:basename(code:lib_dir(kernel)), binary_to_list(filename:basename(Cwd))).
+
+-spec relative_paths(ct_suite:ct_config()) -> term().
+relative_paths(Config) ->
+    %% What is relative is relative to the node's directory when the pool starts, for workers
+    %% that are started later, too.
+    Dir = filename:join(?config(priv_dir, Config), "relative"),
+    {0, _} = test_program:run(python(), ["-m", "venv", "--without-pip", filename:join(Dir, "venv")], #{}),
+    {ok, Cwd} = file:get_cwd(),
+    Before = os:getenv("ERLANG_PYTHON"),
+    try
+        ok = file:set_cwd(Dir),
+        os:putenv("ERLANG_PYTHON", "venv/bin/python"),
+        Opts = [#{venv => "venv"}, #{python => "venv/bin/python"}, #{python => <<"./venv/bin/python">>}, #{}],
+        Pools = [{list_to_atom("relative_" ++ integer_to_list(N)), Opt} || {N, Opt} <- lists:zip(lists:seq(1, 4), Opts)],
+        [{ok, _} = py:start_pool(Pool, Opt#{workers => 1, python_path => ["."]}) || {Pool, Opt} <- Pools],
+        ok = file:set_cwd(Cwd),
+        [
+            begin
+                #{workers := [#{pid := Pid}]} = py:info(Pool),
+                exit(Pid, kill),
+                Executable = fun() -> py:eval("__import__('sys').executable", #{}, #{pool => Pool}) end,
+                test_eventually:true(fun() ->
+                    case Executable() of
+                        {ok, Path} -> filename:basename(filename:dirname(filename:dirname(Path))) =:= <<"venv">>;
+                        {error, _} -> false
+                    end
+                end)
+            end
+         || {Pool, _} <- Pools
+        ]
+    after
+        ok = file:set_cwd(Cwd),
+        Before =:= false orelse os:putenv("ERLANG_PYTHON", Before)
+    end.
+
+-spec names_of_files(ct_suite:ct_config()) -> term().
+names_of_files(Config) ->
+    %% Names that are not ASCII work as binaries and as strings, also in a node that takes
+    %% names of files for Latin-1.
+    Dir = filename:join(?config(priv_dir, Config), "names"),
+    Make = "import os, pathlib, subprocess, sys; d = pathlib.Path(sys.argv[1], 'd\\u00e9j\\u00e0 \\u20ac'); d.mkdir(parents=True); "
+        "(d / 'found.py').write_text(''); subprocess.run([sys.executable, '-m', 'venv', '--without-pip', str(d / 'venv')], check=True)",
+    {0, _} = test_program:run(python(), ["-X", "utf8", "-c", Make, Dir], #{}),
+    Code =
+        "application:load(erlang_python), application:set_env(erlang_python, pools, #{}), "
+        "{ok, _} = application:ensure_all_started(erlang_python), "
+        "Names = [<<\"d\\303\\251j\\303\\240 \\342\\202\\254\">>, [$d, 233, $j, 224, 32, 8364], [$d, 195, 169, $j, 195, 160, 32, 226, 130, 172]], "
+        "Take = case file:native_name_encoding() of latin1 -> 3; utf8 -> 2 end, "
+        "Check = fun(Name, Opts) -> {ok, _} = py:start_pool(p, Opts#{workers => 1, python_path => [Name], cd => Name, env => [{\"NAME\", Name}]}), "
+        "R = py:eval(\"__import__('os').environ['NAME'] == __import__('os').path.basename(__import__('os').getcwd()) and __import__('found') is not None "
+        "and __import__('sys').prefix.endswith('venv')\", #{}, #{pool => p}), ok = py:stop_pool(p), {ok, true} = R end, "
+        "Join = fun(Name, Rest) when is_binary(Name) -> <<Name/binary, (list_to_binary(Rest))/binary>>; (Name, Rest) -> Name ++ Rest end, "
+        "[begin Check(Name, #{venv => Join(Name, \"/venv\")}), Check(Name, #{python => Join(Name, \"/venv/bin/python\")}) end || Name <- lists:sublist(Names, Take)], "
+        "{error, Reason} = py:start_pool(p, #{workers => 1, cd => <<\"d\\303\\251\">>}), "
+        "io:format(\"~p ~ts done\", [file:native_name_encoding(), [C || C <- py:format_error(Reason), C < 128]]), halt().",
+    Ebin = filename:dirname(code:which(py)),
+    [
+        begin
+            {0, Output} = test_program:run("erl", ["-noinput", "-pa", Ebin, "-eval", Code], #{cd => Dir, env => [{"LC_ALL", Locale}]}),
+            ct:log("~ts", [Output]),
+            [?assertNotEqual(nomatch, string:find(Output, Word)) || Word <- Words]
+        end
+     || {Locale, Words} <- [{"C", ["latin1", "Latin-1", "cd", "done"]}, {"C.UTF-8", ["utf8", "cd", "done"]}]
+    ].
+
+-spec configured_as_lists(ct_suite:ct_config()) -> term().
+configured_as_lists(_Config) ->
+    %% A configuration may have lists for maps, and nothing that nobody knows.
+    ok = application:stop(erlang_python),
+    ok = application:set_env(erlang_python, pools, [{test, [{workers, 1}, {python_path, [{priv, erlang_python}]}]}]),
+    {ok, _} = application:ensure_all_started(erlang_python),
+    ?assertEqual({ok, 2}, eval("1 + 1")),
+    ok = application:stop(erlang_python),
+    ok = application:set_env(erlang_python, pool, #{}),
+    try
+        {error, {erlang_python, {{badopt, {pool, #{}}}, _}}} = application:ensure_all_started(erlang_python)
+    after
+        ok = application:unset_env(erlang_python, pool)
+    end,
+    ok = application:set_env(erlang_python, pools, [{test, [{wrokers, 1}]}]),
+    {error, {erlang_python, Reason}} = application:ensure_all_started(erlang_python),
+    ?assertNotEqual(nomatch, string:find(io_lib:format("~p", [Reason]), "wrokers")).
 
 -spec the_application_says_what_to_do(ct_suite:ct_config()) -> term().
 the_application_says_what_to_do(_Config) ->
@@ -448,7 +568,70 @@ stop_a_pool_that_cannot_start(Config) ->
     ok = file:delete(Marker),
     {ok, _} = start(#{workers => 1}).
 
+-spec a_slow_start_holds_up_nothing(ct_suite:ct_config()) -> term().
+a_slow_start_holds_up_nothing(Config) ->
+    %% Other pools start and stop while one starts; it can be stopped, and so can the application.
+    {Slow, Begun} = slow(Config),
+    First = start_aside(slow, Slow),
+    test_eventually:true(Begun),
+    {error, {already_started, _}} = py:start_pool(slow, Slow),
+    {ok, _} = start(#{}),
+    ok = py:stop_pool(test),
+    ok = py:stop_pool(slow),
+    ?assertEqual({error, {worker_exit, stopped}}, result(First)),
+    ?assertEqual(#{}, py:info()),
+    {SlowAgain, BegunAgain} = slow(Config),
+    Second = start_aside(slow, SlowAgain),
+    test_eventually:true(BegunAgain),
+    {Micros, ok} = timer:tc(fun() -> application:stop(erlang_python) end),
+    ?assert(Micros < 10_000_000),
+    ?assertEqual({error, {worker_exit, stopped}}, result(Second)).
+
+-spec a_starter_is_killed(ct_suite:ct_config()) -> term().
+a_starter_is_killed(Config) ->
+    %% A pool whose start nobody waits for any more goes on; one that fails then says so in the
+    %% log, and its name is free.
+    ok = logger:add_handler(?MODULE, ?MODULE, #{config => self()}),
+    {Slow, Begun} = slow(Config),
+    {Starter, Monitor} = start_aside(test, Slow#{start_timeout => 2000}),
+    test_eventually:true(Begun),
+    exit(Starter, kill),
+    receive
+        {'DOWN', Monitor, process, Starter, killed} -> ok
+    end,
+    receive
+        {logged, #{text := "a pool cannot start", pool := test}} -> ok
+    end,
+    {ok, _} = start(#{}),
+    ?assertEqual({ok, 2}, eval("1 + 1")).
+
+-spec a_manager_is_killed_while_it_starts(ct_suite:ct_config()) -> term().
+a_manager_is_killed_while_it_starts(Config) ->
+    %% A start that is broken off has failed, and leaves nothing.
+    {Slow, Begun} = slow(Config),
+    Starting = start_aside(test, Slow),
+    test_eventually:true(Begun),
+    {error, {already_started, Manager}} = start(#{}),
+    exit(Manager, kill),
+    ?assertEqual({error, {worker_exit, killed}}, result(Starting)),
+    ?assertEqual(#{}, py:info()),
+    {ok, _} = start(#{}).
+
 %%% Helpers.
+
+%% A pool that does not get ready, and whether it has begun.
+slow(Config) ->
+    Marker = filename:join(?config(priv_dir, Config), "slow_" ++ integer_to_list(erlang:unique_integer([positive]))),
+    Code = "import time; open('" ++ Marker ++ "', 'w').close(); time.sleep(3600)",
+    {#{workers => 2, preload => [Code], start_timeout => 60000}, fun() -> filelib:is_file(Marker) end}.
+
+start_aside(Name, Opts) ->
+    spawn_monitor(fun() -> exit({result, py:start_pool(Name, Opts)}) end).
+
+result({Pid, Monitor}) ->
+    receive
+        {'DOWN', Monitor, process, Pid, {result, Result}} -> Result
+    end.
 
 start(Opts) ->
     py:start_pool(test, maps:merge(#{workers => 1}, Opts)).

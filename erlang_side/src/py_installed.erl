@@ -9,7 +9,7 @@
 %% @doc Whether a name is a version, as `"3.12"' or `"3.12.4"'.
 -spec is_version(string()) -> boolean().
 is_version(Name) ->
-    re:run(Name, "^3\\.[0-9]+(\\.[0-9]+)?$", [{capture, none}]) =:= match.
+    re:run(Name, "^3\\.[0-9]+(\\.[0-9]+)?$", [unicode, {capture, none}]) =:= match.
 
 %% @doc An interpreter of this version: the first on the path, else one where systems, pyenv
 %% and uv put them.

@@ -45,7 +45,7 @@
     %% is not. A pool that ran once goes on trying.
     phase = starting :: starting | started | {failed, py_error:reason()},
     %% Who waits for the end of the first start, and whether they print its progress.
-    waiting = [] :: [{reference(), PrintsProgress :: boolean()}],
+    waiting = #{} :: #{Monitor :: reference() => {Alias :: reference(), PrintsProgress :: boolean()}},
     %% What makes the virtual environment, and the starts that wait for it, by their attempt.
     maker = none :: none | {pid(), reference()},
     held = [] :: [non_neg_integer()],
@@ -70,7 +70,7 @@ start_link(Name, Opts) ->
 await_start(Manager) ->
     Monitor = monitor(process, Manager, [{alias, explicit_unalias}]),
     Progress = py_progress:new(),
-    ok = gen_server:cast(Manager, {await_start, Monitor, py_progress:is_shown(Progress)}),
+    ok = gen_server:cast(Manager, {await_start, self(), Monitor, py_progress:is_shown(Progress)}),
     Result = await_start(Monitor, Progress),
     py_progress:clear(Progress),
     _ = unalias(Monitor),
@@ -179,7 +179,7 @@ ancestor(Pid) -> Pid.
 %% A pool whose first start failed ends. Its supervisor has it as `transient', and does not
 %% start it again.
 give_up(Reason, State = #state{waiting = Waiting, name = Name}) ->
-    Waiting =:= [] andalso py_log:start_failed(Name, Reason),
+    map_size(Waiting) =:= 0 andalso py_log:start_failed(Name, Reason),
     {stop, {shutdown, {start_failed, Reason}}, State#state{phase = {failed, Reason}}}.
 
 start_failure({shutdown, Reason}) -> Reason;
@@ -212,10 +212,10 @@ last_exit(#state{reason = {worker_exit, starting}}) -> none;
 last_exit(#state{reason = Reason}) -> Reason.
 
 -spec handle_cast(term(), #state{}) -> {noreply, #state{}}.
-handle_cast({await_start, Waiter, PrintsProgress}, State = #state{phase = starting, waiting = Waiting}) ->
-    {noreply, State#state{waiting = [{Waiter, PrintsProgress} | Waiting]}};
-handle_cast({await_start, Waiter, _}, State) ->
-    Waiter ! {Waiter, started},
+handle_cast({await_start, Pid, Alias, Prints}, State = #state{phase = starting, waiting = Waiting}) ->
+    {noreply, State#state{waiting = Waiting#{monitor(process, Pid) => {Alias, Prints}}}};
+handle_cast({await_start, _Pid, Alias, _Prints}, State) ->
+    Alias ! {Alias, started},
     {noreply, State};
 handle_cast(_Other, State) ->
     {noreply, State}.
@@ -230,13 +230,15 @@ handle_info({'EXIT', Pid, Reason}, State = #state{workers = Workers}) when is_ma
 handle_info({'DOWN', _, process, Starter, _}, State = #state{starter = Starter}) ->
     {stop, normal, State};
 handle_info({venv, Pid, Line}, State = #state{maker = {Pid, _}, name = Name, waiting = Waiting}) ->
-    case [Waiter || {Waiter, true} <- Waiting] of
+    case [Alias || {Alias, true} <- maps:values(Waiting)] of
         [] -> py_log:venv_progress(Name, Line);
-        Shown -> [Waiter ! {Waiter, {progress, Line}} || Waiter <- Shown]
+        Shown -> [Alias ! {Alias, {progress, Line}} || Alias <- Shown]
     end,
     {noreply, State};
 handle_info({'DOWN', Monitor, process, Pid, Result}, State = #state{maker = {Pid, Monitor}}) ->
     made(Result, State#state{maker = none});
+handle_info({'DOWN', Monitor, process, _, _}, State = #state{waiting = Waiting}) when is_map_key(Monitor, Waiting) ->
+    {noreply, State#state{waiting = maps:remove(Monitor, Waiting)}};
 handle_info({'DOWN', Monitor, process, _, Reason}, State = #state{jobs = Jobs}) ->
     case py_exec_queue:done(Monitor, Reason, Jobs) of
         {ran, Rest} -> {noreply, next_job(caught_up(State#state{jobs = Rest}))};
@@ -307,8 +309,9 @@ made(Crash, State) ->
 announce(State = #state{phase = starting, workers = Workers, waiting = Waiting}) ->
     case [starting || #slot{worker = starting} <- maps:values(Workers)] of
         [] ->
-            [Waiter ! {Waiter, started} || {Waiter, _} <- Waiting],
-            State#state{phase = started, waiting = []};
+            [Alias ! {Alias, started} || {Alias, _} <- maps:values(Waiting)],
+            [demonitor(Monitor, [flush]) || Monitor <- maps:keys(Waiting)],
+            State#state{phase = started, waiting = #{}};
         _ ->
             State
     end;

@@ -1,0 +1,5 @@
+"""Makes CPython look like another Python."""
+
+import sys
+
+sys.implementation.name = "pypy"
