@@ -26,6 +26,7 @@
     ends_with_a_signal_to_the_node/1,
     a_worker_of_ones_own_is_stopped/1,
     progress_is_logged/1,
+    progress_in_a_shell/1,
     prepared_ahead/1,
     prepared_where_nothing_can_be_written/1,
     copied_into_its_place/1,
@@ -46,6 +47,7 @@ all() ->
     [
         {group, pip},
         {group, uv},
+        progress_in_a_shell,
         prepared_ahead,
         prepared_where_nothing_can_be_written,
         copied_into_its_place,
@@ -383,6 +385,24 @@ progress_is_logged(Config) ->
     end,
     ok = await_file(Installer),
     ok = py:stop_pool(slow).
+
+%% In a shell each line takes the place of the one before, for a pool as for what is made
+%% ahead, and the log has none of them.
+-spec progress_in_a_shell(ct_suite:ct_config()) -> term().
+progress_in_a_shell(Config) ->
+    Opts = (opts(Config))#{requirements => [?config(one, Config)]},
+    %% Two words, so that what is typed is not what is awaited.
+    Start = "element(1, py:start_pool(test, element(2, hd(element(2, file:consult(\"opts.term\")))))) =:= ok andalso list_to_atom(\"made\" ++ \"_it\").",
+    ok = file:write_file(filename:join(?config(dir, Config), "opts.term"), io_lib:format("~p.~n", [{opts, Opts}])),
+    Load = "application:set_env(erlang_python, pools, #{}), {ok, _} = application:ensure_all_started(erlang_python), ",
+    Erl = [os:find_executable("erl"), "-pa", filename:dirname(code:which(py_venv))],
+    Script = filename:join(?config(data_dir, Config), "shell.py"),
+    {0, Printed} = test_program:run(python(), [Script, Load ++ Start, "made_it" | Erl], #{
+        cd => ?config(dir, Config), env => [{"TERM", "xterm"}]
+    }),
+    ct:log("~p", [Printed]),
+    [?assertNotEqual(nomatch, string:find(Printed, ["\r\e[K", Line])) || Line <- ["==> python -m venv", "==> pip install"]],
+    ?assertEqual(nomatch, string:find(Printed, "a virtual environment is made")).
 
 %%% Ahead, and in other places.
 
