@@ -24,7 +24,7 @@ all() ->
 
 -spec init_per_suite(ct_suite:ct_config()) -> ct_suite:ct_config().
 init_per_suite(Config) ->
-    Sources = filename:join([?config(data_dir, Config), "..", "py_model_SUITE_data"]),
+    Sources = filename:join(filename:dirname(filename:absname(?config(data_dir, Config))), "py_model_SUITE_data"),
     Pool = #{workers => 2, python_path => [Sources]},
     ok = application:set_env(erlang_python, pools, #{default => Pool}),
     {ok, _} = application:ensure_all_started(erlang_python),
