@@ -60,7 +60,7 @@ class NodeClient:
         with self.change:
             if self.terminal is not None:
                 self.wrong.append("something came after the end")
-            _, _, event = decoder.decode(payload, 0)
+            _, _, event = decoder.decode(payload, 0, "bytes" if self.options.format else "str")
             if kind == frames.LAST:
                 self.terminal = event
             elif event == "waiting":

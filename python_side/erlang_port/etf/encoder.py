@@ -11,7 +11,7 @@ goes that way.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeAlias
 
 from erlang_port.etf.conversions import convert
@@ -19,7 +19,6 @@ from erlang_port.etf.erlpack_input import (
     VERBATIM_TYPES,
     NotForErlpackError,
     kinds_of,
-    plain_rows_size,
     to_erlpack,
 )
 from erlang_port.etf.formats import encode_json, encode_msgpack
@@ -43,10 +42,6 @@ _LARGE: Final = 4_096
 """Bytes from which on a binary is handed on as it is. Larger: copies that could be saved. Smaller:
 more pieces, each of which costs more than the copy."""
 
-_FEW_ROWS: Final = 4
-"""Rows from which on they are written together. Larger or smaller: little changes; the test of all
-at once costs as much as that of about three."""
-
 _VERSION: Final = bytes((VERSION,))
 _HEAD32 = struct.Struct(">BI")
 _FORMAT_LIMIT: Final = 1 << 32
@@ -65,11 +60,6 @@ _REFUSED: Final = (OverflowError, UnicodeError, NotImplementedError, _EncodingEr
 def has_erlpack() -> bool:
     """Whether erlpack can be used: it is installed, and erlang.Atom is one of its atoms."""
     return _erlpack is not None and issubclass(Atom, _erlpack.Atom)
-
-
-def is_scalar(values: Iterable[Any]) -> bool:
-    """Whether encoding these values runs no code but the port program's own."""
-    return _RUN_SCALARS.issuperset(map(type, values))
 
 
 class Encoder:
@@ -155,14 +145,6 @@ class Encoder:
         encoded = self._encode_scalars(chunk, limit)
         if encoded is not None:
             return encoded, len(chunk), None
-        rows = chunk if self._pack is not None else []
-        while len(rows) >= _FEW_ROWS and (size := plain_rows_size(rows, limit)) >= 0:
-            if size <= limit:
-                encoded = self._packed(rows)
-                if encoded is None:
-                    break
-                return encoded[1:], len(rows), None
-            rows = rows[: len(rows) // 2]
         return self._encode_each(chunk, limit)
 
     def _encode_scalars(self, chunk: list[Any], limit: int) -> bytes | None:

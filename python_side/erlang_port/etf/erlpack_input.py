@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import chain, groupby
 from types import NoneType
 from typing import Any, Final
@@ -10,7 +11,7 @@ from erlang_port.etf.conversions import OPAQUE, convert
 from erlang_port.etf.terms import Atom, FrozenDict, FrozenList, received_atom
 from erlang_port.etf.writer import safe_keys
 
-__all__ = ("VERBATIM_TYPES", "NotForErlpackError", "kinds_of", "plain_rows_size", "to_erlpack")
+__all__ = ("VERBATIM_TYPES", "NotForErlpackError", "kinds_of", "to_erlpack")
 
 
 class NotForErlpackError(Exception):
@@ -24,10 +25,6 @@ class NotForErlpackError(Exception):
 VERBATIM_TYPES: Final = frozenset((int, str, bytes, bool, Atom))
 _FLOATS: Final = frozenset((float,))
 _STR_KEYS: Final = frozenset((str,))
-_DICTS: Final = frozenset((dict,))
-_TUPLES: Final = frozenset((tuple,))
-_TEXT: Final = frozenset((str, bytes, Atom))
-_PLAIN_SCALARS: Final = VERBATIM_TYPES | {float}
 _SCALAR: Final = VERBATIM_TYPES | {float, NoneType}
 
 # The node knows these, so they do not count as made here.
@@ -44,7 +41,7 @@ soon left to the exact writer, which knows it for what it is. Larger: lists of l
 thousand elements go the slow way. Smaller: finding such a cycle takes longer."""
 
 
-def kinds_of(values: list[Any] | tuple[Any, ...]) -> set[type]:
+def kinds_of(values: Iterable[Any]) -> set[type]:
     """The exact types among `values`."""
     runs = groupby(values, type)
     first = next(runs, None)
@@ -116,64 +113,6 @@ def _plain_floats(values: Any, kinds: set[type], none: Atom) -> Any:
         if total - total == 0.0:
             return values
     return [v if type(v) in VERBATIM_TYPES else none if v is None else _finite(v) for v in values]
-
-
-def plain_rows_size(values: list[Any], limit: int) -> int:
-    """A bound for the encoded bytes of a list of rows that erlpack writes right, else -1.
-
-    The same test that `to_erlpack` makes of each row, made of all at once, which is faster.
-    Rows are dicts with text for keys, or tuples; only such of scalars pass it. A bound past `limit`
-    may be of untested ones.
-    """
-    kinds = kinds_of(values)
-    if kinds != _DICTS and kinds != _TUPLES:
-        return -1
-    lengths = list(map(len, values))
-    # Before anything is listed: many rows may be one large dict over and over. Anything but text,
-    # and every header, takes at most 16 bytes.
-    headers = 16 * (2 * sum(lengths) + len(values) + 1)
-    if headers > limit:
-        return headers
-    characters = 0
-    rows: list[Any] = values
-    if kinds == _DICTS:
-        keys = list(chain.from_iterable(values))
-        if kinds_of(keys) != _STR_KEYS:
-            return -1
-        characters = sum(map(len, keys))
-        rows = list(map(dict.values, values))
-    columns: list[Any]
-    if min(lengths) == max(lengths):
-        # A column mostly holds one type, and is then looked at in C.
-        try:
-            columns = list(zip(*rows, strict=True))
-        except ValueError:
-            return -1  # Another thread has changed a row.
-    else:
-        columns = [list(chain.from_iterable(rows))]
-    for column in columns:
-        found = _characters(column)
-        if found < 0:
-            return -1
-        characters += found
-    # A character takes at most four bytes.
-    return 4 * characters + headers
-
-
-def _characters(values: list[Any] | tuple[Any, ...]) -> int:
-    """The characters of the texts among scalars; -1 where erlpack does not write all right."""
-    kinds = kinds_of(values)
-    if not kinds <= _PLAIN_SCALARS:
-        return -1
-    if float in kinds:
-        # As in _plain_floats.
-        floats = values if kinds == _FLOATS else [v for v in values if type(v) is float]
-        total = sum(floats)
-        if total - total != 0.0:
-            return -1
-    if kinds.isdisjoint(_TEXT):
-        return 0
-    return sum(map(len, values if kinds <= _TEXT else [v for v in values if type(v) in _TEXT]))
 
 
 def _plain_dict(value: dict[Any, Any], none: Atom, depth: int) -> dict[Any, Any]:

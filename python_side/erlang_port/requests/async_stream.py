@@ -136,12 +136,20 @@ class AsyncStream(Stream):
             self.finish(self.reason(error or Cancelled()))
 
     async def _iterate(self, iterator: AsyncIterator[Any]) -> None:
-        step = iterator.__anext__
+        step, hold = iterator.__anext__, self.hold
         pending = self._pending
         loop = self.program.loop
+        # Values that may be appended before the window is looked at again.
+        budget = 0
         while True:
-            room = self.available() - len(pending)
-            if room <= 0 or len(pending) >= self._batch_size:
+            if budget > 0:
+                budget -= 1
+            else:
+                room = self.available() - len(pending)
+                is_long = pending and self.held_bytes > self.run_bytes
+                if room > 0 and len(pending) < self._batch_size and not is_long:
+                    budget = min(room, self._batch_size - len(pending))
+                    continue
                 self._flush()
                 if self.left == 0:
                     return
@@ -162,7 +170,9 @@ class AsyncStream(Stream):
                 # It took no notice, or has not been told yet.
                 self._cancel_observed = True
                 raise Cancelled
-            pending.append(value)
+            pending.append(hold(value))
+            if self.held_bytes > self.run_bytes:
+                budget = 0
             if not self._flush_is_due:
                 self._flush_is_due = True
                 loop.call_soon(self._flush_when_idle)
@@ -212,6 +222,7 @@ class AsyncStream(Stream):
             return False
         del self._pending[:count]
         self.sent(count, size)
+        self.held_bytes = 0
         self.program.put(buffers, size, False)
         self._frame_bytes = size
         return True

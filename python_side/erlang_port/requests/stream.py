@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import struct
 import threading
 from collections.abc import Callable, Sequence
+from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 from erlang_port.errors import Cancelled
+from erlang_port.etf.erlpack_input import kinds_of
 from erlang_port.etf.formats import encode_json, encode_msgpack
 from erlang_port.requests.window import Window
 from erlang_port.wire import frames
 
 if TYPE_CHECKING:
-    from erlang_port.etf.encoder import Encoder
     from erlang_port.worker import Worker
 
 #: The most values in one frame. More cost latency and memory at both ends, fewer cost
@@ -26,6 +28,14 @@ RUN_BYTES = 64 * 1024
 #: A window of fewer values than four runs is filled in four runs, so that one is taken
 #: while the next is made.
 RUNS_PER_WINDOW = 4
+
+#: Types whose values cannot change and run no code when they are encoded: they may be
+#: encoded together, after the generator has gone on.
+FIXED_TYPES = frozenset((int, float, bool, NoneType, str, bytes))
+
+_NO_TYPES: frozenset[type] = frozenset()
+_BINARY = struct.Struct(">BI")
+_LIST = struct.Struct(">BI")
 
 #: What a list takes beside its elements.
 _LIST_BYTES = 6
@@ -43,6 +53,9 @@ class Stream:
     """One stream: its options, its window and how its frames are made.
 
     `lock` guards the window and who sends: frames of one stream leave in order.
+
+    What is sent is the value at the moment of its `yield`: each value is held by `hold`, which
+    encodes at once what could change.
     """
 
     is_cancelled = False
@@ -65,6 +78,11 @@ class Stream:
         self.prefix = options.prefix
         self.owner = options.owner
         self._format = _FORMATTERS[options.format]
+        #: The types of values that may be held as they are while the generator goes on.
+        self.fixed_types = FIXED_TYPES if self._format is None else _NO_TYPES
+        #: The encoded bytes that are held.
+        self.held_bytes = 0
+        self._encode: Callable[[Any], bytes] | None = None
         longest = RUN_LENGTH if options.batch < 0 else options.batch
         self.longest_run = max(1, min(longest, options.window // RUNS_PER_WINDOW))
         self._data_prefix = options.prefix + _DATA
@@ -113,29 +131,52 @@ class Stream:
             self.program.put([header, self.prefix, _WAITING], size, False)
         return False
 
-    def frame(self, values: Sequence[Any]) -> tuple[list[Any], int, int, Exception | None]:
-        """As many values as make one frame: buffers, bytes, values, and what stopped it."""
-        encoder = self.program.encoder()
-        error: Exception | None = None
-        if self._format is None and len(values) == 1:
-            return self._lone_frame(encoder, values[0])
-        if self._format is not None:
-            values, error = self._formatted(values)
-        buffers: list[Any] = []
-        count = 1
+    def hold(self, value: Any) -> Any:
+        """The value as it is now: itself if it cannot change, else its encoding in a tuple.
+
+        Called where the value was yielded, on the generator's own thread, before it goes on.
+        What is held has no other tuples: they are encoded, too.
+        """
+        if type(value) in self.fixed_types:
+            return value
+        encode = self._encode
+        if encode is None:
+            encode = self._encode = self._make_encode()
         try:
-            if len(values) == 1:
-                buffers = [self._data_prefix, *encoder.parts(values[0])]
-            elif values:
-                body, count, failed = encoder.encode_run(values, 0, self.run_bytes)
-                if count > 1 and len(body) + len(self._batch_prefix) > self.window.max_bytes:
-                    # Its last value would take the frame past the whole window.
-                    values = values[: count - 1]
-                    body, count, failed = encoder.encode_run(values, 0, self.run_bytes)
-                    error = None
-                error = failed or (error if count == len(values) else None)
-                if count:
-                    buffers = [self._batch_prefix, body]
+            encoded = encode(value)
+        except StopIteration as error:
+            # It would end the iteration as if nothing had happened (PEP 479).
+            raise RuntimeError("encoding a value raised StopIteration") from error
+        self.held_bytes += len(encoded)
+        return (encoded,)
+
+    def _make_encode(self) -> Callable[[Any], bytes]:
+        """Encodes a value as a term without version byte; for the calling thread."""
+        form = self._format
+        if form is None:
+            encode = self.program.encoder().encode
+            return lambda value: encode(value)[1:]
+
+        def formatted(value: Any) -> bytes:
+            data = form(value)
+            return _BINARY.pack(109, len(data)) + data
+
+        return formatted
+
+    def frame(self, held: Sequence[Any]) -> tuple[list[Any], int, int, Exception | None]:
+        """As many held values as make one frame: buffers, bytes, values, and what stopped it."""
+        if len(held) == 1:
+            return self._lone_frame(held[0])
+        buffers: list[Any] = []
+        count = 0
+        error: Exception | None = None
+        try:
+            body, count, error = self._list_of(held)
+            if count > 1 and len(body) + len(self._batch_prefix) > self.window.max_bytes:
+                # Its last value would take the frame past the whole window.
+                body, count, error = self._list_of(held[: count - 1])
+            if count:
+                buffers = [self._batch_prefix, body]
         except Exception as raised:
             error = raised
         if not buffers:
@@ -144,33 +185,38 @@ class Stream:
         buffers.insert(0, frames.header(frames.EVENT, self.address, size))
         return buffers, size, count, error
 
-    def _lone_frame(
-        self, encoder: Encoder, value: Any
-    ) -> tuple[list[Any], int, int, Exception | None]:
+    def _list_of(self, held: Sequence[Any]) -> tuple[bytes, int, Exception | None]:
+        """A list of as many held values as fit a frame, as `Encoder.encode_run` makes it."""
+        encoder = self.program.encoder()
+        if tuple not in kinds_of(held):
+            return encoder.encode_run(held, 0, self.run_bytes)
+        pieces = []
+        size = 0
+        error: Exception | None = None
+        for value in held:
+            try:
+                piece = value[0] if type(value) is tuple else encoder.encode(value)[1:]
+            except Exception as raised:
+                error = raised
+                break
+            pieces.append(piece)
+            size += len(piece)
+            if size > self.run_bytes:
+                break
+        if not pieces:
+            return b"j", 0, error
+        return b"".join([_LIST.pack(108, len(pieces)), *pieces, b"j"]), len(pieces), error
+
+    def _lone_frame(self, held: Any) -> tuple[list[Any], int, int, Exception | None]:
         try:
-            parts = encoder.parts(value)
+            buffers = list(held) if type(held) is tuple else self.program.encoder().parts(held)
             size = len(self._data_prefix) + (
-                len(parts[0]) if len(parts) == 1 else sum(map(len, parts))
+                len(buffers[0]) if len(buffers) == 1 else sum(map(len, buffers))
             )
             header = frames.header(frames.EVENT, self.address, size)
         except Exception as error:
             return [], 0, 0, error
-        return [header, self._data_prefix, *parts], size, 1, None
-
-    def _formatted(self, values: Sequence[Any]) -> tuple[list[bytes], Exception | None]:
-        """As many values as may fill a frame."""
-        formatted: list[bytes] = []
-        size = 0
-        assert self._format is not None
-        for value in values:
-            try:
-                formatted.append(self._format(value))
-            except Exception as raised:
-                return formatted, raised
-            size += len(formatted[-1])
-            if size > self.run_bytes:
-                break
-        return formatted, None
+        return [header, self._data_prefix, *buffers], size, 1, None
 
     def sent(self, count: int, size: int) -> None:
         """A frame is on its way."""

@@ -1,7 +1,8 @@
 """A stream of a sync iterator: one thread from its first value to its last.
 
 A generator that yields slowly has every value sent by itself, before it is resumed. One
-that yields fast has its values sent in runs; a run is sent when it is full, or by the
+that yields fast has its values sent in runs: values that cannot change are collected in C,
+any other is encoded at its `yield`; a run is sent when it is full, or by the
 ticker when the generator pauses. So what is held back is never older than about two
 ticks, and a switch interval (sys.getswitchinterval) more where the generator computes
 without yielding: the ticker needs the interpreter lock. Only C code that keeps the lock
@@ -17,12 +18,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from contextvars import Context
+from itertools import chain, groupby
+from operator import itemgetter
 from types import GeneratorType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from erlang_port.current import context_of
 from erlang_port.errors import Cancelled
-from erlang_port.etf.encoder import is_scalar
+from erlang_port.etf.erlpack_input import kinds_of
 from erlang_port.requests.stream import Stream
 from erlang_port.wire import frames
 
@@ -71,11 +74,14 @@ class SyncStream(Stream):
     _batch_number = 0
     _last_ticked_batch = -1
     _waiting = False
-    #: Whether the ticker need not look: what it found did not fit, or another thread sends it.
+    #: True while a flush is pending: the values did not fit the window. The ticker skips this
+    #: stream meanwhile.
     _flush_pending = False
+    #: Whether the last run held values of one fixed type only.
+    _is_uniform = True
     #: The encoded size of the last frame.
     _frame_bytes = 0
-    #: What the ticker found to be no term.
+    #: Why a value that was held could not be sent, where the ticker found it.
     _failure: BaseException | None = None
 
     def __init__(
@@ -129,35 +135,22 @@ class SyncStream(Stream):
         pending = self._pending
         if not pending or self._flush_pending:
             return
-        self._flush_pending = True
-        if not is_scalar(tuple(pending)):
-            # Encoding may run code of the values' own, which the ticker must not wait for.
-            self.program.threads.submit(self._send_pending_elsewhere)
-        elif self.lock.acquire(blocking=False):
-            self._send_pending(None)
-        else:
-            self._flush_pending = False
+        if self.lock.acquire(blocking=False):
+            self._send_pending()
 
-    def _send_pending_elsewhere(self) -> None:
-        self.lock.acquire()
-        self._send_pending(self.program.region())
-
-    def _send_pending(self, region: InterruptibleRegion | None) -> None:
+    def _send_pending(self) -> None:
         """Sends what the generator has yielded before it paused; releases the lock."""
         pending = self._pending
         try:
             values = [pending.popleft() for _ in range(len(pending))]
-            # What does not fit goes back to its place before what was yielded meanwhile.
-            rest = self._send(values, region, False)
+            # What does not fit goes back before what was yielded meanwhile.
+            rest = self._send(values, False)
             pending.extendleft(reversed(rest))
-            if not rest:
-                self._flush_pending = False
+            self._flush_pending = bool(rest)
         except BaseException as error:
             self._failure = error
         finally:
             self.lock.release()
-            if region is not None:
-                region.request = None
 
     # On the stream's own thread.
 
@@ -211,7 +204,7 @@ class SyncStream(Stream):
 
     def _iterate(self, iterator: Iterator[Any], region: InterruptibleRegion) -> None:
         streak, last = 0, time.monotonic()
-        enter, leave = region.enter, region.leave
+        enter, leave, hold = region.enter, region.leave, self.hold
         while True:
             room = self.available()
             if room <= 0 or self.is_cancelled:
@@ -227,7 +220,7 @@ class SyncStream(Stream):
             try:
                 try:
                     enter()
-                    value = next(iterator)
+                    value = hold(next(iterator))
                 finally:
                     leave()
                     if region.is_set:
@@ -235,7 +228,7 @@ class SyncStream(Stream):
             except StopIteration:
                 return
             with self.lock:
-                self._send([value], region, True)
+                self._send([value], True)
             del value
             now = time.monotonic()
             is_fast = now - last < FAST_SECONDS and self._frame_bytes * FIRST_RUN <= self.run_bytes
@@ -254,13 +247,14 @@ class SyncStream(Stream):
             permits.clear()
         self._flush_pending = False
         self.program.ticker.add(self)
-        # No bytecode of ours runs between two values, and nevertheless the run ends with the
-        # next value when another thread takes the permits away: `map` asks for one first.
-        values_in_turn = map(_second, permits, iterator)
+        self.held_bytes = 0
+        # The loop runs in C. `map` takes one permit before each value, so clearing the list
+        # of permits, here or from another thread, ends the loop at the next value.
+        values_in_turn: Iterator[Any] = map(_second, permits, iterator)
         try:
             try:
                 region.enter()
-                self._pending.extend(values_in_turn)
+                self._hold_all(values_in_turn)
             finally:
                 region.leave()
                 if region.is_set:
@@ -275,11 +269,14 @@ class SyncStream(Stream):
                 held = len(values)
                 # What was yielded after a value that cannot be sent is not sent.
                 if self._failure is None:
-                    self._send(values, region, True)
+                    self._send(values, True)
         if self.is_cancelled:
             raise Cancelled
         if self._failure is not None:
             raise self._failure
+        if not self._is_uniform and values:
+            kinds = kinds_of(values)
+            self._is_uniform = len(kinds) == 1 and kinds <= self.fixed_types
         pulled = self.window.sent - before
         if not permits:
             # The ticker was faster: a run should fill in less than a tick.
@@ -297,6 +294,38 @@ class SyncStream(Stream):
         self._look_at_mail()
         return True
 
+    def hold(self, value: Any) -> Any:
+        held = super().hold(value)
+        if self.held_bytes > self.run_bytes:
+            self._end_run()
+        return held
+
+    def _hold_all(self, values: Iterator[Any]) -> None:
+        """Appends values to those that are pending; not one of them can change any more.
+
+        As long as they are of one fixed type that is done in C. `groupby` keeps the value that
+        ends its first group, and the generator is not resumed before that one is held, too.
+        """
+        pending = self._pending
+        if not self._is_uniform:
+            pending.extend(map(self.hold, values))
+            return
+        # `chain` asks an iterator no more once it has ended, unlike `map` and `groupby`.
+        groups = groupby(chain(values), type)
+        first = next(groups, None)
+        if first is None:
+            return
+        kind, group = first
+        if kind in self.fixed_types:
+            pending.extend(group)
+            second = next(groups, None)
+            if second is None:
+                return
+            group = second[1]
+        self._is_uniform = False
+        others = chain.from_iterable(map(itemgetter(1), groups))
+        pending.extend(map(self.hold, chain(group, others)))
+
     def _look_at_mail(self) -> None:
         """A stream at full speed reads for itself, when its window or some runs are used up."""
         reader = self.program.receiver
@@ -305,17 +334,13 @@ class SyncStream(Stream):
         elif self._batch_number % RUNS_PER_LOOK == 0 or self.available() < self._batch_size:
             reader.read_here(0)
 
-    def _send(self, values: list[Any], region: InterruptibleRegion | None, wait: bool) -> list[Any]:
-        """Sends values in as many frames as it takes; the lock is held.
+    def _send(self, values: list[Any], wait: bool) -> list[Any]:
+        """Sends held values in as many frames as it takes; the lock is held.
 
-        Encoding them is user code: a value may have a say in it. Returns what did not fit
-        where it may not wait.
+        Returns what did not fit where it may not wait.
         """
         while values:
-            if region is None:
-                buffers, size, count, error = self.frame(values)
-            else:
-                buffers, size, count, error = region.run(self, self.frame, values)
+            buffers, size, count, error = self.frame(values)
             if count:
                 while not self.fits(size) and not self.is_cancelled:
                     if not wait:
