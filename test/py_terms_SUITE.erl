@@ -347,7 +347,7 @@ atoms_are_limited(_Config) ->
     ?assert(erlang:system_info(atom_count) - Before < 10_500),
     %% Atoms that the node has, such as these, are as good as ever.
     ?assertEqual({ok, [ok, came_from_the_node]}, same([ok, came_from_the_node])),
-    ?assertEqual({ok, came_from_the_node}, py:call('erlang.terms', 'Atom', [<<"came_from_the_node">>])),
+    ?assertEqual({ok, came_from_the_node}, py:call(erlang, 'Atom', [<<"came_from_the_node">>])),
     Classes = erlang:system_info(atom_count),
     {error, {<<"Unheard", _/binary>>, _}} = py:call(terms_of_python, unheard_of, []),
     ?assertEqual(Classes, erlang:system_info(atom_count)).
