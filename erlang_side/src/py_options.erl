@@ -57,6 +57,8 @@
     preload => [py_name:name()],
     max_streams => pos_integer(),
     max_threads => pos_integer(),
+    %% Where calls and sync generators run: `main' is Python's main thread, one at a time.
+    thread => any | main,
     memory_limit => pos_integer() | infinity,
     none => none | nil | undefined,
     binaries => str | bytes,
@@ -191,6 +193,7 @@ pool_defaults() ->
         preload => [],
         max_streams => 10000,
         max_threads => 1024,
+        thread => any,
         memory_limit => infinity,
         none => none,
         allow => all,
@@ -210,6 +213,7 @@ pool_option(cd, V) -> py_paths:is_path(V);
 pool_option(preload, V) -> is_list(V) andalso lists:all(fun is_text_or_atom/1, V);
 pool_option(max_streams, V) -> ?IS_POS(V);
 pool_option(max_threads, V) -> ?IS_POS(V);
+pool_option(thread, V) -> V =:= any orelse V =:= main;
 pool_option(memory_limit, V) -> V =:= infinity orelse ?IS_POS(V);
 pool_option(none, V) -> lists:member(V, [none, nil, undefined]);
 pool_option(binaries, V) -> V =:= str orelse V =:= bytes;

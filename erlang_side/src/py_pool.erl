@@ -38,6 +38,9 @@
     requests => non_neg_integer(),
     sync_streams => non_neg_integer(),
     waiting_streams => non_neg_integer(),
+    %% What waits for Python's main thread: code of exec, and all calls and sync streams
+    %% of a worker with `thread => main'.
+    waiting_main => non_neg_integer(),
     threads => non_neg_integer(),
     idle_threads => non_neg_integer(),
     queued => non_neg_integer(),

@@ -14,6 +14,7 @@ settings(Opts = #{preload := Preload, allow := Allow}, Journal) ->
     #{
         <<"none">> => atom_to_binary(maps:get(none, Opts)),
         <<"max_threads">> => maps:get(max_threads, Opts),
+        <<"thread">> => maps:get(thread, Opts),
         <<"memory_limit">> => maps:get(memory_limit, Opts),
         <<"interrupt_after">> => maps:get(interrupt_after, Opts),
         <<"preload">> => [utf8(preload, Module) || Module <- Preload],

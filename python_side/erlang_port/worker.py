@@ -13,7 +13,8 @@
 - The loop (loop.py): one thread for everything async.
 - The ticker (ticker.py): one thread that sends what a fast generator has yielded when
   it pauses, and keeps the deadlines of interrupts.
-- The main thread: runs the code of `py:exec`, one after another, and signal handlers.
+- The main thread: runs the code of `py:exec`, one after another, and signal handlers; and
+  every call and sync stream of a worker with the option `thread => main`.
 """
 
 from __future__ import annotations
@@ -101,7 +102,12 @@ class Worker:
         #: In the order in which they came, which is not that in which they were opened.
         self._waiting: deque[SyncStream] = deque()
         self._orders = itertools.count()
-        self._main: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
+        #: What is to run on the main thread, in the order of arrival; and of those requests
+        #: the ones that wait, each with its work. Whoever takes one out of there runs it.
+        self._main: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
+        self._waiting_main: dict[Request, Work] = {}
+        #: Whether calls and sync streams run there, too.
+        self._uses_main = False
         self._main_module = types.ModuleType("__main__")
         self._handlers: dict[int, Callable[[bytes, bytes, int], Work | None]] = {
             frames.STREAM: self._on_stream,
@@ -145,18 +151,26 @@ class Worker:
     def _work(self) -> None:
         while True:
             try:
-                work = self._main.get()
+                request = self._main.get()
             except BaseException as error:
                 # A signal: KeyboardInterrupt, or what a handler of the user's raised.
                 _print_traceback(error)
                 continue
-            if work is None:
+            if request is None:
                 return
             try:
-                work()
+                work = self._waiting_main.pop(request, None)
+                if work is not None:
+                    work()
+                # Not kept until the next one comes.
+                del request, work
             except BaseException as error:
                 self.abort(error)
             self.region().reacquire()
+
+    def _run_on_main(self, request: Request, work: Work) -> None:
+        self._waiting_main[request] = work
+        self._main.put(request)
 
     def _first_frames(self) -> list[bytes]:
         while True:
@@ -170,6 +184,7 @@ class Worker:
     def _configure(self, settings: dict[str, Any]) -> None:
         self._none = settings["none"]
         self._max_threads = settings["max_threads"]
+        self._uses_main = settings["thread"] == "main"
         after = settings["interrupt_after"]
         self._interrupt_after = None if after == "infinity" else after / 1000
         self.targets = Targets(settings["allow"])
@@ -215,6 +230,9 @@ class Worker:
     def request_stop(self) -> None:
         """The node is gone, or wants no more: the main thread closes everything."""
         self._main.put(None)
+        if self._uses_main:
+            # The main thread may be in the midst of a stream that never ends.
+            threading.Thread(target=self._end_requests, daemon=True).start()
 
     def abort(self, error: BaseException) -> None:
         """What must not happen has happened: the node is told why, and the process ends.
@@ -230,15 +248,18 @@ class Worker:
             os._exit(1)
 
     def _close(self) -> None:
+        self._end_requests()
+        # Not before: a task that is cancelled twice breaks off its own clean-up.
+        self.loop.close(LEAVE_SECONDS / 4)
+        self.node.close()
+
+    def _end_requests(self) -> None:
         for request in list(self.requests.values()):
             self._cancel(request)
         if not self._all_end_within(LEAVE_SECONDS / 2):
             for request in list(self.requests.values()):
                 request.interrupt()
             self._all_end_within(LEAVE_SECONDS / 4)
-        # Not before: a task that is cancelled twice breaks off its own clean-up.
-        self.loop.close(LEAVE_SECONDS / 4)
-        self.node.close()
 
     def _all_end_within(self, seconds: float) -> bool:
         end = time.monotonic() + seconds
@@ -274,22 +295,31 @@ class Worker:
         else:
             self._put(frames.REPLY, address, [b"\x83", ERROR, reason])
 
-    def _on_stream(self, frame: bytes, address: bytes, offset: int) -> Work:
+    def _on_stream(self, frame: bytes, address: bytes, offset: int) -> Work | None:
         options, target = frames.read_stream(frame, offset)
         stream = SyncStream(self, address, options, frame[target + 1])
         stream.order = next(self._orders)
         self.requests[address] = stream
-        return lambda: self._open(stream, options, frame, target)
+        return self._placed(
+            stream, lambda: self._open(stream, options, frame, target), frame, target
+        )
 
-    def _on_call(self, frame: bytes, address: bytes, offset: int) -> Work:
+    def _on_call(self, frame: bytes, address: bytes, offset: int) -> Work | None:
         call = Call(self, address, frame, offset)
         self.requests[address] = call
-        return call.run
+        return self._placed(call, call.run, frame, offset)
+
+    def _placed(self, request: Request, work: Work, frame: bytes, target: int) -> Work | None:
+        """Leaves work to the main thread, if it is to run there; or returns it."""
+        if self._uses_main and not self.targets.is_async(frame, target):
+            self._run_on_main(request, work)
+            return None
+        return work
 
     def _on_exec(self, frame: bytes, address: bytes, offset: int) -> None:
         execution = Exec(self, address, frame, offset)
         self.requests[address] = execution
-        self._main.put(execution.run)
+        self._run_on_main(execution, execution.run)
 
     def _on_cancel(self, _frame: bytes, address: bytes, _offset: int) -> None:
         request = self.requests.get(address)
@@ -301,6 +331,10 @@ class Worker:
 
     def _cancel(self, request: Request) -> None:
         request.cancel()
+        work = self._waiting_main.pop(request, None)
+        if work is not None:
+            # It runs no code of the user's any more, and need not wait to say so.
+            self.threads.submit(work)
         if not isinstance(request, SyncStream):
             return
         with self._lock:
@@ -336,6 +370,7 @@ class Worker:
             "requests": len(self.requests),
             "sync_streams": self._running,
             "waiting_streams": len(self._waiting),
+            "waiting_main": len(self._waiting_main),
         }
         atoms = {Atom(name): count for name, count in counters.items()}
         self._put(frames.REPLY, address, [b"\x83h\x02w\x02ok", *self.encoder().parts(atoms)])
@@ -396,18 +431,31 @@ class Worker:
         sync.context = copy_context()
         sync.context.run(current.set, sync)
 
+        def source() -> Any:
+            if sync.is_cancelled:
+                raise Cancelled
+            return iter(value)
+
         def iterate() -> None:
             with self.receiver.lock:
                 sync.is_cancelled = stream.is_cancelled
                 self.requests[stream.address] = sync
-            sync.iterator = sync.run_user_code(lambda: iter(value))
+            sync.iterator = sync.run_user_code(source)
             if sync.iterator is not None:
                 self.iterate(sync)
 
-        self.threads.submit(iterate)
+        if self._uses_main:
+            self._run_on_main(stream, iterate)
+        else:
+            self.threads.submit(iterate)
 
     def iterate(self, stream: SyncStream) -> None:
         """Iterates here, unless too many do; then when one of them has ended."""
+        if self._uses_main:
+            self._running += 1
+            stream.run()
+            self._running -= 1
+            return
         with self._lock:
             # One that is cancelled needs no place.
             has_slot = not stream.is_cancelled
@@ -445,7 +493,7 @@ class Worker:
         Otherwise calls that go to and fro between Python and Erlang would wait for a thread
         that waits for them. Returns what ends the wait.
         """
-        if isinstance(request, Exec):
+        if threading.current_thread() is threading.main_thread():
             return _nothing
         self.threads.begin_blocking()
         has_slot = isinstance(request, SyncStream) and request.has_slot

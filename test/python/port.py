@@ -106,6 +106,7 @@ class Worker:
         settings = {
             "none": "none",
             "max_threads": 16,
+            "thread": Atom("any"),
             "memory_limit": Atom("infinity"),
             "interrupt_after": 1000,
             "preload": [],

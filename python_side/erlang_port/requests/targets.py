@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 import importlib
+import inspect
 import sys
 from collections.abc import Callable
+from types import FunctionType
 from typing import Any
 
 from erlang_port.errors import NotAllowed
@@ -99,12 +101,26 @@ class Targets:
             return self.expression, [target.first, kwargs], {}
         return self.function(target.first, target.second), args, kwargs
 
+    def is_async(self, frame: bytes, offset: int) -> bool:
+        """Whether a request is known to name an async function; runs no code of the user's."""
+        target = frames.read_target(frame, offset)
+        if target.kind == frames.EXPRESSION:
+            return False
+        found: Any = sys.modules.get(target.first)
+        for part in target.second.split("."):
+            found = inspect.getattr_static(found, part, None)
+            if isinstance(found, (staticmethod, classmethod)):
+                found = found.__func__
+        return isinstance(found, FunctionType) and bool(found.__code__.co_flags & _ASYNC)
+
     def _remember(self, frame: bytes, offset: int, size: int) -> frames.Target:
         target = frames.read_target(frame, offset)
         if size <= _LONG_TARGET and len(self._targets) < _MAX_TARGETS:
             self._targets[bytes(frame[offset : offset + size])] = target
         return target
 
+
+_ASYNC = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 
 #: `#{}`, what most requests have for keyword arguments.
 _NO_KWARGS = b"\x83t\0\0\0\0"
