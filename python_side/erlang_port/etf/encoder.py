@@ -10,8 +10,10 @@ goes that way.
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Callable, Sequence
+from types import NoneType
 from typing import Any, Final, TypeAlias
 
 from erlang_port.etf.conversions import convert
@@ -48,7 +50,14 @@ _FORMAT_LIMIT: Final = 1 << 32
 
 _NO_CODE: Final = frozenset((int, bool, str))
 _TEXT: Final = frozenset((str, bytes, Atom))
-_RUN_SCALARS: Final = _TEXT | {int, bool, float, type(None)}
+_RUN_SCALARS: Final = _TEXT | {int, bool, float, NoneType}
+_STR_KEYS: Final = frozenset((str,))
+_ROWS: Final = frozenset((tuple, dict, list))
+_SHORT_ROW: Final = 64
+"""Cells up to which a row is packed before it is looked at. Larger: long lists of one type, which
+are looked at faster otherwise, are looked at cell by cell. Smaller: long rows go the longer way."""
+_NIL: Final = b"s\3nil"
+_NOT_FINITE: Final = re.compile(rb"F[\x7f\xff][\xf0-\xff]")
 _SCALAR_BYTES: Final = 16
 """No number, boolean or None, and no header, takes more bytes in what erlpack writes."""
 
@@ -69,12 +78,13 @@ class Encoder:
     erlpack; by default, whenever it is there.
     """
 
-    __slots__ = ("_none", "_pack", "_writer")
+    __slots__ = ("_encoded_none", "_none", "_pack", "_writer")
 
     def __init__(self, none: str = "none", fast: bool | None = None) -> None:
         if none not in NONE_ATOMS:
             raise ValueError(f"none must be one of {', '.join(NONE_ATOMS)}, not {none!r}")
         self._none = Atom(none)
+        self._encoded_none = b"s%c%b" % (len(none), none.encode())  # SMALL_ATOM_EXT
         self._writer = Writer(none, convert)
         self._pack: Callable[[Any], bytes] | None = None
         if has_erlpack() if fast is None else fast:
@@ -89,15 +99,51 @@ class Encoder:
         pack = self._pack
         if pack is not None:
             try:
-                if type(value) in _NO_CODE:
+                kind = type(value)
+                if kind in _NO_CODE:
                     # No code of anybody's runs while these are packed.
                     return pack(value)
-                encoded = self._packed(to_erlpack(value, self._none))
+                encoded = self._row(value, kind) if kind in _ROWS else None
+                if encoded is None:
+                    encoded = self._packed(to_erlpack(value, self._none))
             except (NotForErlpackError, OverflowError, UnicodeError, RecursionError):
                 encoded = None
             if encoded is not None:
                 return encoded
         return b"".join([_VERSION, *self._writer.parts(value)])
+
+    def _row(self, value: Any, kind: type) -> bytes | None:
+        """A short row of scalars, which erlpack packs as it is; None where that may be wrong.
+
+        erlpack writes None as the atom nil, and floats that are not finite as such. Both are
+        found in the bytes, which is faster than to look at each cell. Text may hold the same
+        bytes: such a row goes the longer way.
+        """
+        if len(value) > _SHORT_ROW:
+            return None
+        cells = value
+        if kind is dict:
+            if not _STR_KEYS.issuperset(map(type, value)):
+                return None
+            cells = value.values()
+        kinds = set(map(type, cells))
+        if not kinds <= _RUN_SCALARS:
+            return None
+        encoded = self._packed(value)
+        if encoded is None:
+            return None
+        # A byte is found faster than a pattern, and most floats have neither.
+        if (
+            float in kinds
+            and (0x7F in encoded or 0xFF in encoded)
+            and _NOT_FINITE.search(encoded) is not None
+        ):
+            return None
+        if NoneType not in kinds:
+            return encoded
+        if encoded.count(_NIL) != [*cells].count(None):
+            return None
+        return encoded.replace(_NIL, self._encoded_none)
 
     def _packed(self, data: Any) -> bytes | None:
         """What erlpack makes of a value that has been looked at, version byte first; or None."""

@@ -136,6 +136,7 @@ class AsyncStream(Stream):
             self.finish(self.reason(error or Cancelled()))
 
     async def _iterate(self, iterator: AsyncIterator[Any]) -> None:
+        self._prepare_to_hold()
         step, hold = iterator.__anext__, self.hold
         pending = self._pending
         loop = self.program.loop

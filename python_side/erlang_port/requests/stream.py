@@ -82,7 +82,8 @@ class Stream:
         self.fixed_types = FIXED_TYPES if self._format is None else _NO_TYPES
         #: The encoded bytes that are held.
         self.held_bytes = 0
-        self._encode: Callable[[Any], bytes] | None = None
+        self._encode: Callable[[Any], bytes]
+        self._encoded_from: int
         longest = RUN_LENGTH if options.batch < 0 else options.batch
         self.longest_run = max(1, min(longest, options.window // RUNS_PER_WINDOW))
         self._data_prefix = options.prefix + _DATA
@@ -139,29 +140,33 @@ class Stream:
         """
         if type(value) in self.fixed_types:
             return value
-        encode = self._encode
-        if encode is None:
-            encode = self._encode = self._make_encode()
         try:
-            encoded = encode(value)
+            encoded = self._encode(value)[self._encoded_from :]
         except StopIteration as error:
             # It would end the iteration as if nothing had happened (PEP 479).
             raise RuntimeError("encoding a value raised StopIteration") from error
         self.held_bytes += len(encoded)
+        if self.held_bytes > self.run_bytes:
+            self._end_run()
         return (encoded,)
 
-    def _make_encode(self) -> Callable[[Any], bytes]:
-        """Encodes a value as a term without version byte; for the calling thread."""
+    def _prepare_to_hold(self) -> None:
+        """Before the first `hold`, on the thread that iterates: encoders are a thread's own."""
         form = self._format
         if form is None:
-            encode = self.program.encoder().encode
-            return lambda value: encode(value)[1:]
+            self._encode = self.program.encoder().encode
+            self._encoded_from = 1  # After the version byte.
+            return
 
         def formatted(value: Any) -> bytes:
             data = form(value)
             return _BINARY.pack(109, len(data)) + data
 
-        return formatted
+        self._encode = formatted
+        self._encoded_from = 0
+
+    def _end_run(self) -> None:
+        """What is held fills a frame, or somebody waits: the run ends with this value."""
 
     def frame(self, held: Sequence[Any]) -> tuple[list[Any], int, int, Exception | None]:
         """As many held values as make one frame: buffers, bytes, values, and what stopped it."""

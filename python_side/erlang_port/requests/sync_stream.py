@@ -204,6 +204,7 @@ class SyncStream(Stream):
 
     def _iterate(self, iterator: Iterator[Any], region: InterruptibleRegion) -> None:
         streak, last = 0, time.monotonic()
+        self._prepare_to_hold()
         enter, leave, hold = region.enter, region.leave, self.hold
         while True:
             room = self.available()
@@ -293,12 +294,6 @@ class SyncStream(Stream):
             self._batch_size = min(self._batch_size * 2, self.longest_run)
         self._look_at_mail()
         return True
-
-    def hold(self, value: Any) -> Any:
-        held = super().hold(value)
-        if self.held_bytes > self.run_bytes:
-            self._end_run()
-        return held
 
     def _hold_all(self, values: Iterator[Any]) -> None:
         """Appends values to those that are pending; not one of them can change any more.
