@@ -2,7 +2,7 @@
  * process, and writes frames that are made before the stream starts. Its rate is the ceiling
  * for any program behind this port. It speaks docs/protocol.md, as far as a benchmark needs it.
  *
- *   native -m erlang_port READ_FD WRITE_FD
+ *   native DIRECTORY READ_FD WRITE_FD
  *
  * What a stream yields is in the name of the function that it calls:
  *
@@ -419,10 +419,10 @@ static int has_input(void)
 
 int main(int argc, char **argv)
 {
-    if (argc != 5)
+    if (argc != 4)
         return 64;
-    in_fd = atoi(argv[3]);
-    out_fd = atoi(argv[4]);
+    in_fd = atoi(argv[2]);
+    out_fd = atoi(argv[3]);
 #ifdef F_SETPIPE_SZ
     /* As Python does; where this is refused the pipe holds 64 KiB. */
     (void)fcntl(out_fd, F_SETPIPE_SZ, 1 << 20);

@@ -382,6 +382,44 @@ class TestRun:
             assert len(encoded) <= limit + 16
 
 
+#: Cells whose bytes look like those of None or of a float that is not finite, too.
+CELLS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-300, 300),
+    st.integers(-(1 << 70), 1 << 70),
+    st.floats(),
+    st.sampled_from(["s\3nil", "F\x7f", b"F\xff\xf8", "nil", "\ud800", float("nan"), 1e308]),
+    st.text(max_size=4),
+    st.binary(max_size=4),
+)
+
+
+@pytest.mark.parametrize("none", ["none", "nil", "undefined"])
+@given(rows=st.lists(st.lists(CELLS, max_size=5).map(tuple), min_size=1, max_size=8))
+def test_rows_together_are_what_the_exact_writer_makes_of_them(none, rows):
+    made, exact = Encoder(none), Encoder(none, fast=False)
+    together = made.encode_rows(rows, 1 << 20)
+    try:
+        expected = meaning(decode(exact.encode(rows), 0, "bytes"))
+    except UnicodeEncodeError:
+        assert together is None
+        return
+    if together is not None:
+        assert meaning(decode(b"\x83" + together, 0, "bytes")) == expected
+    for value in (rows[0], [*rows[0]], {str(at): cell for at, cell in enumerate(rows[0])}):
+        one = meaning(decode(made.encode(value), 0, "bytes"))
+        assert one == meaning(decode(exact.encode(value), 0, "bytes"))
+
+
+def test_rows_of_plain_cells_go_together():
+    made = Encoder()
+    if has_erlpack():
+        for cells in ((1, "a", 1.5, True), (1, None), ("b", None, -1), (-2.5,), ()):
+            assert made.encode_rows([cells] * 3, 1 << 20) is not None
+    assert made.encode_rows([("x" * 100,)] * 3, 200) is None
+
+
 class TestPacker:
     @pytest.fixture(autouse=True)
     def _erlpack(self):

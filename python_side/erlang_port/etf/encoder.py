@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Callable, Sequence
+from itertools import repeat
 from types import NoneType
 from typing import Any, Final, TypeAlias
 
@@ -176,6 +177,23 @@ class Encoder:
         encoded = self.encode(value)
         # A small copy costs less than a view.
         return [encoded[1:] if len(encoded) < _LARGE else memoryview(encoded)[1:]]
+
+    def encode_rows(self, rows: Sequence[tuple[Any, ...]], limit: int) -> bytes | None:
+        """A list of tuples of scalars, as bytes without version byte, where all go together.
+
+        None where that may be wrong or is more than `limit` bytes; see `_row`.
+        """
+        encoded = self._packed(rows if type(rows) is list else [*rows])
+        if encoded is None or len(encoded) > limit:
+            return None
+        if (0x7F in encoded or 0xFF in encoded) and _NOT_FINITE.search(encoded) is not None:
+            return None
+        nones = encoded.count(_NIL)
+        if nones:
+            if nones != sum(map(tuple.count, rows, repeat(None))):
+                return None
+            encoded = encoded.replace(_NIL, self._encoded_none)
+        return encoded[1:]
 
     def encode_run(
         self, values: Sequence[Any], start: int, limit: int

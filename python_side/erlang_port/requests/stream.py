@@ -34,6 +34,7 @@ RUNS_PER_WINDOW = 4
 FIXED_TYPES = frozenset((int, float, bool, NoneType, str, bytes))
 
 _NO_TYPES: frozenset[type] = frozenset()
+_ROWS = frozenset((tuple,))
 _BINARY = struct.Struct(">BI")
 _LIST = struct.Struct(">BI")
 
@@ -133,12 +134,14 @@ class Stream:
         return False
 
     def hold(self, value: Any) -> Any:
-        """The value as it is now: itself if it cannot change, else its encoding in a tuple.
+        """The value as it is now: itself if it cannot change, else its encoding in a list.
 
         Called where the value was yielded, on the generator's own thread, before it goes on.
-        What is held has no other tuples: they are encoded, too.
+        What is held has no other lists: they are encoded, too.
         """
-        if type(value) in self.fixed_types:
+        kind = type(value)
+        fixed = self.fixed_types
+        if kind in fixed or (kind is tuple and fixed.issuperset(map(type, value))):
             return value
         try:
             encoded = self._encode(value)[self._encoded_from :]
@@ -148,7 +151,7 @@ class Stream:
         self.held_bytes += len(encoded)
         if self.held_bytes > self.run_bytes:
             self._end_run()
-        return (encoded,)
+        return [encoded]
 
     def _prepare_to_hold(self) -> None:
         """Before the first `hold`, on the thread that iterates: encoders are a thread's own."""
@@ -193,14 +196,19 @@ class Stream:
     def _list_of(self, held: Sequence[Any]) -> tuple[bytes, int, Exception | None]:
         """A list of as many held values as fit a frame, as `Encoder.encode_run` makes it."""
         encoder = self.program.encoder()
-        if tuple not in kinds_of(held):
+        kinds = kinds_of(held)
+        if list not in kinds:
+            if kinds == _ROWS:
+                rows = encoder.encode_rows(held, self.run_bytes)
+                if rows is not None:
+                    return rows, len(held), None
             return encoder.encode_run(held, 0, self.run_bytes)
         pieces = []
         size = 0
         error: Exception | None = None
         for value in held:
             try:
-                piece = value[0] if type(value) is tuple else encoder.encode(value)[1:]
+                piece = value[0] if type(value) is list else encoder.encode(value)[1:]
             except Exception as raised:
                 error = raised
                 break
@@ -214,7 +222,7 @@ class Stream:
 
     def _lone_frame(self, held: Any) -> tuple[list[Any], int, int, Exception | None]:
         try:
-            buffers = list(held) if type(held) is tuple else self.program.encoder().parts(held)
+            buffers = held if type(held) is list else self.program.encoder().parts(held)
             size = len(self._data_prefix) + (
                 len(buffers[0]) if len(buffers) == 1 else sum(map(len, buffers))
             )
