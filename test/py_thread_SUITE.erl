@@ -119,8 +119,15 @@ what_belongs_to_a_thread_stays_usable(Config) ->
 one_at_a_time_in_order(Config) ->
     Opts = ?config(opts, Config),
     Busy = busy(Config),
-    Calls = [py:spawn_call(one_thread, note, [N], #{}, Opts) || N <- lists:seq(1, 50)],
-    waiting(50, Config),
+    %% Each call is made by a process of its own, so the next one is not made before this one waits.
+    Calls = [
+        begin
+            Call = py:spawn_call(one_thread, note, [N], #{}, Opts),
+            waiting(N, Config),
+            Call
+        end
+     || N <- lists:seq(1, 50)
+    ],
     {ok, Ref} = py:stream_start(one_thread, items, [], Opts),
     waiting(51, Config),
     Last = py:spawn_call(one_thread, notes, [], #{}, Opts),

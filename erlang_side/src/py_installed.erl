@@ -1,7 +1,7 @@
 %% @doc Interpreters that are installed, by their version.
 -module(py_installed).
 
--export([find/1, is_version/1]).
+-export([exit_printed/1, find/1, is_version/1]).
 
 %% How long an interpreter may take to say its version.
 -define(VERSION_MS, 5000).
@@ -43,11 +43,16 @@ candidates(Name) ->
 %% What an interpreter says of itself, as a file that has its name need not be one. Asked by a
 %% process of its own, whose mailbox goes with it.
 version(Python) ->
-    {Pid, Monitor} = spawn_monitor(fun() -> exit({printed, printed(Python)}) end),
+    {Pid, Monitor} = spawn_monitor(?MODULE, exit_printed, [Python]),
     receive
         {'DOWN', Monitor, process, Pid, {printed, Printed}} -> string:lexemes(Printed, " \n");
         {'DOWN', Monitor, process, Pid, _} -> []
     end.
+
+%% @private Its exit says what was printed.
+-spec exit_printed(file:filename()) -> no_return().
+exit_printed(Python) ->
+    exit({printed, printed(Python)}).
 
 printed(Python) ->
     Code = "import sys; print(*sys.version_info[:3])",

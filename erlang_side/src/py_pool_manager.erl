@@ -232,7 +232,7 @@ handle_info({'DOWN', _, process, Starter, _}, State = #state{starter = Starter})
 handle_info({venv, Pid, Line}, State = #state{maker = {Pid, _}, name = Name, waiting = Waiting}) ->
     case [Alias || {Alias, true} <- maps:values(Waiting)] of
         [] -> py_log:venv_progress(Name, Line);
-        Shown -> [Alias ! {Alias, {progress, Line}} || Alias <- Shown]
+        Shown -> lists:foreach(fun(Alias) -> Alias ! {Alias, {progress, Line}} end, Shown)
     end,
     {noreply, State};
 handle_info({'DOWN', Monitor, process, Pid, Result}, State = #state{maker = {Pid, Monitor}}) ->
@@ -309,7 +309,7 @@ made(Crash, State) ->
 announce(State = #state{phase = starting, workers = Workers, waiting = Waiting}) ->
     case [starting || #slot{worker = starting} <- maps:values(Workers)] of
         [] ->
-            [Alias ! {Alias, started} || {Alias, _} <- maps:values(Waiting)],
+            lists:foreach(fun({Alias, _}) -> Alias ! {Alias, started} end, maps:values(Waiting)),
             [demonitor(Monitor, [flush]) || Monitor <- maps:keys(Waiting)],
             State#state{phase = started, waiting = #{}};
         _ ->

@@ -3,7 +3,7 @@
 %% runs it and ends it.
 -module(py_venv).
 
--export([is_needed/2, prepare/1, start_maker/1]).
+-export([exit_made/2, is_needed/2, prepare/1, start_maker/1]).
 
 %% The longest that making an environment and installing into it may take. A
 %% larger number keeps a pool waiting for an index that hangs; a smaller one
@@ -67,7 +67,12 @@ is_needed(started, #{venv := Venv}) -> not filelib:is_file(filename:join([Venv, 
 -spec start_maker(py_options:pool_options()) -> {pid(), reference()}.
 start_maker(PoolOpts) ->
     Owner = self(),
-    spawn_monitor(fun() -> exit({made, make(Owner, PoolOpts)}) end).
+    spawn_monitor(?MODULE, exit_made, [Owner, PoolOpts]).
+
+%% @private Its exit says how it ended.
+-spec exit_made(pid(), py_options:pool_options()) -> no_return().
+exit_made(Owner, PoolOpts) ->
+    exit({made, make(Owner, PoolOpts)}).
 
 make(Owner, PoolOpts = #{venv := Venv, requirements := Requirements}) ->
     Base = py_interpreter:base(PoolOpts),
