@@ -34,7 +34,7 @@ suite() ->
 
 -spec all() -> [{group, atom()}].
 all() ->
-    [{group, erlpack}, {group, plain_python}].
+    [{group, accelerator}, {group, erlpack}, {group, plain_python}].
 
 -spec groups() -> [{atom(), [atom()], [atom()]}].
 groups() ->
@@ -56,11 +56,11 @@ groups() ->
         atoms_are_limited,
         sizes_and_times
     ],
-    [{Group, [], Cases} || Group <- [erlpack, plain_python]].
+    [{Group, [], Cases} || Group <- [accelerator, erlpack, plain_python]].
 
 -spec init_per_group(atom(), ct_suite:ct_config()) -> ct_suite:ct_config().
 init_per_group(Group, Config) ->
-    Path = [?config(data_dir, Config)] ++ without_erlpack(Group, Config),
+    Path = [?config(data_dir, Config)] ++ left_out(Group, Config),
     Pool = #{workers => 1, python_path => Path, cd => ?config(priv_dir, Config)},
     ok = application:set_env(erlang_python, pools, #{
         default => Pool,
@@ -68,16 +68,18 @@ init_per_group(Group, Config) ->
         bytes => Pool#{binaries => bytes, none => undefined}
     }),
     {ok, _} = application:ensure_all_started(erlang_python),
-    {ok, Has} = py:call(terms_of_python, has_erlpack, []),
-    case {Group, Has} of
-        {erlpack, false} -> end_per_group(Group, Config), {skip, "erlpack is not installed"};
-        {plain_python, false} -> Config;
-        {erlpack, true} -> Config
+    #{python := #{writer := Writer}} = py:info(default),
+    Expected = case Group of plain_python -> python; _ -> Group end,
+    case Writer of
+        Expected -> Config;
+        _ -> end_per_group(Group, Config), {skip, atom_to_list(Group) ++ " is not installed"}
     end.
 
-%% A directory whose erlpack.py cannot be imported comes before the installed one.
-without_erlpack(erlpack, _Config) -> [];
-without_erlpack(plain_python, Config) -> [filename:join(?config(data_dir, Config), "no_erlpack")].
+%% A directory whose modules cannot be imported comes before the installed ones.
+left_out(accelerator, _Config) -> [];
+left_out(erlpack, Config) -> [filename:join(?config(data_dir, Config), "no_accelerator")];
+left_out(plain_python, Config) ->
+    left_out(erlpack, Config) ++ [filename:join(?config(data_dir, Config), "no_erlpack")].
 
 -spec end_per_group(atom(), ct_suite:ct_config()) -> ok.
 end_per_group(_Group, _Config) ->

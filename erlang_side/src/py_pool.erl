@@ -53,7 +53,7 @@
     python => binary(),
     executable => binary(),
     %% What encodes terms.
-    writer => erlpack | python,
+    writer => accelerator | erlpack | python,
     %% The version of docs/protocol.md.
     protocol => pos_integer()
 }.

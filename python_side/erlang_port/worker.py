@@ -44,7 +44,7 @@ from erlang_port import reasons
 from erlang_port.current import context_of, current, share_context
 from erlang_port.errors import Cancelled, NotAllowed
 from erlang_port.etf import decoder
-from erlang_port.etf.encoder import Encoder, has_erlpack
+from erlang_port.etf.encoder import Encoder, ways
 from erlang_port.etf.terms import Atom
 from erlang_port.node.client import NodeClient
 from erlang_port.requests.async_stream import AsyncStream
@@ -220,7 +220,7 @@ class Worker:
         info = {
             Atom("python"): platform.python_version(),
             Atom("executable"): sys.executable,
-            Atom("writer"): Atom("erlpack" if has_erlpack() else "python"),
+            Atom("writer"): Atom(ways()[0]),
             Atom("protocol"): 1,
             Atom("input"): self._read_fd,
             Atom("crash"): _record_crashes(),

@@ -17,7 +17,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "python_side"))
 
 from erlang_port.etf import decoder
-from erlang_port.etf.encoder import Encoder, has_erlpack
+from erlang_port.etf.encoder import Encoder, has_erlpack, ways
 
 ROW = {
     "id": 17,
@@ -57,7 +57,7 @@ def microseconds(work: Callable[[], object]) -> float:
 
 def columns() -> dict[str, Callable[[str, Any], Callable[[], object]]]:
     """For each column: a function from a value's name and value to the work to time."""
-    plain = Encoder(fast=False)
+    plain = Encoder(way="python")
 
     def encode(encoder: Encoder) -> Callable[[str, Any], Callable[[], object]]:
         def work(name: str, value: Any) -> Callable[[], object]:
@@ -73,13 +73,14 @@ def columns() -> dict[str, Callable[[str, Any], Callable[[], object]]]:
         data = plain.encode(value)
         return lambda: decoder.decode(data, binaries="bytes" if isinstance(value, bytes) else "str")
 
-    made: dict[str, Callable[[str, Any], Callable[[], object]]] = {"encode": encode(Encoder())}
+    made: dict[str, Callable[[str, Any], Callable[[], object]]] = {
+        way: encode(Encoder(way=way)) for way in ways()
+    }
     if has_erlpack():
         import erlpack
 
         pack = erlpack.ErlangTermEncoder().pack
         made["erlpack alone"] = lambda name, value: lambda: pack(value)
-        made["without erlpack"] = encode(plain)
     made["decode"] = decode
     try:
         import msgpack

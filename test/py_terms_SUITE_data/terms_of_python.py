@@ -16,8 +16,6 @@ from erlang_port.etf.terms import Atom
 from erlang_port.etf import encoder
 from erlang_port.etf.conversions import register_encoder
 
-has_erlpack = encoder.has_erlpack
-
 
 def has_msgpack():
     return importlib.util.find_spec("msgpack") is not None

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from beam import Beam
 from erlang_port.etf import encoder, erlpack_input
 from erlang_port.etf.decoder import MAX_DEPTH, decode
-from erlang_port.etf.encoder import Encoder, encode_json, encode_msgpack, has_erlpack
+from erlang_port.etf.encoder import Encoder, encode_json, encode_msgpack, has_erlpack, ways
 from erlang_port.etf.terms import (
     Atom,
     Bitstring,
@@ -46,7 +46,7 @@ from strategies import (
     values,
 )
 
-WAYS = [True, False] if has_erlpack() else [False]
+WAYS = ways()
 PID = Pid(b"Xw\x03a@b" + bytes(range(12)))
 
 
@@ -57,12 +57,12 @@ def beam():
     node.close()
 
 
-@pytest.fixture(params=WAYS, ids=lambda fast: "erlpack" if fast else "python")
+@pytest.fixture(params=WAYS)
 def made(request):
-    return Encoder(fast=request.param)
+    return Encoder(way=request.param)
 
 
-ENCODERS = [Encoder(fast=fast) for fast in WAYS]
+ENCODERS = [Encoder(way=way) for way in WAYS]
 
 
 def back(encoded):
@@ -103,7 +103,7 @@ class TestThroughTheNode:
 
     @pytest.mark.parametrize("none", ["none", "nil", "undefined"])
     def test_none_is_the_atom_that_the_option_says(self, beam, made, none):
-        made = Encoder(none, fast=made._pack is not None)
+        made = Encoder(none, made.way)
         value = [None, {"a": None, "b": 1.5}, (None, {1, None}), PID]
         for one in (value, value[:3], None):
             encoded = made.encode(one)
@@ -398,7 +398,7 @@ CELLS = st.one_of(
 @pytest.mark.parametrize("none", ["none", "nil", "undefined"])
 @given(rows=st.lists(st.lists(CELLS, max_size=5).map(tuple), min_size=1, max_size=8))
 def test_rows_together_are_what_the_exact_writer_makes_of_them(none, rows):
-    made, exact = Encoder(none), Encoder(none, fast=False)
+    made, exact = Encoder(none, WAYS[-2 if has_erlpack() else -1]), Encoder(none, "python")
     together = made.encode_rows(rows, 1 << 20)
     try:
         expected = meaning(decode(exact.encode(rows), 0, "bytes"))
@@ -413,11 +413,75 @@ def test_rows_together_are_what_the_exact_writer_makes_of_them(none, rows):
 
 
 def test_rows_of_plain_cells_go_together():
-    made = Encoder()
+    made = Encoder(way="erlpack" if has_erlpack() else "python")
     if has_erlpack():
         for cells in ((1, "a", 1.5, True), (1, None), ("b", None, -1), (-2.5,), ()):
             assert made.encode_rows([cells] * 3, 1 << 20) is not None
     assert made.encode_rows([("x" * 100,)] * 3, 200) is None
+
+
+@pytest.mark.skipif("accelerator" not in WAYS, reason="the accelerator is not installed")
+class TestAccelerator:
+    """It writes the bytes of the exact writer, or leaves the whole value to it."""
+
+    @given(values)
+    def test_makes_the_bytes_of_the_exact_writer(self, value):
+        compiled, exact = Encoder(way="accelerator"), Encoder(way="python")
+        if same_key_twice(value):
+            with pytest.raises(ValueError, match="same term"):
+                compiled.encode(value)
+            return
+        expected = exact.encode(value)
+        assert compiled.encode(value) == expected
+        holder = compiled.holder()
+        held = [holder(value), holder(1), holder([value])]
+        together = compiled.encode_held(held, 1 << 40)
+        whole = exact.encode([value, 1, [value]])[1:]
+        assert together is None or together == (whole, 3)
+
+    def test_takes_the_values_that_most_are_made_of(self):
+        made = Encoder(way="accelerator")
+        for value in (1, "a", [1.5, -1 << 62], {"a": None}, {1: (b"", [])}, [Record(1, [None])]):
+            assert made._compiled.encode(value) is not None
+
+    def test_leaves_the_rest_to_the_exact_writer(self):
+        made = Encoder(way="accelerator")
+        cycle: list = []
+        cycle.append(cycle)
+        for value in (1 << 64, PID, {1.5: 1}, {"a": 1, b"a": 2}, cycle):
+            assert made._compiled.encode([value]) is None
+
+    def test_values_that_change_while_they_are_encoded(self):
+        made = Encoder(way="accelerator")
+        growing: list = []
+        table: dict = {}
+
+        class Grows:
+            def __erlang__(self):
+                growing.append(0)
+                table[len(table)] = 0
+                return "grown"
+
+        growing += [1, Grows(), 2]
+        table.update({"a": 1, "b": Grows()})
+        assert back(made.encode(growing)) == [1, b"grown", 2]
+        assert back(made.encode(table)) == {b"a": 1, b"b": b"grown", 2: 0}
+
+    def test_a_list_stops_past_its_limit(self):
+        made = Encoder(way="accelerator")
+        holder = made.holder()
+        permits = [None] * 9
+        holder.begin(permits, 50)
+        held = [holder(["x" * 20]) for _ in range(9)]
+        assert permits == []
+        assert all(len(piece[0]) == 31 for piece in held)
+        assert made.encode_held(held, 50)[1] == 2
+        assert made.encode_held([], 50) is None
+        assert made.encode_held(["\ud800"], 50) is None
+
+    def test_another_version_is_not_used(self, monkeypatch):
+        monkeypatch.setattr(encoder._accelerator, "VERSION", "0.0.0")
+        assert "accelerator" not in ways()
 
 
 class TestPacker:
@@ -427,20 +491,20 @@ class TestPacker:
             pytest.skip("erlpack is not installed")
 
     def test_is_used_for_what_it_writes_right(self):
-        made = Encoder()
+        made = Encoder(way="erlpack")
         for value in (1, "a", [1.5], {"a": None}, {(1, 2): {3}}, [Record(1, [None])], 1 << 63):
             data = erlpack_input.to_erlpack(value, Atom("none"))
             assert made._packed(data) == made.encode(value)
 
     def test_refuses_and_the_exact_writer_takes_over(self):
-        made = Encoder()
+        made = Encoder(way="erlpack")
         for value in (1 << 64, -(1 << 63) - 1, Atom("中"), [1 << 99], {"a": 1 << 99}):
             assert made._packed(value) is None
             assert back(made.encode([value])) == [back(made.encode(value))]
 
     def test_is_not_reentered(self):
         """A finalizer that encodes while the packer works gets its bytes, and spoils none."""
-        made = Encoder()
+        made = Encoder(way="erlpack")
         inner = []
         pack = made._pack
 
@@ -660,7 +724,8 @@ def test_all_of_it_again_without_erlpack():
     here = Path(__file__).parent
     files = ["test_terms.py", "test_etf.py", "test_conversions.py", "test_encoder.py"]
     program = (
-        "import sys; sys.modules['erlpack'] = None; import pytest\n"
+        "import sys; sys.modules['erlpack'] = sys.modules['erlang_accelerator'] = None\n"
+        "import pytest\n"
         f"sys.exit(pytest.main(['-q', *{[str(here / name) for name in files]}]))"
     )
     done = subprocess.run(
@@ -675,4 +740,4 @@ def test_all_of_it_again_without_erlpack():
 
 
 def test_the_port_knows_whether_erlpack_is_there():
-    assert encoder.has_erlpack() is (len(WAYS) == 2)
+    assert encoder.has_erlpack() is ("erlpack" in WAYS)

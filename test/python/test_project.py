@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[2]
     [
         ("pyproject.toml", r'^version = "(.+)"$'),
         ("erlang_side/erlang_python.app.src", r'\{vsn, "(.+)"\}'),
+        ("python_side/erlang_port/etf/encoder.py", r'^VERSION_OF_PACKAGE: Final = "(.+)"$'),
     ],
 )
 def test_the_version_is_the_newest_of_the_changelog(file: str, pattern: str) -> None:

@@ -1,7 +1,8 @@
 """Values to bytes, by the fastest way that is right.
 
-    value -> conversions.plain -> erlpack        what erlpack writes exactly
-          \\-> etf_writer with conversions.convert    all the rest
+    value -> the accelerator                      where it is installed, what it knows
+          \\-> erlpack_input.to_erlpack -> erlpack    without it, what erlpack writes exactly
+          \\-> writer with conversions.convert         all the rest
 
 `to_erlpack` has looked at every part of what erlpack gets, see there. What erlpack then refuses (it
 raises) is written again, from the value itself, by the exact writer. Without erlpack everything
@@ -17,7 +18,7 @@ from itertools import repeat
 from types import NoneType
 from typing import Any, Final, TypeAlias
 
-from erlang_port.etf.conversions import convert
+from erlang_port.etf.conversions import OPAQUE, convert
 from erlang_port.etf.erlpack_input import (
     VERBATIM_TYPES,
     NotForErlpackError,
@@ -25,9 +26,13 @@ from erlang_port.etf.erlpack_input import (
     to_erlpack,
 )
 from erlang_port.etf.formats import encode_json, encode_msgpack
-from erlang_port.etf.terms import Atom
-from erlang_port.etf.writer import VERSION, Writer
+from erlang_port.etf.terms import Atom, FrozenDict, FrozenList
+from erlang_port.etf.writer import VERSION, Writer, atom_bytes
 
+try:
+    import erlang_accelerator as _accelerator
+except ImportError:
+    _accelerator = None
 try:
     import erlpack as _erlpack
     from erlpack._packer import EncodingError as _EncodingError
@@ -35,9 +40,12 @@ except ImportError:
     _erlpack = None
     _EncodingError = NotForErlpackError
 
-__all__ = ("Encoder", "encode_json", "encode_msgpack", "has_erlpack")
+__all__ = ("Encoder", "encode_json", "encode_msgpack", "has_erlpack", "ways")
 
 Buffer: TypeAlias = "bytes | memoryview"
+
+VERSION_OF_PACKAGE: Final = "0.1.0"
+"""The accelerator is used where it was built from the same version."""
 
 NONE_ATOMS: Final = ("none", "nil", "undefined")
 
@@ -67,6 +75,16 @@ _SCALAR_BYTES: Final = 16
 _REFUSED: Final = (OverflowError, UnicodeError, NotImplementedError, _EncodingError)
 
 
+def ways() -> tuple[str, ...]:
+    """What can encode here, the fastest first.
+
+    "accelerator" where it is installed and of this very version; "erlpack" where that is
+    installed; "python" always.
+    """
+    compiled = _accelerator is not None and _accelerator.VERSION == VERSION_OF_PACKAGE
+    return ("accelerator",) * compiled + ("erlpack",) * has_erlpack() + ("python",)
+
+
 def has_erlpack() -> bool:
     """Whether erlpack can be used: it is installed, and erlang.Atom is one of its atoms."""
     return _erlpack is not None and issubclass(Atom, _erlpack.Atom)
@@ -75,21 +93,26 @@ def has_erlpack() -> bool:
 class Encoder:
     """Encodes values; one for each thread, as erlpack's packer is neither re-entrant nor shared.
 
-    `none` is the atom that None becomes: "none", "nil" or "undefined". `fast` is whether to use
-    erlpack; by default, whenever it is there.
+    `none` is the atom that None becomes: "none", "nil" or "undefined". `way` is one of `ways()`,
+    by default the first.
     """
 
-    __slots__ = ("_encoded_none", "_none", "_pack", "_writer")
+    __slots__ = ("_compiled", "_encoded_none", "_none", "_pack", "_writer", "way")
 
-    def __init__(self, none: str = "none", fast: bool | None = None) -> None:
+    def __init__(self, none: str = "none", way: str | None = None) -> None:
         if none not in NONE_ATOMS:
             raise ValueError(f"none must be one of {', '.join(NONE_ATOMS)}, not {none!r}")
         self._none = Atom(none)
         self._encoded_none = b"s%c%b" % (len(none), none.encode())  # SMALL_ATOM_EXT
         self._writer = Writer(none, convert)
         self._pack: Callable[[Any], bytes] | None = None
-        if has_erlpack() if fast is None else fast:
+        self.way = way = way or ways()[0]
+        if way == "erlpack":
             self._pack = _erlpack.ErlangTermEncoder().pack
+        self._compiled: Any = None
+        if way == "accelerator":
+            exact_types = OPAQUE | {FrozenList, FrozenDict}
+            self._compiled = _accelerator.Encoder(atom_bytes(none), Atom, exact_types, convert)
 
     def encode(self, value: Any) -> bytes:
         """The complete term, version byte first.
@@ -97,8 +120,12 @@ class Encoder:
         Raises TypeError, ValueError or UnicodeEncodeError for what has no place in Erlang, and
         what the value's own encoder raises.
         """
-        pack = self._pack
-        if pack is not None:
+        compiled, pack = self._compiled, self._pack
+        if compiled is not None:
+            encoded: bytes | None = compiled.encode(value)
+            if encoded is not None:
+                return encoded
+        elif pack is not None:
             try:
                 kind = type(value)
                 if kind in _NO_CODE:
@@ -177,6 +204,21 @@ class Encoder:
         encoded = self.encode(value)
         # A small copy costs less than a view.
         return [encoded[1:] if len(encoded) < _LARGE else memoryview(encoded)[1:]]
+
+    def holder(self) -> Any:
+        """A compiled callable that does what `Stream.hold` does; None without the accelerator."""
+        if self._compiled is None:
+            return None
+        return _accelerator.Holder(self._compiled, self.encode)
+
+    def encode_held(self, held: list[Any], limit: int) -> tuple[bytes, int] | None:
+        """A list of as many held values as make more than `limit` bytes, and how many those are.
+
+        As bytes without version byte. None without the accelerator, or where it cannot do it.
+        """
+        if self._compiled is None:
+            return None
+        return self._compiled.encode_list(held, limit)  # type: ignore[no-any-return]
 
     def encode_rows(self, rows: Sequence[tuple[Any, ...]], limit: int) -> bytes | None:
         """A list of tuples of scalars, as bytes without version byte, where all go together.

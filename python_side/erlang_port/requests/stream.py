@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from types import NoneType
 from typing import TYPE_CHECKING, Any
 
@@ -171,7 +171,7 @@ class Stream:
     def _end_run(self) -> None:
         """What is held fills a frame, or somebody waits: the run ends with this value."""
 
-    def frame(self, held: Sequence[Any]) -> tuple[list[Any], int, int, Exception | None]:
+    def frame(self, held: list[Any]) -> tuple[list[Any], int, int, Exception | None]:
         """As many held values as make one frame: buffers, bytes, values, and what stopped it."""
         if len(held) == 1:
             return self._lone_frame(held[0])
@@ -193,9 +193,12 @@ class Stream:
         buffers.insert(0, frames.header(frames.EVENT, self.address, size))
         return buffers, size, count, error
 
-    def _list_of(self, held: Sequence[Any]) -> tuple[bytes, int, Exception | None]:
+    def _list_of(self, held: list[Any]) -> tuple[bytes, int, Exception | None]:
         """A list of as many held values as fit a frame, as `Encoder.encode_run` makes it."""
         encoder = self.program.encoder()
+        together = encoder.encode_held(held, self.run_bytes)
+        if together is not None:
+            return *together, None
         kinds = kinds_of(held)
         if list not in kinds:
             if kinds == _ROWS:

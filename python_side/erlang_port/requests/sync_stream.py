@@ -77,6 +77,8 @@ class SyncStream(Stream):
     #: True while a flush is pending: the values did not fit the window. The ticker skips this
     #: stream meanwhile.
     _flush_pending = False
+    #: `hold`, compiled, where there is an accelerator.
+    _holder: Any = None
     #: Whether the last run held values of one fixed type only.
     _is_uniform = True
     #: The encoded size of the last frame.
@@ -205,7 +207,10 @@ class SyncStream(Stream):
     def _iterate(self, iterator: Iterator[Any], region: InterruptibleRegion) -> None:
         streak, last = 0, time.monotonic()
         self._prepare_to_hold()
-        enter, leave, hold = region.enter, region.leave, self.hold
+        if self._format is None:
+            self._holder = self.program.encoder().holder()
+        hold = self._holder or self.hold
+        enter, leave = region.enter, region.leave
         while True:
             room = self.available()
             if room <= 0 or self.is_cancelled:
@@ -249,6 +254,8 @@ class SyncStream(Stream):
         self._flush_pending = False
         self.program.ticker.add(self)
         self.held_bytes = 0
+        if self._holder is not None:
+            self._holder.begin(permits, self.run_bytes)
         # The loop runs in C. `map` takes one permit before each value, so clearing the list
         # of permits, here or from another thread, ends the loop at the next value.
         values_in_turn: Iterator[Any] = map(_second, permits, iterator)
@@ -302,8 +309,9 @@ class SyncStream(Stream):
         ends its first group, and the generator is not resumed before that one is held, too.
         """
         pending = self._pending
+        hold = self._holder or self.hold
         if not self._is_uniform:
-            pending.extend(map(self.hold, values))
+            pending.extend(map(hold, values))
             return
         # `chain` asks an iterator no more once it has ended, unlike `map` and `groupby`.
         groups = groupby(chain(values), type)
@@ -319,7 +327,7 @@ class SyncStream(Stream):
             group = second[1]
         self._is_uniform = False
         others = chain.from_iterable(map(itemgetter(1), groups))
-        pending.extend(map(self.hold, chain(group, others)))
+        pending.extend(map(hold, chain(group, others)))
 
     def _look_at_mail(self) -> None:
         """A stream at full speed reads for itself, when its window or some runs are used up."""
