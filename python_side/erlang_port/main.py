@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _PR_SET_PDEATHSIG = 1
 _F_SETPIPE_SZ = 1031
 
-#: What the pipe to the node may hold. More needs a privilege on most systems; less costs
+#: What each of the two pipes may hold. More needs a privilege on most systems; less costs
 #: switches between the two processes. The kernel takes the memory as it is used.
 PIPE_BYTES = 1 << 20
 
@@ -50,10 +50,10 @@ def take_over(read_fd: int, write_fd: int) -> tuple[int, int]:
 
 
 def widen(fd: int) -> None:
-    """Lets the pipe to the node hold as much as a user may ask for, where one may ask.
+    """Lets a pipe to or from the node hold as much as a user may ask for, where one may ask.
 
     With the usual 64 KiB a large value is written in that many pieces, each of which
-    waits for the node to read the last one (pipe(7), F_SETPIPE_SZ, on Linux).
+    waits for the other side to read the last one (pipe(7), F_SETPIPE_SZ, on Linux).
     """
     try:
         import fcntl
@@ -86,6 +86,7 @@ def main(arguments: list[str]) -> None:
     # On standard error until the node can read it, see Worker.
     faulthandler.enable()
     widen(write_fd)
+    widen(read_fd)
     die_with_node()
     # A group of its own, so that Ctrl-C in the node's terminal is the node's alone.
     if os.getpgrp() != os.getpid():
