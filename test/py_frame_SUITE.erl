@@ -124,10 +124,13 @@ golden(Direction, Config) ->
 
 bindings(Pid, Ref) ->
     Function = py_frame:target(
-        function, #{binaries => bytes, traceback => true}, {<<"os">>, <<"abc">>}, [1], #{}
+        function, #{binaries => bytes, atoms => atom, traceback => true}, {<<"os">>, <<"abc">>}, [1], #{}
+    ),
+    Names = py_frame:target(
+        function, #{binaries => str, atoms => str, traceback => false}, {<<"os">>, <<"abc">>}, [1], #{}
     ),
     Expression = py_frame:target(
-        expression, #{binaries => str, traceback => false}, {<<"x + 1">>, <<>>}, [], #{<<"x">> => 2}
+        expression, #{binaries => str, atoms => atom, traceback => false}, {<<"x + 1">>, <<>>}, [], #{<<"x">> => 2}
     ),
     maps:to_list(#{
         'Pid' => Pid,
@@ -135,6 +138,7 @@ bindings(Pid, Ref) ->
         'Address' => <<(byte_size(?PID)), ?PID/binary>>,
         'RefAddress' => <<(byte_size(?REF)), ?REF/binary>>,
         'Function' => Function,
+        'Names' => Names,
         'Expression' => Expression
     }).
 

@@ -82,15 +82,15 @@ no_map(_Config) ->
 -spec the_nearer_default_wins(ct_suite:ct_config()) -> ok.
 the_nearer_default_wins(_Config) ->
     ?assertMatch(
-        #{window := 1024, window_bytes := 4194304, format := term, timeout := infinity, binaries := str, traceback := false},
+        #{window := 1024, window_bytes := 4194304, format := term, timeout := infinity, binaries := str, atoms := atom, traceback := false},
         py_options:stream(#{}, #{})
     ),
-    Pool = #{window => 5, binaries => bytes, traceback => true},
-    ?assertMatch(#{window := 5, window_bytes := 4194304, binaries := bytes}, py_options:stream(#{}, Pool)),
+    Pool = #{window => 5, binaries => bytes, atoms => str, traceback => true},
+    ?assertMatch(#{window := 5, window_bytes := 4194304, binaries := bytes, atoms := str}, py_options:stream(#{}, Pool)),
     ?assertMatch(#{window := 6, traceback := true}, py_options:stream(#{window => 6}, Pool)),
     ?assertMatch(#{window := 5, traceback := false}, py_options:collect(#{traceback => false}, Pool)),
-    ?assertMatch(#{timeout := 30000, binaries := str, traceback := false}, py_options:call(#{}, #{})),
-    ?assertMatch(#{timeout := 7, binaries := str, traceback := true}, py_options:call(#{timeout => 7, binaries => str}, Pool)),
+    ?assertMatch(#{timeout := 30000, binaries := str, atoms := atom, traceback := false}, py_options:call(#{}, #{})),
+    ?assertMatch(#{timeout := 7, binaries := str, atoms := str, traceback := true}, py_options:call(#{timeout => 7, binaries => str}, Pool)),
     ?assertMatch(#{replay := true, timeout := 30000, binaries := bytes}, py_options:exec(#{}, Pool)),
     ?assertMatch(#{replay := false, timeout := 7}, py_options:exec(#{replay => false, timeout => 7}, Pool)).
 
@@ -146,6 +146,7 @@ options() ->
         {pool, [default, self()], [<<"default">>, "default"]},
         {timeout, [0, 1, 16#ffffffff, infinity], [-1, 16#100000000, never]},
         {binaries, [str, bytes], [string, <<"str">>]},
+        {atoms, [atom, str], [bytes, <<"str">>]},
         {traceback, [true, false], [yes, 1]}
     ],
     Window = [{window, [1, ?MOST], [0, -1, infinity]}, {window_bytes, [1, ?MOST], [0, -1, infinity]}],
@@ -171,6 +172,7 @@ options() ->
         {memory_limit, [1, ?MOST, infinity], [0, -1, none]},
         {none, [none, nil, undefined], [null, 'None']},
         {binaries, [str, bytes], [string]},
+        {atoms, [atom, str], [bytes]},
         {traceback, [true, false], [yes]},
         {allow, [all, [], [json, {json, loads}, {"os.path", <<"join">>}]], [none, json, [1], [{json, 1}], [{a, b, c}]]},
         {interrupt_after, [0, 16#ffffffff, infinity], [-1, 16#100000000, never]},

@@ -12,6 +12,7 @@
     random_terms/1,
     random_terms_as_a_stream/1,
     terms_of_proper/1,
+    atoms_by_option/1,
     binaries_by_option/1,
     binaries_that_are_not_utf8/1,
     bytes_and_msgpack/1,
@@ -43,6 +44,7 @@ groups() ->
         random_terms,
         random_terms_as_a_stream,
         terms_of_proper,
+        atoms_by_option,
         binaries_by_option,
         binaries_that_are_not_utf8,
         bytes_and_msgpack,
@@ -64,6 +66,7 @@ init_per_group(Group, Config) ->
     Pool = #{workers => 1, python_path => Path, cd => ?config(priv_dir, Config)},
     ok = application:set_env(erlang_python, pools, #{
         default => Pool,
+        names => Pool#{atoms => str},
         nil => Pool#{none => nil},
         bytes => Pool#{binaries => bytes, none => undefined}
     }),
@@ -185,6 +188,32 @@ binaries_by_option(_Config) ->
     ?assertMatch({ok, [<<"[['a', ", _/binary>>]}, Stream(#{})),
     ?assertMatch({ok, [<<"[[b'a', ", _/binary>>]}, Stream(#{binaries => bytes})),
     ?assertMatch({ok, [<<"[[b'a', ", _/binary>>]}, Stream(#{pool => bytes})).
+
+%% Atoms are erlang.Atom or plain str by the same options; those that Python has a value for
+%% are that value. Arguments and keyword arguments, at any depth, alone and with binaries.
+-spec atoms_by_option(ct_suite:ct_config()) -> ok.
+atoms_by_option(_Config) ->
+    Args = [[ok, {<<"b">>, #{c => [d | e], true => none}}]],
+    Repr = fun(Opts) -> py:call(builtins, repr, Args, #{}, Opts) end,
+    Str = {ok, <<"['ok', ('b', {'c': ImproperList(['d'], 'e'), True: None})]">>},
+    {ok, <<"[Atom('ok'), ", _/binary>>} = Repr(#{}),
+    {ok, <<"[Atom('ok'), ", _/binary>>} = Repr(#{pool => names, atoms => atom}),
+    ?assertEqual(sorted(Str), sorted(Repr(#{atoms => str}))),
+    ?assertEqual(sorted(Str), sorted(Repr(#{pool => names}))),
+    {ok, <<"['ok', (b'b', ", _/binary>>} = Repr(#{pool => names, binaries => bytes}),
+    Types = <<"[type(v).__name__ for v in (a, b)]">>,
+    Values = #{a => ok, b => <<"x">>},
+    ?assertEqual({ok, [<<"Atom">>, <<"str">>]}, py:eval(Types, Values)),
+    ?assertEqual({ok, [<<"str">>, <<"str">>]}, py:eval(Types, Values, #{atoms => str})),
+    ?assertEqual({ok, [<<"str">>, <<"bytes">>]}, py:eval(Types, Values, #{atoms => str, binaries => bytes})),
+    ?assertMatch({ok, [<<"[['ok', ", _/binary>>]}, py:stream(terms_of_python, reprs, [Args], #{}, #{atoms => str})),
+    ?assertMatch({ok, [<<"[['ok', ", _/binary>>]}, py:stream(terms_of_python, reprs, [Args], #{}, #{pool => names})),
+    ?assertMatch({ok, [<<"[[Atom('ok'), ", _/binary>>]}, py:stream(terms_of_python, reprs, [Args], #{}, #{})),
+    %% What comes back is a binary then, and what needs no type of its own takes it.
+    ?assertEqual({ok, [<<"ok">>]}, py:stream(builtins, iter, [[ok]], #{}, #{atoms => str})).
+
+%% The order of a small map's keys is not the same in every OTP.
+sorted({ok, Text}) -> {ok, lists:sort(binary_to_list(Text))}.
 
 %% A binary that is not UTF-8 is an error that says where it sits, and what to do.
 -spec binaries_that_are_not_utf8(ct_suite:ct_config()) -> ok.

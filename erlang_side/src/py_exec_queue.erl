@@ -114,7 +114,7 @@ is_exit({worker_exit, _}) -> true;
 is_exit(_) -> false.
 
 catch_up(Worker, Pool, Number) ->
-    Flags = #{binaries => str, traceback => true},
+    Flags = #{binaries => str, atoms => atom, traceback => true},
     lists:foreach(
         fun({_, Code}) ->
             case py_call:exec(Worker, Code, Flags, infinity) of

@@ -99,8 +99,8 @@ target(Kind, Flags, {A, B}, Args, Kwargs) ->
 target_kind(function) -> 0;
 target_kind(expression) -> 1.
 
-flags(#{binaries := Binaries, traceback := Traceback}) ->
-    flag(Binaries =:= bytes, 1) bor flag(Traceback, 2).
+flags(#{binaries := Binaries, atoms := Atoms, traceback := Traceback}) ->
+    flag(Binaries =:= bytes, 1) bor flag(Traceback, 2) bor flag(Atoms =:= str, 4).
 
 flag(true, Bit) -> Bit;
 flag(false, _Bit) -> 0.

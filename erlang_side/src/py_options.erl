@@ -6,7 +6,7 @@
 -export([map/1, request/1, timeout/1]).
 -export_type([call_options/0, list_of/1, pairs/0, flags/0, pool_options/0, stream_options/0]).
 
--type flags() :: #{binaries := str | bytes, traceback := boolean(), _ => _}.
+-type flags() :: #{binaries := str | bytes, atoms := atom | str, traceback := boolean(), _ => _}.
 -type pairs() :: #{term() => term()} | [{term(), term()}].
 %% Keyword arguments or local variables: keys are names, also as a list of pairs.
 -type list_of(_Options) :: [{atom(), term()}].
@@ -34,6 +34,8 @@
     timeout => timeout(),
     %% What binaries in the arguments become. Default: `str'.
     binaries => str | bytes,
+    %% What atoms in them become: `erlang.Atom' or plain `str'. Default: `atom'.
+    atoms => atom | str,
     %% Whether errors carry a traceback. Default: `false'.
     traceback => boolean()
 }.
@@ -42,6 +44,7 @@
     %% Default: 30,000 ms.
     timeout => timeout(),
     binaries => str | bytes,
+    atoms => atom | str,
     traceback => boolean(),
     %% `exec' only: whether a restarted worker runs the code again. Default: `true'.
     replay => boolean()
@@ -62,6 +65,7 @@
     memory_limit => pos_integer() | infinity,
     none => none | nil | undefined,
     binaries => str | bytes,
+    atoms => atom | str,
     traceback => boolean(),
     window => pos_integer(),
     window_bytes => pos_integer(),
@@ -111,6 +115,7 @@ stream_defaults() ->
         format => term,
         timeout => infinity,
         binaries => str,
+        atoms => atom,
         traceback => false
     }.
 
@@ -142,12 +147,13 @@ stream_option(Key, V) -> common_option(Key, V).
 call(Given, PoolDefaults) ->
     Opts = map(Given),
     checked(fun call_option/2, Opts),
-    maps:merge(maps:merge(call_defaults(), maps:with([binaries, traceback], PoolDefaults)), Opts).
+    maps:merge(maps:merge(call_defaults(), maps:with([binaries, atoms, traceback], PoolDefaults)), Opts).
 
 call_defaults() ->
     #{
         timeout => 30000,
         binaries => str,
+        atoms => atom,
         traceback => false
     }.
 
@@ -166,6 +172,7 @@ exec_option(Key, V) -> common_option(Key, V).
 common_option(pool, V) -> is_atom(V) orelse is_pid(V);
 common_option(timeout, V) -> ?IS_MS(V);
 common_option(binaries, V) -> V =:= str orelse V =:= bytes;
+common_option(atoms, V) -> V =:= atom orelse V =:= str;
 common_option(traceback, V) -> is_boolean(V);
 common_option(_, _) -> false.
 
@@ -217,6 +224,7 @@ pool_option(thread, V) -> V =:= any orelse V =:= main;
 pool_option(memory_limit, V) -> V =:= infinity orelse ?IS_POS(V);
 pool_option(none, V) -> lists:member(V, [none, nil, undefined]);
 pool_option(binaries, V) -> V =:= str orelse V =:= bytes;
+pool_option(atoms, V) -> V =:= atom orelse V =:= str;
 pool_option(traceback, V) -> is_boolean(V);
 pool_option(window, V) -> ?IS_POS(V);
 pool_option(window_bytes, V) -> ?IS_POS(V);

@@ -89,7 +89,7 @@ publish(Name, Manager, Opts, Workers, Reason) ->
         name = Name,
         manager = Manager,
         opts = Opts,
-        defaults = maps:with([binaries, traceback, window, window_bytes], Opts),
+        defaults = maps:with([binaries, atoms, traceback, window, window_bytes], Opts),
         workers = list_to_tuple(Workers),
         reason = Reason
     }),

@@ -11,7 +11,8 @@ import os
 import pathlib
 import struct
 import uuid
-from collections import OrderedDict, namedtuple
+from collections import OrderedDict, UserDict, UserList, deque, namedtuple
+from types import MappingProxyType
 from typing import Any
 
 from hypothesis import HealthCheck, settings
@@ -164,6 +165,8 @@ converted = (
     | st.binary(max_size=9).map(bytearray)
     | st.binary(max_size=9).map(memoryview)
     | texts.map(Text)
+    | st.lists(integers, max_size=4).map(deque)
+    | st.builds(range, st.integers(-300, 300), st.integers(-300, 300), st.sampled_from([1, -1, 99]))
     | st.floats(allow_nan=True).map(Number)
     | st.datetimes()
     | st.dates()
@@ -182,6 +185,12 @@ def _converted_containers(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[An
         | st.builds(Own, inner)
         | st.dictionaries(texts, inner, max_size=3).map(Row)
         | st.dictionaries(texts, inner, max_size=3).map(OrderedDict)
+        | st.dictionaries(texts, inner, max_size=3).map(UserDict)
+        | st.dictionaries(texts, inner, max_size=3).map(MappingProxyType)
+        | st.dictionaries(texts, inner, max_size=3).map(dict.values)
+        | st.dictionaries(texts, inner, max_size=3).map(dict.items)
+        | st.lists(inner, max_size=3).map(UserList)
+        | st.lists(inner, max_size=3).map(deque)
     )
 
 
@@ -228,6 +237,10 @@ def _tuple(*elements: Any) -> Any:
     return ("tuple", *elements)
 
 
+def _list(value: Any) -> Any:
+    return ("list", *map(meaning, value))
+
+
 def _binary(value: Any) -> tuple[str, bytes]:
     return ("binary", value.encode() if isinstance(value, str) else bytes(value))
 
@@ -241,7 +254,9 @@ _MEANINGS: list[tuple[Any, Any]] = [
     (float, _float),
     ((str, bytes, bytearray, memoryview), _binary),
     (tuple, lambda v: _tuple(*map(meaning, v))),
-    ((set, frozenset), lambda v: ("list", *map(meaning, v))),
+    ((set, frozenset, deque, range, type({}.values()), type({}.items())), _list),
+    ((UserDict, MappingProxyType), lambda v: meaning(dict(v))),
+    (UserList, _list),
     ((Pid, Port, Reference, Fun), lambda v: (type(v).__name__, v.parts())),
     (Bitstring, lambda v: ("bits", v.size, v.data)),
     (Own, lambda v: meaning(v.value)),
@@ -263,7 +278,9 @@ def same_key_twice(value: Any) -> bool:
         names = [repr(sent(meaning(key), key)) for key in value]
         inside = any(map(same_key_twice, (*value, *value.values())))
         return inside or len(set(names)) < len(names)
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, (UserDict, MappingProxyType)):
+        return same_key_twice(dict(value))
+    if isinstance(value, (list, tuple, deque, UserList, type({}.values()), type({}.items()))):
         return any(map(same_key_twice, value))
     return False
 

@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 import tracemalloc
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from beam import Beam
-from erlang_port.etf import encoder, erlpack_input
+from erlang_port.etf import encoder, erlpack_input, formats
 from erlang_port.etf.decoder import MAX_DEPTH, decode
 from erlang_port.etf.encoder import Encoder, encode_json, encode_msgpack, has_erlpack, ways
 from erlang_port.etf.terms import (
@@ -678,6 +679,50 @@ class TestJson:
             "key": 4,
             "raw": 5,
         }
+
+    @pytest.mark.parametrize("limit", [640, 4_300, 0])
+    def test_integers_of_any_size(self, limit):
+        default = sys.get_int_max_str_digits()
+        numbers = [
+            sign * (10**size + 7) for size in (639, 640, 4_299, 4_300, 9_999) for sign in (1, -1)
+        ]
+        value = [*numbers, {"k": (numbers[-1], Own(numbers[-2])), numbers[-1]: "text", 5: {7}}]
+        sys.set_int_max_str_digits(limit)
+        try:
+            text = encode_json(value).decode()
+            assert sys.get_int_max_str_digits() == limit
+        finally:
+            sys.set_int_max_str_digits(default)
+        digits = [
+            f"{sign}1{'7':0>{size}}"
+            for size in (639, 640, 4_299, 4_300, 9_999)
+            for sign in ("", "-")
+        ]
+        ends = f'{{"k":[{digits[-1]},{digits[-2]}],"{digits[-1]}":"text","5":[7]}}'
+        assert text == f"[{','.join(digits)},{ends}]"
+
+    @given(st.integers(0, 40_000), st.integers(-1, 1), st.booleans())
+    def test_digits_of_a_long_integer(self, bits, near, negative):
+        number = ((1 << bits) + near) * (-1 if negative else 1)
+        default = sys.get_int_max_str_digits()
+        try:
+            sys.set_int_max_str_digits(0)
+            expected = str(number)
+        finally:
+            sys.set_int_max_str_digits(default)
+        assert formats._digits(number) == expected
+
+    @pytest.mark.parametrize("text", ["\ud800", "a\ud800", '"\ud800', '"\ud800"', "\ud800b"])
+    def test_a_long_integer_beside_text_that_is_none(self, text):
+        for value in ([10**5_000, text], {"k": text, "n": 10**5_000}, {text: 10**5_000}):
+            with pytest.raises(UnicodeEncodeError):
+                encode_json(value)
+
+    def test_the_largest_integer_takes_no_minute(self):
+        # By str() it takes some twenty seconds.
+        started = time.perf_counter()
+        assert len(encode_json(1 << 4_000_000)) == 1_204_120
+        assert time.perf_counter() - started < 5
 
     def test_map_keys_that_were_wrapped_are_unwrapped(self):
         assert encode_json({MapKey(b"a\1", 1): MapKey(b"a\2", 2)}) == b'{"1":2}'

@@ -161,6 +161,37 @@ def test_bytes_by_option():
         decode(data, binaries="latin1")
 
 
+def test_atoms_as_str_by_option():
+    long = Atom("é" * 200)
+    value = [Atom("ok"), True, None, (Atom("a"), {Atom("k"): Atom("v")}), b"x", long]
+    for encoded in (
+        decoder.encode(value),
+        # ATOM_EXT and SMALL_ATOM_EXT, in Latin-1.
+        b"\x83l\0\0\0\6d\0\2oks\4trued\0\3nilh\2s\1at\0\0\0\1s\1ks\1vm\0\0\0\1xd\0\xc8"
+        + b"\xe9" * 200
+        + b"j",
+    ):
+        assert same(decode(encoded), [*value[:4], "x", long])
+        plain = ["ok", True, None, ("a", {"k": "v"}), "x", "é" * 200]
+        assert same(decode(encoded, atoms="str"), plain)
+        plain[4] = b"x"
+        assert same(decode(encoded, binaries="bytes", atoms="str"), plain)
+        squeezed = b"\x83P" + struct.pack(">I", len(encoded) - 1) + zlib.compress(encoded[1:])
+        assert same(decode(squeezed, binaries="bytes", atoms="str"), plain)
+    with pytest.raises(ValueError, match="atoms must be"):
+        decode(b"\x83j", atoms="bytes")
+
+
+def test_atoms_as_str_that_are_equal_to_another_key():
+    encoded = decoder.encode({Atom("a"): 1, MapKey(b"m\0\0\0\1a", "a"): Atom("b")})
+    value = decode(encoded, atoms="str")
+    assert sorted((key.raw, key.value, entry) for key, entry in value.items()) == [
+        (b"m\0\0\0\1a", "a", "b"),
+        (b"w\1a", "a", 1),
+    ]
+    assert {type(part) for key, entry in value.items() for part in (key.value, entry)} == {str, int}
+
+
 @pytest.mark.parametrize("length", [2, 5000])
 def test_a_binary_that_is_not_utf8_says_where_and_what_to_do(length):
     bad = b"m" + struct.pack(">I", length) + b"\xff" * length
@@ -346,10 +377,10 @@ def _encode_or_one(value):
         return b"\x83a\1"
 
 
-@given(mutated(), st.sampled_from(["str", "bytes"]))
-def test_mutated_input_gives_a_value_or_its_own_error(data, binaries):
+@given(mutated(), st.sampled_from(["str", "bytes"]), st.sampled_from(["atom", "str"]))
+def test_mutated_input_gives_a_value_or_its_own_error(data, binaries, atoms):
     try:
-        value = decode(data, binaries=binaries)
+        value = decode(data, binaries=binaries, atoms=atoms)
     except (DecodeError, UnicodeDecodeError):
         return
     # Whatever was read can be written, and is read the same again.

@@ -10,19 +10,41 @@ In order of precedence: an encoder registered for the type or the nearest of its
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
+from collections import UserDict, UserList, UserString, deque
+from collections.abc import (
+    AsyncIterator,
+    Callable,
+    ItemsView,
+    Iterator,
+    KeysView,
+    ValuesView,
+)
 from dataclasses import fields
-from datetime import date, datetime, time
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
 from io import IOBase
 from os import fsencode
 from pathlib import PurePath
-from types import AsyncGeneratorType, CoroutineType, GeneratorType, ModuleType, NoneType
+from types import CoroutineType, MappingProxyType, ModuleType, NoneType
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
+from erlang_port.etf.iso8601 import duration
+from erlang_port.etf.libraries import (
+    arrow_rows,
+    attrs_fields,
+    is_from,
+    is_pydantic,
+    numpy_array,
+    numpy_scalar,
+    numpy_span,
+    numpy_time,
+    pandas_cells,
+    pandas_rows,
+    polars_rows,
+    pydantic_fields,
+)
 from erlang_port.etf.terms import (
     Atom,
     Bitstring,
@@ -54,24 +76,14 @@ def _is_a(*types: type) -> Callable[[type], bool]:
     return lambda kind: issubclass(kind, types)
 
 
-def _is_numpy(name: str) -> Callable[[type], bool]:
-    """Whether a type is NumPy's `name`; a value of it can exist only once NumPy is imported."""
-
-    def applies(kind: type) -> bool:
-        base = getattr(sys.modules.get("numpy"), name, None)
-        return base is not None and issubclass(kind, base)
-
-    return applies
-
-
-def _numpy_scalar(value: Any) -> Any:
-    item = value.item()
-    # A longdouble's item is the longdouble itself.
-    return float(item) if type(item) is type(value) else item
-
-
 def _dataclass(value: Any) -> dict[str, Any]:
     return {field.name: getattr(value, field.name) for field in fields(value)}
+
+
+def _timedelta(value: timedelta) -> str:
+    return duration(
+        (value.days * 86_400 + value.seconds) * 1_000_000 + value.microseconds, 1_000_000
+    )
 
 
 # The bases' own methods, so that what a subclass overrides changes nothing.
@@ -92,6 +104,21 @@ RULES: Final[tuple[Rule, ...]] = (
         lambda v: tuple(tuple.__iter__(v)),
     ),
     Rule("subclass of `dict`", "map", _is_a(dict), lambda v: dict(dict.items(v))),
+    Rule("`collections.deque`", "list", _is_a(deque), lambda v: list(deque.__iter__(v))),
+    Rule("`range`", "list", _is_a(range), list),
+    Rule(
+        "`keys()`, `values()`, `items()` of a dictionary",
+        "list",
+        _is_a(KeysView, ValuesView, ItemsView),
+        list,
+    ),
+    Rule("`types.MappingProxyType`", "map", _is_a(MappingProxyType), dict),
+    Rule(
+        "`UserDict`, `UserList`, `UserString`",
+        "what its `data` is",
+        _is_a(UserDict, UserList, UserString),
+        lambda v: v.data,
+    ),
     Rule(
         "dataclass instance",
         "map, field names are binaries",
@@ -99,16 +126,90 @@ RULES: Final[tuple[Rule, ...]] = (
         _dataclass,
     ),
     Rule(
+        "attrs instance",
+        "map, field names are binaries",
+        lambda kind: hasattr(kind, "__attrs_attrs__"),
+        attrs_fields,
+    ),
+    Rule(
+        "pydantic model",
+        "map, field names are binaries; of a root model, its `root`",
+        is_pydantic,
+        pydantic_fields,
+    ),
+    Rule("pandas `NaT`, `NA`", "`none`", is_from("pandas", "NaT", "NA"), lambda v: None),
+    Rule(
+        "pandas `Timedelta`",
+        "as `timedelta`, to the nanosecond",
+        is_from("pandas", "Timedelta"),
+        lambda v: v.to_timedelta64(),
+    ),
+    Rule(
         "`datetime`, `date`, `time`",
         "ISO 8601 binary",
         _is_a(datetime, date, time),
         lambda v: v.isoformat(),
     ),
+    Rule(
+        "`timedelta`",
+        "ISO 8601 binary: a duration such as `P1DT2H0.5S`",
+        _is_a(timedelta),
+        _timedelta,
+    ),
     Rule("`decimal.Decimal`", "binary of its digits", _is_a(Decimal), str),
     Rule("`uuid.UUID`", "binary of 36 characters", _is_a(UUID), str),
     Rule("`pathlib` path", "binary of the path's bytes", _is_a(PurePath), fsencode),
-    Rule("NumPy scalar", "what its `item()` is", _is_numpy("generic"), _numpy_scalar),
-    Rule("NumPy array", "nested lists", _is_numpy("ndarray"), lambda v: v.tolist()),
+    Rule(
+        "NumPy `datetime64`",
+        "as `datetime`, or `date` if the unit is a day or more; `NaT`: `none`",
+        is_from("numpy", "datetime64"),
+        numpy_time,
+    ),
+    Rule(
+        "NumPy `timedelta64`",
+        "as `timedelta`; years and months as such, `P3M`; `NaT`: `none`",
+        is_from("numpy", "timedelta64"),
+        numpy_span,
+    ),
+    Rule("NumPy scalar", "what its `item()` is", is_from("numpy", "generic"), numpy_scalar),
+    Rule("NumPy array", "nested lists", is_from("numpy", "ndarray"), numpy_array),
+    Rule(
+        "pandas `Series`, `Index`, array",
+        "list, missing values are `none`",
+        is_from("pandas", "Series", "Index", "api.extensions.ExtensionArray"),
+        pandas_cells,
+    ),
+    Rule(
+        "pandas `DataFrame`",
+        "list of rows: maps of column to value, missing ones are `none`",
+        is_from("pandas", "DataFrame"),
+        pandas_rows,
+    ),
+    Rule(
+        "Arrow scalar",
+        "what its `as_py()` is",
+        is_from("pyarrow", "Scalar"),
+        lambda v: v.as_py(),
+    ),
+    Rule(
+        "Arrow `Array`, `ChunkedArray`",
+        "list",
+        is_from("pyarrow", "Array", "ChunkedArray"),
+        lambda v: v.to_pylist(),
+    ),
+    Rule(
+        "Arrow `Table`, `RecordBatch`",
+        "list of rows: maps of column to value",
+        is_from("pyarrow", "Table", "RecordBatch"),
+        arrow_rows,
+    ),
+    Rule("polars `Series`", "list", is_from("polars", "Series"), lambda v: v.to_list()),
+    Rule(
+        "polars `DataFrame`",
+        "list of rows: maps of column to value",
+        is_from("polars", "DataFrame"),
+        polars_rows,
+    ),
 )
 
 OPAQUE: Final = frozenset((Pid, Reference, Port, Fun, Bitstring, ImproperList, MapKey))
@@ -150,11 +251,11 @@ def _call_method(value: Any) -> Any:
 #: What to do with values that no encoder makes sense for.
 _ADVICE: Final[tuple[tuple[tuple[type, ...], str], ...]] = (
     ((CoroutineType,), "await it first; a call awaits only the coroutine that is its result"),
+    ((IOBase,), "an open file belongs to its process; send its path, or what read() returns"),
     (
-        (GeneratorType, AsyncGeneratorType),
+        (Iterator, AsyncIterator),
         "only a stream's own generator is iterated; inside a value, make a list of it",
     ),
-    ((IOBase,), "an open file belongs to its process; send its path, or what read() returns"),
     ((ModuleType,), "a module stays in Python; send its name, and name it in py:call"),
 )
 _ANY_ADVICE: Final = (

@@ -17,7 +17,14 @@ from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
 from erlang_port.etf.runs import RUNS, SHORT_RUN, small_integers
-from erlang_port.etf.scalars import SCALARS, SHORT_TEXT, Buffer, DecodeError
+from erlang_port.etf.scalars import (
+    ATOMS_AS_STR,
+    SCALARS,
+    SHORT_TEXT,
+    Buffer,
+    DecodeError,
+    Scalar,
+)
 from erlang_port.etf.terms import (
     FrozenDict,
     FrozenList,
@@ -41,26 +48,36 @@ _WRAPPED = re.compile(rb"(?:[sw]\x05|[dv]\x00\x05)(bytes)m|(?:[sw]\x07|[dv]\x00\
 _TUPLE, _LIST, _MAP, _ROOT = range(4)
 # What is open while its elements are read: elements so far, number to wait for, kind, frozen.
 _Frame: TypeAlias = tuple[list[Any], int, int, bool]
+# What reads each tag that holds no other terms.
+Scalars: TypeAlias = dict[int, Scalar]
 
 
 class _SameKeyError(Exception):
     """Two keys of a map are equal in Python."""
 
 
-def decode(data: bytes | bytearray | memoryview, offset: int = 0, binaries: str = "str") -> Any:
+def decode(
+    data: bytes | bytearray | memoryview,
+    offset: int = 0,
+    binaries: str = "str",
+    atoms: str = "atom",
+) -> Any:
     """The one term that `data` holds from `offset` to its end, version byte first.
 
-    `binaries` is "str" or "bytes": what binaries become. Raises DecodeError, and UnicodeDecodeError
-    for a binary that is not UTF-8 under "str".
+    `binaries` is "str" or "bytes", `atoms` "atom" or "str": what they become. Raises DecodeError,
+    and UnicodeDecodeError for a binary that is not UTF-8 under "str".
     """
-    value, end = decode_prefix(data, offset, binaries)
+    value, end = decode_prefix(data, offset, binaries, atoms)
     if end != len(data):
         raise DecodeError("bytes left over after the term", end)
     return value
 
 
 def decode_prefix(
-    data: bytes | bytearray | memoryview, offset: int = 0, binaries: str = "str"
+    data: bytes | bytearray | memoryview,
+    offset: int = 0,
+    binaries: str = "str",
+    atoms: str = "atom",
 ) -> tuple[Any, int]:
     """The term that begins at `offset`, version byte first, and the offset after it.
 
@@ -75,27 +92,33 @@ def decode_prefix(
         text = False
     else:
         raise ValueError(f"binaries must be 'str' or 'bytes', not {binaries!r}")
+    if atoms == "atom":
+        scalars = SCALARS
+    elif atoms == "str":
+        scalars = ATOMS_AS_STR
+    else:
+        raise ValueError(f"atoms must be 'atom' or 'str', not {atoms!r}")
     try:
         if data[offset] != VERSION:
             raise DecodeError(f"version byte is {data[offset]}, not {VERSION}", offset)
         if data[offset + 1] == 80:
-            return _compressed(data, offset + 1, text)
+            return _compressed(data, offset + 1, text, scalars)
     except IndexError:
         raise DecodeError("truncated", offset) from None
-    return _top(data, offset + 1, text)
+    return _top(data, offset + 1, text, scalars)
 
 
-def _top(data: Buffer, pos: int, text: bool) -> tuple[Any, int]:
+def _top(data: Buffer, pos: int, text: bool, scalars: Scalars) -> tuple[Any, int]:
     try:
         try:
-            return _read(data, pos, text)
+            return _read(data, pos, text, scalars)
         except _SameKeyError:
-            return _read(data, pos, text, keyed=True)
+            return _read(data, pos, text, scalars, keyed=True)
     except RecursionError:
         raise DecodeError(f"maps nested more than {MAX_DEPTH} deep", pos) from None
 
 
-def _compressed(data: Buffer, pos: int, text: bool) -> tuple[Any, int]:
+def _compressed(data: Buffer, pos: int, text: bool, scalars: Scalars) -> tuple[Any, int]:
     """A term after tag 80: U32 uncompressed size, zlib data."""
     try:
         size = _U32_AT(data, pos + 1)[0]
@@ -106,7 +129,7 @@ def _compressed(data: Buffer, pos: int, text: bool) -> tuple[Any, int]:
     if len(inner) != size or not inflater.eof:
         raise DecodeError(f"compressed term does not hold {size} bytes", pos)
     try:
-        value, end = _top(inner, 0, text)
+        value, end = _top(inner, 0, text, scalars)
         if end != size:
             raise DecodeError("bytes left over after the term", end)
     except DecodeError as error:
@@ -115,7 +138,13 @@ def _compressed(data: Buffer, pos: int, text: bool) -> tuple[Any, int]:
 
 
 def _read(
-    data: Buffer, pos: int, text: bool, keyed: bool = False, frozen: bool = False, depth: int = 0
+    data: Buffer,
+    pos: int,
+    text: bool,
+    scalars: Scalars,
+    keyed: bool = False,
+    frozen: bool = False,
+    depth: int = 0,
 ) -> tuple[Any, int]:
     """The term at `pos`, without version byte, and the offset after it.
 
@@ -143,11 +172,11 @@ def _read(
                 else:
                     items.append(data[pos + 1])
                     pos += 2
-            elif tag in SCALARS:
+            elif tag in scalars:
                 if tag in RUNS and need - len(items) > SHORT_RUN:
                     pos = RUNS[tag](data, pos, need - len(items), items)
                 else:
-                    value, pos = SCALARS[tag](data, pos, text)
+                    value, pos = scalars[tag](data, pos, text)
                     items.append(value)
             else:
                 inside = frozen or (kind == _MAP and not len(items) & 1)
@@ -162,7 +191,8 @@ def _read(
                         stack.append((items, need, kind, frozen))
                         items, need, kind, frozen = [], count, opens, inside
                         continue
-                    value, pos = _keyed_map(data, pos, text, count, inside, depth + len(stack) + 1)
+                    inner = depth + len(stack) + 1
+                    value, pos = _keyed_map(data, pos, text, scalars, count, inside, inner)
                 items.append(value)
             while len(items) == need:
                 if kind == _ROOT:
@@ -263,7 +293,7 @@ _CLOSE: Final[tuple[tuple[Callable[[list[Any], int], Any], ...], ...]] = (
 
 
 def _keyed_map(
-    data: Buffer, pos: int, text: bool, count: int, frozen: bool, depth: int
+    data: Buffer, pos: int, text: bool, scalars: Scalars, count: int, frozen: bool, depth: int
 ) -> tuple[dict[Any, Any], int]:
     """The map of `count` keys and values that begin at `pos`, and the offset after it.
 
@@ -273,9 +303,9 @@ def _keyed_map(
     entries: list[tuple[Any, bytes, Any]] = []
     for _ in range(count // 2):
         start = pos
-        key, pos = _read(data, pos, text, keyed=True, frozen=True, depth=depth)
+        key, pos = _read(data, pos, text, scalars, keyed=True, frozen=True, depth=depth)
         raw = bytes(data[start:pos])
-        entry, pos = _read(data, pos, text, keyed=True, frozen=frozen, depth=depth)
+        entry, pos = _read(data, pos, text, scalars, keyed=True, frozen=frozen, depth=depth)
         entries.append((key, raw, entry))
     try:
         times = Counter([key for key, _, _ in entries])

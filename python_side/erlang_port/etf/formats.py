@@ -16,6 +16,7 @@ The conversions are those of `conversions`, as far as the format has a place for
 
 from __future__ import annotations
 
+import decimal
 import json
 from types import NoneType
 from typing import Any, Final
@@ -72,12 +73,82 @@ def _for_msgpack(value: Any) -> Any:
 def encode_json(value: Any) -> bytes:
     """The value as JSON text in UTF-8, without spaces."""
     try:
-        text = json.dumps(
-            _for_json(value, 0), ensure_ascii=False, allow_nan=False, separators=(",", ":")
-        )
+        plain = _for_json(value, 0)
+        try:
+            text = _dumps(plain)
+        except ValueError:
+            # Python writes no integers of more than 4,300 digits, or of what else it was told
+            # (sys.set_int_max_str_digits). Nothing else that is plain is refused.
+            text = _dumps_long(plain)
     except RecursionError:
         raise too_deep() from None
     return text.encode("utf-8")
+
+
+def _dumps(plain: Any) -> str:
+    return json.dumps(plain, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+_LONG_BITS: Final = 2_048
+"""Bits from which on an integer is written here: fewer than the 640 digits that Python can be told
+to refuse. Larger: Python refuses some. Smaller: more is written slowly."""
+
+_MARK: Final = "\ud800"
+"""Stands for an integer until its digits are put there. No text has it that can be sent: it is half
+of a character, which UTF-8 does not encode."""
+
+
+def _dumps_long(plain: Any) -> str:
+    """The JSON text of a plain value with integers that Python does not write."""
+    numbers: list[str] = []
+    pieces = _dumps(_marked(plain, numbers)).split(f'"{_MARK}"')
+    if len(pieces) != len(numbers) + 1:
+        # There are more marks, so it is the value's own text that has them: the error says so.
+        _MARK.encode("utf-8")
+    return "".join([pieces[0], *(n + piece for n, piece in zip(numbers, pieces[1:], strict=True))])
+
+
+def _marked(plain: Any, numbers: list[str]) -> Any:
+    """The value with marks for its long integers, whose digits are added to `numbers`."""
+    kind = type(plain)
+    if kind is int and plain.bit_length() > _LONG_BITS:
+        numbers.append(_digits(plain))
+        return _MARK
+    if kind is list:
+        return [_marked(v, numbers) for v in plain]
+    if kind is dict:
+        return {
+            _digits(k) if type(k) is int and k.bit_length() > _LONG_BITS else k: _marked(v, numbers)
+            for k, v in plain.items()
+        }
+    return plain
+
+
+_EXACT: Final = decimal.Context(
+    prec=decimal.MAX_PREC, Emax=decimal.MAX_EMAX, Emin=decimal.MIN_EMIN, traps=[decimal.Inexact]
+)
+
+
+def _digits(number: int) -> str:
+    """The decimal digits of an integer of any size.
+
+    By halves, which decimal multiplies in nearly linear time; one long division by another takes
+    quadratic time.
+    """
+    size = 1 << (max(number.bit_length() - 1, 0)).bit_length()
+    with decimal.localcontext(_EXACT):
+        text = str(_decimal(abs(number), size))
+    return f"-{text}" if number < 0 else text
+
+
+def _decimal(number: int, bits: int) -> decimal.Decimal:
+    """The same for a number of at most so many bits, a power of two."""
+    if bits <= _LONG_BITS:
+        return decimal.Decimal(number)
+    half = bits >> 1
+    high = number >> half
+    low = number - (high << half)
+    return _decimal(high, half) * decimal.Decimal(2) ** half + _decimal(low, half)
 
 
 _JSON_TYPES: Final = frozenset((str, int, bool, NoneType))

@@ -13,9 +13,9 @@ from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
 from erlang_port.etf.opaque import Fun, Pid, Port, Reference, received_opaque
-from erlang_port.etf.terms import Bitstring, received_atom
+from erlang_port.etf.terms import Atom, Bitstring, received_atom
 
-__all__ = ("SCALARS", "SHORT_TEXT", "Buffer", "DecodeError")
+__all__ = ("ATOMS_AS_STR", "SCALARS", "SHORT_TEXT", "Buffer", "DecodeError", "Scalar")
 
 Buffer: TypeAlias = bytes | memoryview
 Scalar: TypeAlias = Callable[[Buffer, int, bool], tuple[Any, int]]
@@ -143,6 +143,16 @@ def _atom(data: Buffer, pos: int, start: int, end: int) -> Any:
     return value
 
 
+def _short_name(data: Buffer, pos: int, text: bool) -> tuple[Any, int]:
+    value, end = _short_atom(data, pos, text)
+    return (str(value), end) if type(value) is Atom else (value, end)
+
+
+def _long_name(data: Buffer, pos: int, text: bool) -> tuple[Any, int]:
+    value, end = _long_atom(data, pos, text)
+    return (str(value), end) if type(value) is Atom else (value, end)
+
+
 def _bits(data: Buffer, pos: int, text: bool) -> tuple[Bitstring, int]:
     """BIT_BINARY_EXT: U32 bytes, U8 bits used of the last one (1 to 7), data."""
     size, used = _U32_AT(data, pos + 1)[0], data[pos + 5]
@@ -231,4 +241,13 @@ SCALARS: Final[dict[int, Scalar]] = {
     118: _long_atom,  # ATOM_UTF8_EXT
     119: _short_atom,  # SMALL_ATOM_UTF8_EXT
     120: _opaque(Port, 12),  # V4_PORT_EXT
+}
+
+#: The same for the option `atoms => str`. What is a value of Python's own, such as true, stays one.
+ATOMS_AS_STR: Final[dict[int, Scalar]] = {
+    **SCALARS,
+    100: _long_name,
+    115: _short_name,
+    118: _long_name,
+    119: _short_name,
 }

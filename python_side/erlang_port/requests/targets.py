@@ -93,10 +93,12 @@ class Targets:
         if target is None:
             target = self._remember(frame, offset, size)
         is_text = not target.flags & frames.FLAG_BYTES
-        args, end = _arguments(frame, offset + size, is_text)
+        binaries = "str" if is_text else "bytes"
+        atoms = "str" if target.flags & frames.FLAG_ATOMS_AS_STR else "atom"
+        args, end = _arguments(frame, offset + size, is_text, atoms)
         kwargs: dict[str, Any] = {}
         if frame[end:] != _NO_KWARGS:
-            kwargs = _names(decoder.decode(frame, end, "str" if is_text else "bytes"))
+            kwargs = _names(decoder.decode(frame, end, binaries, atoms))
         if target.kind == frames.EXPRESSION:
             return self.expression, [target.first, kwargs], {}
         return self.function(target.first, target.second), args, kwargs
@@ -134,7 +136,7 @@ _LONG_TARGET = 256
 _FEW = 8
 
 
-def _arguments(frame: bytes, offset: int, is_text: bool) -> tuple[list[Any], int]:
+def _arguments(frame: bytes, offset: int, is_text: bool, atoms: str) -> tuple[list[Any], int]:
     """The list of arguments, and the offset after it.
 
     A few small integers and short strings, the most common kind by far, are read on the
@@ -170,7 +172,7 @@ def _arguments(frame: bytes, offset: int, is_text: bool) -> tuple[list[Any], int
         else:
             if frame[pos] == 106:
                 return args, pos + 1
-    return decoder.decode_prefix(frame, offset, "str" if is_text else "bytes")
+    return decoder.decode_prefix(frame, offset, "str" if is_text else "bytes", atoms)
 
 
 def _names(kwargs: dict[Any, Any]) -> dict[str, Any]:
