@@ -260,6 +260,8 @@ conversions(_Config) ->
             <<"dataclass">> => #{<<"x">> => 1, <<"y">> => [none]},
             <<"named_tuple">> => {1, none},
             <<"datetime">> => <<"2024-02-29T12:30:00">>,
+            <<"timedelta">> => <<"-P1DT0.5S">>,
+            <<"collections">> => [[1], [0, 1], [{<<"k">>, 1}], #{<<"k">> => [1]}],
             <<"decimal">> => <<"1.10">>,
             <<"uuid">> => <<"00000000-0000-0000-0000-000000000001">>,
             <<"path">> => <<"/a/b">>,
@@ -267,7 +269,9 @@ conversions(_Config) ->
             <<"registered">> => {127, 0, 0, 1},
             <<"big">> => -(1 bsl 100),
             <<"atom">> => [ok, '\x{4e2d}'],
-            <<"numpy">> => [1, 1.5, true, [[0, 1], [2, 3]], [nan]]
+            <<"numpy">> => [
+                1, 1.5, true, [[0, 1], [2, 3]], [nan], [<<"2024-02-29T00:00:00">>, none], <<"PT1S">>
+            ]
         },
         Values
     ).
@@ -281,6 +285,8 @@ opaque_formats(_Config) ->
         {ok, [<<"{\"a\":[1,null,2.5]}">>, <<"\"text\"">>, <<"\"ok\"">>]},
         Stream(json)
     ),
+    %% More digits than Python writes by itself.
+    ?assertEqual({ok, [integer_to_binary(1 bsl 20000)]}, py:stream_eval(<<"[1 << 20_000]">>, #{}, #{format => json})),
     {ok, [Map, Text, Atom]} = Stream(msgpack),
     ?assertEqual(<<16#81, 16#a1, $a, 16#93, 1, 16#c0, 16#cb, 2.5/float>>, Map),
     ?assertEqual([<<16#a4, "text">>, <<16#a2, "ok">>], [Text, Atom]),

@@ -9,7 +9,8 @@ import ipaddress
 import math
 import pathlib
 import uuid
-from collections import namedtuple
+from collections import deque, namedtuple
+from types import MappingProxyType
 
 from erlang_port.etf.terms import Atom
 
@@ -77,6 +78,8 @@ def conversions():
         "dataclass": Pair(1, [None]),
         "named_tuple": Point(1, None),
         "datetime": datetime.datetime(2024, 2, 29, 12, 30),
+        "timedelta": datetime.timedelta(days=-1, milliseconds=-500),
+        "collections": [deque([1]), range(2), {"k": 1}.items(), MappingProxyType({"k": {1}})],
         "decimal": decimal.Decimal("1.10"),
         "uuid": uuid.UUID(int=1),
         "path": pathlib.PurePosixPath("/a/b"),
@@ -92,10 +95,12 @@ def numpy_values():
     try:
         import numpy as np
     except ImportError:
-        return [1, 1.5, True, [[0, 1], [2, 3]], [math.nan]]
+        day = datetime.datetime(2024, 2, 29)
+        return [1, 1.5, True, [[0, 1], [2, 3]], [math.nan], [day, None], datetime.timedelta(0, 1)]
     return [
         *(np.int64(1), np.float32(1.5), np.bool_(True)),
         *(np.arange(4).reshape(2, 2), np.array([np.nan])),
+        *(np.array(["2024-02-29", "NaT"], "M8[ns]"), np.timedelta64(1, "s")),
     ]
 
 
