@@ -21,7 +21,7 @@ def test_the_first_frame_says_who_is_there() -> None:
         assert (kind, address) == (65, b"")
         info = decoder.decode(payload, 0)
         assert info["python"] == platform.python_version()
-        assert info["writer"] in ("erlpack", "python")
+        assert info["writer"] in ("accelerator", "erlpack", "python")
         assert info["protocol"] == 1
 
 
