@@ -21,6 +21,7 @@
     ping/0,
     settings/1,
     stats/1,
+    stop/0,
     stream/5,
     target/5,
     level/1
@@ -35,7 +36,8 @@
 %% What Python sends by itself, of which the node says how much it has taken.
 -type frame() ::
     {
-        ready | event | last | reply | reply_after_sends | send | callback | output | log | failed,
+        ready | event | last | reply | reply_after_sends | send | callback | output | log | failed
+            | leaving,
         term(),
         binary()
     }
@@ -53,6 +55,7 @@
 -define(LEVEL, 9).
 -define(STATS, 10).
 -define(ACK, 11).
+-define(STOP, 12).
 %% From Python to Erlang.
 -define(READY, 65).
 -define(EVENT, 66).
@@ -65,6 +68,7 @@
 -define(PONG, 73).
 -define(FAILED, 74).
 -define(REPLY_AFTER_SENDS, 75).
+-define(LEAVING, 76).
 
 %% Numbers that stand for "no limit" in 64 bits, signed.
 -define(UNLIMITED, -1).
@@ -83,6 +87,11 @@ external(Term) ->
 -spec settings(#{binary() => term()}) -> iodata().
 settings(Settings) ->
     [<<?SETTINGS, 0>>, term_to_binary(Settings)].
+
+%% @doc Tells a worker that the end of its input, which follows, is an orderly stop.
+-spec stop() -> iodata().
+stop() ->
+    <<?STOP, 0>>.
 
 %% @doc What to run: a function with its arguments, or an expression with its
 %% local variables (as `Kwargs').
@@ -215,6 +224,7 @@ parse(<<?LOG, 0, Payload/binary>>) -> {log, none, Payload};
 parse(<<?PONG, 0, Requests:32, Streams:32>>) -> {pong, Requests, Streams};
 parse(<<?READY, 0, Payload/binary>>) -> {ready, none, Payload};
 parse(<<?FAILED, 0, Payload/binary>>) -> {failed, none, Payload};
+parse(<<?LEAVING, 0>>) -> {leaving, none, <<>>};
 parse(_) -> error.
 
 routed(Kind, Address, Payload) ->

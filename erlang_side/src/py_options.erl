@@ -72,7 +72,11 @@
     allow => all | [py_name:name() | {py_name:name(), py_name:name()}],
     interrupt_after => timeout(),
     kill_after => timeout(),
-    start_timeout => timeout()
+    start_timeout => timeout(),
+    %% What a worker may take to leave, in ms: generators, atexit, files, executors.
+    stop_timeout => timeout(),
+    %% Whether processes that user code started end with their worker.
+    children => kill | leave
 }.
 
 %% No timer and no `receive' takes more milliseconds, which are 49 days.
@@ -206,7 +210,9 @@ pool_defaults() ->
         allow => all,
         interrupt_after => 1000,
         kill_after => infinity,
-        start_timeout => 30000
+        start_timeout => 30000,
+        stop_timeout => 5000,
+        children => kill
     }.
 
 pool_option(workers, V) -> ?IS_POS(V);
@@ -232,6 +238,8 @@ pool_option(allow, V) -> V =:= all orelse (is_list(V) andalso lists:all(fun allo
 pool_option(interrupt_after, V) -> ?IS_MS(V);
 pool_option(kill_after, V) -> ?IS_MS(V);
 pool_option(start_timeout, V) -> ?IS_MS(V);
+pool_option(stop_timeout, V) -> ?IS_MS(V);
+pool_option(children, V) -> V =:= kill orelse V =:= leave;
 pool_option(_, _) -> false.
 
 %% PYTHONPATH has no way to write a colon.

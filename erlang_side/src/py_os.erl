@@ -1,7 +1,7 @@
 %% @doc The operating-system process behind a port.
 -module(py_os).
 
--export([activity/1, hold_open/2, is_alive/1, kill/1, of_port/1, pid/1, status/1]).
+-export([activity/1, hold_open/2, is_alive/1, kill/1, kill_group/1, of_pid/1, of_port/1, pid/1, status/1]).
 -export_type([process/0]).
 
 -record(process, {
@@ -19,6 +19,11 @@ of_port(Port) ->
         {os_pid, Pid} -> #process{pid = Pid, started = element(3, stat(Pid))};
         undefined -> undefined
     end.
+
+%% @doc The process of that number.
+-spec of_pid(pos_integer()) -> process().
+of_pid(Pid) ->
+    #process{pid = Pid, started = element(3, stat(Pid))}.
 
 %% @doc Its number.
 -spec pid(process() | undefined) -> pos_integer() | undefined.
@@ -107,6 +112,13 @@ kill([]) ->
 kill(Processes) ->
     Pids = [[" ", integer_to_list(Pid)] || #process{pid = Pid} <- Processes],
     _ = os:cmd(lists:flatten(["kill -9", Pids, " 2>/dev/null"])),
+    ok.
+
+%% @doc Ends the process group that the process leads, or led: as long as it has members, no
+%% other process gets its number.
+-spec kill_group(process()) -> ok.
+kill_group(#process{pid = Pid}) ->
+    _ = os:cmd("kill -9 -" ++ integer_to_list(Pid) ++ " 2>/dev/null"),
     ok.
 
 %% @doc The status of a port program: above 128 it was a signal, as erl_child_setup

@@ -31,7 +31,7 @@
     %% The journal's number up to which it ran.
     number :: non_neg_integer(),
     %% What others need to know of it, once it is ready, and when that was.
-    worker = starting :: starting | #worker{},
+    worker = starting :: starting | leaving | #worker{},
     since = 0 :: integer()
 }).
 
@@ -114,7 +114,7 @@ start_worker(monitor, Opts, StartOpts) ->
 started({error, Reason}) -> {error, start_failure(Reason)};
 started(Started) -> Started.
 
-%% @doc Stops a worker of one's own.
+%% @doc Stops a worker of one's own, and returns when its Python process has left.
 -spec stop_worker(pid()) -> ok.
 stop_worker(Pid) ->
     try
@@ -122,7 +122,8 @@ stop_worker(Pid) ->
     catch
         %% It has ended.
         exit:_ -> ok
-    end.
+    end,
+    py_reaper:await(Pid).
 
 %%% gen_server callbacks.
 
@@ -225,6 +226,8 @@ handle_info({py_worker, Pid, {ready, Info, Worker}}, State = #state{workers = Wo
     is_map_key(Pid, Workers)
 ->
     {noreply, announce(ready(Pid, Info, Worker, State))};
+handle_info({py_worker, Pid, leaving}, State = #state{workers = Workers}) when is_map_key(Pid, Workers) ->
+    {noreply, leaving(Pid, State)};
 handle_info({'EXIT', Pid, Reason}, State = #state{workers = Workers}) when is_map_key(Pid, Workers) ->
     exited(Pid, Reason, State);
 handle_info({'DOWN', _, process, Starter, _}, State = #state{starter = Starter}) ->
@@ -343,7 +346,7 @@ caught_up(State = #state{name = Name, workers = Workers, jobs = Jobs}) ->
     Last = py_journal:last(Name),
     Behind = py_exec_queue:waiting(Jobs),
     Update = fun(Pid, Slot = #slot{worker = Worker}) ->
-        case Worker =:= starting orelse lists:member(Pid, Behind) of
+        case is_atom(Worker) orelse lists:member(Pid, Behind) of
             true -> Slot;
             false -> Slot#slot{number = Last}
         end
@@ -371,6 +374,8 @@ exited(Pid, Reason, State = #state{dedicated = IsDedicated}) ->
             {noreply, failed(Attempt, start_failure(Reason), State1)};
         _ when IsDedicated ->
             {stop, {shutdown, Exit}, State1#state{reason = Exit}};
+        leaving ->
+            {noreply, publish(State1#state{reason = Exit})};
         _ ->
             ?LOG_WARNING(
                 #{text => "a Python worker ended and is restarted", pool => State#state.name, status => Status},
@@ -380,6 +385,12 @@ exited(Pid, Reason, State = #state{dedicated = IsDedicated}) ->
             _ = restart_later(IsQuick, Attempt),
             {noreply, publish(State1#state{restarts = State#state.restarts + 1, reason = Exit})}
     end.
+
+%% A signal told it to go: another takes its place, while it ends what it runs.
+leaving(Pid, State = #state{name = Name, workers = Workers, dedicated = IsDedicated}) ->
+    ?LOG_NOTICE(#{text => "a signal asked a Python worker to leave", pool => Name}, #{domain => ?DOMAIN}),
+    IsDedicated orelse (self() ! {start_worker, 0}),
+    publish(State#state{workers = Workers#{Pid := (maps:get(Pid, Workers))#slot{worker = leaving}}}).
 
 restart_later(false, _Attempt) -> self() ! {start_worker, 0};
 restart_later(true, 0) -> self() ! {start_worker, 1};

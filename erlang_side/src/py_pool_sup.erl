@@ -74,17 +74,29 @@ manager(Name, Opts) ->
         shutdown => 5000
     }.
 
-%% @doc Stops a pool; its streams and calls end with `{worker_exit, stopped}'.
+%% @doc Stops a pool; its streams and calls end with `{worker_exit, stopped}'. Returns when its
+%% Python processes have left.
 -spec stop_pool(atom()) -> ok | {error, py_error:reason()}.
 stop_pool(Name) ->
-    try supervisor:terminate_child(?MODULE, Name) of
-        ok ->
+    try
+        Manager = manager(Name),
+        {supervisor:terminate_child(?MODULE, Name), Manager}
+    of
+        {ok, Stopped} ->
             py_pool:forget(Name),
-            supervisor:delete_child(?MODULE, Name);
-        {error, not_found} ->
+            Deleted = supervisor:delete_child(?MODULE, Name),
+            is_pid(Stopped) andalso py_reaper:await(Stopped),
+            Deleted;
+        {{error, not_found}, _} ->
             {error, {no_pool, Name}}
     catch
         exit:{Why, _} when Why =:= noproc; Why =:= shutdown -> {error, {no_pool, Name}}
+    end.
+
+manager(Name) ->
+    case lists:keyfind(Name, 1, supervisor:which_children(?MODULE)) of
+        {Name, Pid, _, _} -> Pid;
+        false -> undefined
     end.
 
 -spec init([]) -> {ok, {supervisor:sup_flags(), [supervisor:child_spec()]}}.

@@ -10,7 +10,7 @@ start_link() ->
     supervisor:start_link({local, ?MODULE}, ?MODULE, []).
 
 %% The reaper first: children are stopped in the reverse order, and it waits for
-%% the Python processes of the pools.
+%% the Python processes of the pools, of all at once, which it kills when their time is over.
 -spec init([]) -> {ok, {supervisor:sup_flags(), [supervisor:child_spec()]}}.
 init([]) ->
     ok = py_stream:tables(),
@@ -18,6 +18,6 @@ init([]) ->
     ok = py_functions:tables(),
     ok = py_async_call:tables(),
     ok = py_reaper:tables(),
-    Reaper = #{id => py_reaper, start => {py_reaper, start_link, []}},
+    Reaper = #{id => py_reaper, start => {py_reaper, start_link, []}, shutdown => infinity},
     Pools = #{id => py_pool_sup, start => {py_pool_sup, start_link, []}, type => supervisor},
     {ok, {#{strategy => one_for_one, intensity => 10, period => 10}, [Reaper, Pools]}}.

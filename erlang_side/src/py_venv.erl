@@ -100,7 +100,7 @@ run(Owner, Python, Args, PoolOpts = #{venv := Venv}) ->
     ],
     Monitor = monitor(process, Owner),
     Port = open_port({spawn_executable, Python}, Options),
-    py_reaper:is_running() andalso py_reaper:adopt(py_os:of_port(Port)),
+    py_reaper:is_running() andalso py_reaper:adopt(self(), py_os:of_port(Port)),
     Timer = erlang:start_timer(?TIMEOUT_MS, self(), too_long),
     case collect(Port, Monitor, Timer, Owner, []) of
         ok -> ok;

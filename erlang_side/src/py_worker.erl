@@ -60,11 +60,16 @@ handle_continue(open, State = #state{opts = Opts, settings = Settings}) ->
             try open_port({spawn_executable, Program}, PortOpts ++ port_options()) of
                 Port ->
                     Worker = worker(Port, Opts),
-                    %% False if it has ended already, which a message reports.
-                    _ = py_port:write(Worker, py_frame:settings(Settings#{<<"level">> => py_output:level()})),
-                    start_deadline(Opts),
                     Process = py_os:of_port(Port),
-                    py_reaper:adopt(Process),
+                    All = Settings#{
+                        <<"level">> => py_output:level(),
+                        <<"os_pid">> => py_os:pid(Process),
+                        <<"node_os_pid">> => list_to_integer(os:getpid())
+                    },
+                    %% False if it has ended already, which a message reports.
+                    _ = py_port:write(Worker, py_frame:settings(All)),
+                    start_deadline(Opts),
+                    py_reaper:adopt(State#state.manager, Process),
                     {noreply, State#state{
                         worker = Worker,
                         os_process = Process,
@@ -141,13 +146,19 @@ handle_info(_Other, State) ->
 -spec terminate(term(), #state{}) -> ok.
 terminate(_Reason, #state{worker = undefined}) ->
     ok;
-terminate(_Reason, #state{worker = #worker{port = Port}}) ->
+terminate(Reason, #state{worker = Worker = #worker{port = Port}, ready = IsReady, opts = Opts}) ->
+    %% Python then leaves as Python leaves, and the reaper gives it the time.
+    IsReady andalso is_orderly(Reason) andalso py_port:write(Worker, py_frame:stop()) andalso
+        py_reaper:allow(maps:get(stop_timeout, Opts)),
     try
         port_close(Port),
         ok
     catch
         error:badarg -> ok
     end.
+
+%% Whether it was the node that wanted the end, and Python is not at fault.
+is_orderly(Reason) -> Reason =:= shutdown orelse Reason =:= normal.
 
 stop(Reason, State) ->
     {stop, {shutdown, Reason}, State}.
@@ -202,7 +213,8 @@ handle_frame({Kind, none, Payload}, State = #state{output = {Output, _}}) when
 handle_frame({ready, none, Payload}, State = #state{ready = false, manager = Manager}) ->
     try binary_to_term(Payload) of
         Info = #{} ->
-            About = maps:without([input, crash], Info),
+            About = maps:without([input, crash, os_pid], Info),
+            py_reaper:identify(maps:get(os_pid, Info, undefined), children(State)),
             Manager ! {py_worker, self(), {ready, About, State#state.worker}},
             schedule_liveness(),
             {noreply, State#state{ready = true, input = hold(input, Info, State), crash = hold(crash, Info, State)}};
@@ -211,6 +223,9 @@ handle_frame({ready, none, Payload}, State = #state{ready = false, manager = Man
     catch
         error:badarg -> stop_replace(bad_frame, State)
     end;
+handle_frame({leaving, none, <<>>}, State = #state{ready = true, manager = Manager}) ->
+    Manager ! {py_worker, self(), leaving},
+    {noreply, State};
 handle_frame({failed, none, Why}, State = #state{ready = false}) ->
     ?LOG_ERROR("a Python worker failed to start: ~ts", [Why], #{domain => ?DOMAIN}),
     stop({cannot_start, Why}, State);
@@ -218,6 +233,8 @@ handle_frame({failed, none, Why}, State) ->
     stop_replace({failed, Why}, State);
 handle_frame(_, State) ->
     stop_replace(bad_frame, State).
+
+children(#state{opts = #{children := Children}}) -> Children.
 
 hold(Key, Info, #state{os_process = Process}) ->
     case Info of

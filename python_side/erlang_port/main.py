@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import atexit
-import ctypes
 import faulthandler
 import os
-import signal
 import sys
-import threading
 from typing import TYPE_CHECKING
 
 from erlang_port import reasons
+from erlang_port.leaving import die_with_node, guard_forks
 from erlang_port.wire import frames
 
 if TYPE_CHECKING:
     from erlang_port.worker import Worker
 
-_PR_SET_PDEATHSIG = 1
 _F_SETPIPE_SZ = 1031
 
 #: What each of the two pipes may hold. More needs a privilege on most systems; less costs
@@ -63,20 +59,6 @@ def widen(fd: int) -> None:
         pass  # It is the usual size, then.
 
 
-def die_with_node() -> None:
-    """Asks Linux to kill this process when its parent ends, whatever it does then.
-
-    A thread that waits for the end of the input would do, but for C code that keeps the
-    interpreter lock (prctl(2), PR_SET_PDEATHSIG).
-    """
-    if not sys.platform.startswith("linux"):
-        return
-    parent = os.getppid()
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:
-        os._exit(1)
-
-
 def main(arguments: list[str]) -> None:
     """Runs until the node closes the port."""
     read_fd, write_fd = (int(argument) for argument in arguments or ("0", "1"))
@@ -103,7 +85,6 @@ def main(arguments: list[str]) -> None:
     except BaseException as error:
         _fail(write_fd, error)
         os._exit(1)
-    _exit()
 
 
 def _fail(write_fd: int, error: BaseException) -> None:
@@ -126,17 +107,4 @@ def _guard_children(worker: Worker, read_fd: int, write_fd: int) -> None:
             except OSError:
                 pass
 
-    os.register_at_fork(after_in_child=close)
-
-
-def _exit() -> None:
-    """Runs what user code registered with atexit, for a moment, and leaves.
-
-    Not by the end of the main thread: threads of user code would keep the process alive.
-    """
-    try:
-        handlers = threading.Thread(target=atexit._run_exitfuncs, daemon=True)
-        handlers.start()
-        handlers.join(0.1)
-    finally:
-        os._exit(0)  # Also where there is no memory for a thread.
+    guard_forks(close, worker.keep_thread, worker.end_where_user_code_ends)

@@ -25,9 +25,11 @@ import contextlib
 import faulthandler
 import itertools
 import logging
+import math
 import os
 import platform
 import queue
+import signal
 import sys
 import threading
 import time
@@ -46,6 +48,7 @@ from erlang_port.errors import Cancelled, NotAllowed
 from erlang_port.etf import decoder
 from erlang_port.etf.encoder import Encoder, ways
 from erlang_port.etf.terms import Atom
+from erlang_port.leaving import exit_after, watch_node
 from erlang_port.node.client import NodeClient
 from erlang_port.requests.async_stream import AsyncStream
 from erlang_port.requests.call import Call, Exec
@@ -66,9 +69,18 @@ from erlang_port.wire.receiver import Receiver
 
 Request = Call | SyncStream | AsyncStream
 
-#: How long generators may take to close when the node has closed the port, in seconds.
-LEAVE_SECONDS = 0.4
+#: What a worker may take to leave when its node is gone, in seconds. After an orderly stop it
+#: is the pool's `stop_timeout`, and the node kills what is left.
+LEAVE_SECONDS = 0.6
 
+#: How long requests may take to end by themselves before they are interrupted then, in
+#: seconds. A larger number lets slow generators close, a smaller one leaves sooner.
+END_SECONDS = 0.2
+
+#: What is left for the interpreter's own end, as a part of the time.
+_LAST_PART = 0.25
+
+_ENDED_BY_SIGNAL = b"h\x02w\x0bworker_exith\x02w\x06signala\x0f"
 
 #: The reason where there is no memory to say more.
 _NO_MEMORY = b"h\x02m\0\0\0\x0bMemoryErrorm\0\0\0\0"
@@ -109,6 +121,15 @@ class Worker:
         #: Whether calls and sync streams run there, too.
         self._uses_main = False
         self._main_module = types.ModuleType("__main__")
+        self._pid = os.getpid()
+        self._stop_seconds: float | None = None
+        self._ends_children = False
+        #: In a forked child: what ends it.
+        self._end_child: Callable[[], None] | None = None
+        self._stops_in_order = False
+        self._is_stopping = False
+        #: What requests that are cancelled are told, where it is not that.
+        self._cancelled_reason = b"w\x09cancelled"
         self._handlers: dict[int, Callable[[bytes, bytes, int], Work | None]] = {
             frames.STREAM: self._on_stream,
             frames.CALL: self._on_call,
@@ -120,6 +141,7 @@ class Worker:
             frames.LEVEL: self._on_level,
             frames.CALLBACK_RESULT: self._on_callback_result,
             frames.ACK: self._on_ack,
+            frames.STOP: self._on_stop,
         }
 
     # The life of the program; on the main thread.
@@ -129,6 +151,7 @@ class Worker:
         pending = self._first_frames()
         settings = decoder.decode(pending[0], 2)
         self._configure(settings)
+        watch_node(self._read_fd, settings)
         self.loop.start()
         self.ticker.start()
         limit = settings["memory_limit"]
@@ -143,6 +166,7 @@ class Worker:
         # Before any user code runs: it may call Erlang functions.
         self.threads.start()
         self.node.open(settings["level"])
+        signal.signal(signal.SIGTERM, self._on_sigterm)
         self._prepare(settings)
         self._send_ready()
         self._work()
@@ -187,6 +211,9 @@ class Worker:
         self._uses_main = settings["thread"] == "main"
         after = settings["interrupt_after"]
         self._interrupt_after = None if after == "infinity" else after / 1000
+        stop = settings["stop_timeout"]
+        self._ends_children = settings["children"] == "kill"
+        self._stop_seconds = None if stop == "infinity" else stop / 1000
         self.targets = Targets(settings["allow"])
 
     def _prepare(self, settings: dict[str, Any]) -> None:
@@ -223,16 +250,42 @@ class Worker:
             Atom("writer"): Atom(ways()[0]),
             Atom("protocol"): 1,
             Atom("input"): self._read_fd,
+            Atom("os_pid"): self._pid,
             Atom("crash"): _record_crashes(),
         }
         self._put(frames.READY, b"", [self.encoder().encode(info)])
 
+    def _on_stop(self, _frame: bytes, _address: bytes, _offset: int) -> None:
+        # The end of the input comes next.
+        self._stops_in_order = True
+
+    def _on_sigterm(self, _number: int, _frame: Any) -> None:
+        if os.getpid() == self._pid:
+            self._put(frames.LEAVING, b"", [])
+            self._cancelled_reason = _ENDED_BY_SIGNAL
+            self._stop(self._stop_seconds, True)
+
     def request_stop(self) -> None:
-        """The node is gone, or wants no more: the main thread closes everything."""
-        self._main.put(None)
-        if self._uses_main:
-            # The main thread may be in the midst of a stream that never ends.
-            threading.Thread(target=self._end_requests, daemon=True).start()
+        """The input has ended: the node is gone, or wants no more."""
+        self.node.disconnect()
+        self._stop(self._stop_seconds if self._stops_in_order else LEAVE_SECONDS, False)
+
+    def _stop(self, seconds: float | None, lets_calls_end: bool) -> None:
+        """Ends what runs, on a thread of its own; the main thread then leaves.
+
+        Nothing outlasts the time, whatever it does: the interpreter lock is not needed to end
+        the process then.
+        """
+        if self._is_stopping:
+            return
+        self._is_stopping = True
+        try:
+            if seconds is not None:
+                exit_after(seconds)
+            work = lambda: self._end_requests(seconds, lets_calls_end)  # noqa: E731
+            threading.Thread(target=work, name="erlang_port stop", daemon=True).start()
+        except BaseException:
+            os._exit(1)  # There is no memory for a thread.
 
     def abort(self, error: BaseException) -> None:
         """What must not happen has happened: the node is told why, and the process ends.
@@ -248,21 +301,26 @@ class Worker:
             os._exit(1)
 
     def _close(self) -> None:
-        self._end_requests()
-        # Not before: a task that is cancelled twice breaks off its own clean-up.
-        self.loop.close(LEAVE_SECONDS / 4)
+        self.loop.close(END_SECONDS)
         self.node.close()
+        self.ticker.close()
+        self.threads.close()
 
-    def _end_requests(self) -> None:
+    def _end_requests(self, seconds: float | None, lets_calls_end: bool) -> None:
+        end = math.inf if seconds is None else time.monotonic() + seconds * (1 - _LAST_PART)
         for request in list(self.requests.values()):
-            self._cancel(request)
-        if not self._all_end_within(LEAVE_SECONDS / 2):
+            if isinstance(request, Stream) or not lets_calls_end:
+                self._cancel(request)
+        if lets_calls_end and not self._all_end_by(end - END_SECONDS):
+            for request in list(self.requests.values()):
+                self._cancel(request)
+        if not self._all_end_by(min(end, time.monotonic() + END_SECONDS)):
             for request in list(self.requests.values()):
                 request.interrupt()
-            self._all_end_within(LEAVE_SECONDS / 4)
+            self._all_end_by(end)
+        self._main.put(None)
 
-    def _all_end_within(self, seconds: float) -> bool:
-        end = time.monotonic() + seconds
+    def _all_end_by(self, end: float) -> bool:
         while self.requests and time.monotonic() < end:
             time.sleep(0.002)
         return not self.requests
@@ -529,6 +587,19 @@ class Worker:
                 self._regions.add(region)
             return region
 
+    def keep_thread(self) -> bool:
+        """Keeps the calling thread for as long as the worker lasts; false if it cannot be kept.
+
+        It has forked a process that is to end with the worker.
+        """
+        if not self._ends_children:
+            return False
+        return threading.current_thread() is threading.main_thread() or self.threads.keep()
+
+    def end_where_user_code_ends(self, end: Callable[[], None]) -> None:
+        """In a forked child: when the code that forked it comes back, `end` is called."""
+        self.region().leave = self._end_child = end
+
     def interrupt(self, request: Request) -> None:
         """Breaks off whatever code of this request runs, on any thread."""
         with self._lock:
@@ -559,10 +630,12 @@ class Worker:
 
     def reason(self, error: BaseException, with_traceback: bool) -> bytes:
         """An exception as an encoded term."""
+        if self._end_child is not None:
+            self._end_child()  # While the error is being handled.
         if isinstance(error, NotAllowed):
             return b"w\x0bnot_allowed"
         if isinstance(error, Cancelled):
-            return b"w\x09cancelled"
+            return self._cancelled_reason
         if self.node.logs.level <= logging.DEBUG:
             self.node.logs.failed(error)
         try:

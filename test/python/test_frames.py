@@ -61,6 +61,7 @@ READERS: dict[int, Callable[[bytes, int], Any]] = {
     frames.CREDIT: frames.read_credit,
     frames.CALLBACK_RESULT: decoder.decode,
     frames.PING: _nothing,
+    frames.STOP: _nothing,
     frames.LEVEL: lambda frame, offset: frame[offset],
     frames.STATS: _nothing,
     frames.ACK: frames.read_ack,

@@ -95,7 +95,7 @@ def test_bytes_have_a_way_of_their_own(out, kept):
 
 def test_a_forked_child_writes_to_the_descriptor(out, kept, capfd):
     out.write("begun by the parent")
-    out.forked()
+    out.disconnect()
     print("child", file=out)
     assert capfd.readouterr().out == "child\n"
     assert kept.texts == []

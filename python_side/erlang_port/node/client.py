@@ -82,8 +82,14 @@ class NodeClient:
 
     def _forked(self) -> None:
         connect(None)
-        self.stdout.forked()
-        self.logs.forked()
+        self.stdout.disconnect()
+        self.logs.disconnect()
+
+    def disconnect(self) -> None:
+        """The node reads no more: what is printed goes where its standard error goes."""
+        connect(None)
+        self.stdout.disconnect()
+        self.logs.disconnect()
 
     def close(self) -> None:
         """Sends what is held back."""

@@ -30,8 +30,8 @@ class LogHandler(logging.Handler):
         self.set_level(level)
         self._root.addHandler(self)
 
-    def forked(self) -> None:
-        """In a forked child: records go to stderr, as in Python without any handler."""
+    def disconnect(self) -> None:
+        """In a forked child, and when the node is gone: records go to stderr."""
         self._channel = None
         self._root.removeHandler(self)
 

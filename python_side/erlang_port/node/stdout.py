@@ -103,8 +103,8 @@ class Output(io.TextIOBase):
             if text := self.buffer.incomplete(ident):
                 self._send(text)
 
-    def forked(self) -> None:
-        """In a forked child: the port is not its own."""
+    def disconnect(self) -> None:
+        """From now on without the port: in a forked child, and when the node is gone."""
         self._channel = None
         self._held.clear()
 

@@ -210,7 +210,7 @@ class SyncStream(Stream):
         if self._format is None:
             self._holder = self.program.encoder().holder()
         hold = self._holder or self.hold
-        enter, leave = region.enter, region.leave
+        enter = region.enter
         while True:
             room = self.available()
             if room <= 0 or self.is_cancelled:
@@ -228,7 +228,7 @@ class SyncStream(Stream):
                     enter()
                     value = hold(next(iterator))
                 finally:
-                    leave()
+                    region.leave()
                     if region.is_set:
                         region.clear_pending()
             except StopIteration:

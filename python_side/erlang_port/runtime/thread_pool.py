@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable
 
@@ -52,6 +53,9 @@ class ThreadPool:
         self._total = 0
         self._lent = 0
         self._closed = False
+        self._threads: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
+        #: Those that must not end, see `keep`.
+        self._kept: set[int] = set()
         #: When the system last refused a thread.
         self._refused = -1.0
 
@@ -81,6 +85,13 @@ class ThreadPool:
             self._total += 1
             self._lent -= 1
 
+    def keep(self) -> bool:
+        """Lets the calling thread end only with the process; false if it is not of these."""
+        if threading.current_thread() not in self._threads:
+            return False
+        self._kept.add(threading.get_ident())
+        return True
+
     def close(self) -> None:
         """Lets idle threads end; those that work end after it."""
         self._closed = True
@@ -102,7 +113,9 @@ class ThreadPool:
         if self._memory is not None:
             self._memory.thread_starts()
         try:
-            threading.Thread(target=self._serve, name="erlang_port", daemon=True).start()
+            thread = threading.Thread(target=self._serve, name="erlang_port", daemon=True)
+            self._threads.add(thread)
+            thread.start()
         except BaseException:
             # Out of memory or of threads. Those that there are go on.
             self._refused = time.monotonic()
@@ -132,6 +145,9 @@ class ThreadPool:
         return False
 
     def _serve(self) -> None:
+        # Threads inherit this. Those that user code starts are joined at the end, as in any
+        # Python, unless it says otherwise; these are not.
+        threading.current_thread()._daemonic = False  # type: ignore[attr-defined]
         try:
             while not self._closed:
                 work = self._next()
@@ -183,7 +199,7 @@ class ThreadPool:
 
     def _may_leave(self) -> bool:
         with self._lock:
-            if self._idle <= MIN_IDLE or self._work:
+            if self._idle <= MIN_IDLE or self._work or threading.get_ident() in self._kept:
                 return False
             self._idle -= 1
             self._total -= 1

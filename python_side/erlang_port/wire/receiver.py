@@ -9,17 +9,11 @@ slows down or ends, and the ticker takes it away when the generator does not yie
 
 from __future__ import annotations
 
-import os
 import threading
-import time
 from collections.abc import Callable
 
 from erlang_port.wire.frame_reader import FrameReader
 from erlang_port.wire.poller import Poller
-
-#: How long after the end of the input the process may last, in seconds: a main thread
-#: that runs user code is not waited for. The node kills what is left half a second after.
-LEAVE_SECONDS = 0.6
 
 Work = Callable[[], None]
 Dispatch = Callable[[bytes], Work | None]
@@ -64,10 +58,6 @@ class Receiver:
             self.lessee = None
             self._poller.resume()
         self._on_end()
-        try:
-            threading.Thread(target=_end_for_good, daemon=True).start()
-        except BaseException:
-            os._exit(1)  # There is no memory for a thread, and nobody to serve.
 
     def take(self, stream: object) -> None:
         """From now on `stream` reads, unless another one does."""
@@ -94,9 +84,3 @@ class Receiver:
         for work in self.read():
             self._submit(work)
         return True
-
-
-def _end_for_good() -> None:
-    """Ends the process whatever the main thread is busy with."""
-    time.sleep(LEAVE_SECONDS)
-    os._exit(0)
