@@ -12,7 +12,11 @@
     the_nearer_default_wins/1,
     a_pool_gives_calls_what_concerns_them/1,
     a_pool_has_all_defaults/1,
-    a_worker_has_no_number_of_workers/1
+    a_worker_has_no_number_of_workers/1,
+    types_have_every_option/1,
+    the_page_says_what_the_code_does/1,
+    types_are_documented/1,
+    the_shell_says_what_is_allowed/1
 ]).
 
 -spec suite() -> [{atom(), term()}].
@@ -29,7 +33,11 @@ all() ->
         the_nearer_default_wins,
         a_pool_gives_calls_what_concerns_them,
         a_pool_has_all_defaults,
-        a_worker_has_no_number_of_workers
+        a_worker_has_no_number_of_workers,
+        types_have_every_option,
+        the_page_says_what_the_code_does,
+        types_are_documented,
+        the_shell_says_what_is_allowed
     ].
 
 -define(MOST, 16#7ffffffffffffff).
@@ -132,7 +140,152 @@ a_worker_has_no_number_of_workers(_Config) ->
     ?assertError({badopt, {workers, 1}}, py_options:worker(#{workers => 1})),
     ?assertEqual(py_options:pool(#{none => nil}), py_options:worker(#{none => nil})).
 
+%% What is checked, what the types have and what the shell explains are the same options.
+-spec types_have_every_option(ct_suite:ct_config()) -> ok.
+types_have_every_option(_Config) ->
+    Forms = forms(),
+    Common = checked(Forms, common_option),
+    [
+        ?assertEqual({Type, lists:usort(Checked)}, {Type, lists:sort([Key || {Key, _} <- fields(Forms, Type)])})
+     || {Type, Checked} <- [
+            {stream_options, Common ++ checked(Forms, stream_option)},
+            {call_options, Common ++ checked(Forms, exec_option)},
+            {pool_options, checked(Forms, pool_option)}
+        ]
+    ],
+    [
+        ?assertEqual({Kind, lists:sort([Key || {Of, Key, _, _} <- options(), Of =:= Kind])}, {Kind, explained(Kind)})
+     || Kind <- [stream, collect, call, exec, pool, worker]
+    ],
+    ?assertEqual(explained(stream), lists:usort(Common ++ checked(Forms, stream_option))),
+    ?assertEqual(explained(exec), lists:usort(Common ++ checked(Forms, exec_option))),
+    ?assertEqual(explained(pool), lists:sort(checked(Forms, pool_option))).
+
+%% docs/options.md has the options that there are, what each may be, and its default.
+-spec the_page_says_what_the_code_does(ct_suite:ct_config()) -> ok.
+the_page_says_what_the_code_does(_Config) ->
+    {ok, Page} = file:read_file(filename:join(root(filename:dirname(code:which(?MODULE))), "docs/options.md")),
+    [
+        begin
+            Rows = rows(Section, Page),
+            ?assertEqual({Section, maps:map(fun(_, Text) -> list_to_binary(Text) end, py_badopt:allowed(Kind))},
+                {Section, maps:from_list([{Key, May} || {Key, May, _} <- Rows])}),
+            [?assertEqual({Section, Key}, {Section, says_default(Key, Default, Kind)}) || {Key, _, Default} <- Rows]
+        end
+     || {Section, Kind} <- [{"Pools", pool}, {"Streams", stream}, {"Calls", exec}]
+    ],
+    ok.
+
+%% The types' comments, which the reference shows, have a line for each option, with its default.
+-spec types_are_documented(ct_suite:ct_config()) -> ok.
+types_are_documented(_Config) ->
+    {ok, Source} = file:read_file(proplists:get_value(source, py_options:module_info(compile))),
+    [
+        begin
+            [_, From] = binary:split(Source, <<"-type ", (atom_to_binary(Type))/binary, "()">>),
+            [Comment, _] = binary:split(From, <<"%% </ul>">>),
+            {match, Lines} = re:run(Comment, "^%% <li>`(\\w+)' \\(default: (.*?)\\): ", [global, multiline, {capture, [1, 2], binary}]),
+            ?assertEqual({Type, explained(Kind)}, {Type, lists:sort([binary_to_existing_atom(Key) || [Key, _] <- Lines])}),
+            [
+                ?assertEqual({Type, Key}, {Type, says_default(Key, string:replace(Default, "'", "`", all), Kind)})
+             || [Name, Default] <- Lines, Key <- [binary_to_existing_atom(Name)]
+            ]
+        end
+     || {Type, Kind} <- [{stream_options, stream}, {call_options, exec}, {pool_options, pool}]
+    ],
+    ok.
+
+%% An error explains itself: the option, what it may be and what it is, or the options that there are.
+-spec the_shell_says_what_is_allowed(ct_suite:ct_config()) -> ok.
+the_shell_says_what_is_allowed(_Config) ->
+    Said = [
+        {fun() -> py_options:pool(#{workers => 0}) end, "{badopt,{workers,0}}: the option workers must be a positive integer, and is not 0"},
+        {fun() -> py_options:call(#{widnow => 5}, #{}) end, "a call has no option widnow. It has atoms, binaries, pool, timeout, traceback"},
+        {fun() -> py_options:worker([{workers, 1}]) end, "a worker of one's own has no option workers. It has "},
+        {fun() -> py_options:stream(none, #{}) end, "options must be a map or a list of pairs, and is not none"},
+        {fun() -> py_options:timeout(never) end, "timeout must be milliseconds, 0 to 4294967295, or infinity, and is not never"},
+        {fun() -> py:call(math, sqrt, 4) end, "args must be a list, and is not 4"},
+        {fun() -> py:call(math, sqrt, [4], [a]) end, "kwargs must be a map or a list of pairs, whose keys are different names"},
+        {fun() -> py:stream_cancel(make_ref(), [now]) end, "cancel must be [] or [flush], and is not [now]"},
+        {fun() -> py:stream_demand(make_ref(), 0) end, "demand must be a positive integer, and is not 0"},
+        {fun() -> py:register_function(f, g) end, "function must be a fun of one argument"},
+        {fun() -> py:start_worker(#{}, later) end, "start must be link or monitor, and is not later"}
+    ],
+    ok = application:set_env(erlang_python, pools, #{default => #{workers => 1}}),
+    {ok, _} = application:ensure_all_started(erlang_python),
+    try
+        [has(Text, printed(Fun)) || {Fun, Text} <- Said]
+    after
+        application:stop(erlang_python),
+        application:unset_env(erlang_python, pools)
+    end,
+    ok.
+
 %%% What the cases share.
+
+%% What the shell prints.
+printed(Fun) ->
+    try Fun() of
+        Value -> error({no_error, Value})
+    catch
+        error:Reason:Stack ->
+            unicode:characters_to_list(erl_error:format_exception(error, Reason, Stack))
+    end.
+
+has(Text, Printed) ->
+    ?assertNotEqual(nomatch, string:find(Printed, Text), {Text, Printed}),
+    Printed.
+
+explained(Kind) ->
+    lists:sort(maps:keys(py_badopt:allowed(Kind))).
+
+forms() ->
+    {ok, {_, [{abstract_code, {_, Forms}}]}} = beam_lib:chunks(code:which(py_options), [abstract_code]),
+    Forms.
+
+%% The options that a function of the module has clauses for.
+checked(Forms, Name) ->
+    [Clauses] = [Clauses || {function, _, Function, 2, Clauses} <- Forms, Function =:= Name],
+    lists:usort([Key || {clause, _, [{atom, _, Key}, _], _, _} <- Clauses]).
+
+fields(Forms, Name) ->
+    [Fields] = [Fields || {attribute, _, type, {Type, {type, _, map, Fields}, []}} <- Forms, Type =:= Name],
+    [{Key, Value} || {type, _, map_field_assoc, [{atom, _, Key}, Value]} <- Fields].
+
+%% The rows of the table in a section of the page: option, what it may be, default.
+rows(Section, Page) ->
+    [_, From] = binary:split(Page, <<"\n## ", (list_to_binary(Section))/binary, "\n">>),
+    [Text | _] = binary:split(From, <<"\n## ">>),
+    {match, Rows} = re:run(Text, "^\\| `(\\w+)` \\| (.*?) \\| (.*?) \\| .* \\|$", [global, multiline, {capture, [1, 2, 3], binary}]),
+    [{binary_to_existing_atom(Key), May, Default} || [Key, May, Default] <- Rows].
+
+%% The option, if what is said of its default is so.
+says_default(Key, Said, Kind) ->
+    Text = unicode:characters_to_list(Said),
+    case default(Key, Kind) of
+        {ok, Default} -> has(lists:flatten(io_lib:format("`~0p`", [Default])), Text);
+        none -> ?assertNotEqual({Key, $`}, {Key, hd(Text)})
+    end,
+    Key.
+
+%% The number of schedulers is said in words. What requests have is a pool's default, too.
+default(workers, pool) -> none;
+%% It is the pool that a request finds if it names none.
+default(pool, _) -> {ok, default};
+default(Key, pool) -> found(Key, maps:merge(py_options:stream(#{}, #{}), py_options:pool(#{})));
+default(Key, Kind) -> found(Key, check(Kind, #{})).
+
+found(Key, Defaults) ->
+    case Defaults of
+        #{Key := Default} -> {ok, Default};
+        #{} -> none
+    end.
+
+root(Dir) ->
+    case filelib:is_regular(filename:join(Dir, "rebar.config")) of
+        true -> Dir;
+        false -> root(filename:dirname(Dir))
+    end.
 
 check(Kind, Opts) -> check(Kind, Opts, #{}).
 

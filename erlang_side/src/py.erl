@@ -102,7 +102,7 @@ stream_cancel(_Ref, Opts) ->
     check_cancel(Opts).
 
 check_cancel(Opts) ->
-    lists:member(Opts, [[], [flush]]) orelse error({badopt, {cancel, Opts}}).
+    lists:member(Opts, [[], [flush]]) orelse py_badopt:raise(cancel, Opts).
 
 flush(Ref) ->
     receive
@@ -117,7 +117,7 @@ stream_demand(Ref, N) when is_integer(N), N > 0, node(Ref) =/= node() ->
 stream_demand(Ref, N) when is_reference(Ref), is_integer(N), N > 0 ->
     py_stream:demand(Ref, N);
 stream_demand(_Ref, N) ->
-    error({badopt, {demand, N}}).
+    py_badopt:raise(demand, N).
 
 %% @equiv stream_next(Ref, infinity)
 -spec stream_next(reference()) -> {ok, term()} | done | {error, py_error:reason()}.
@@ -404,7 +404,7 @@ start_worker(Opts) ->
 start_worker(Opts, How) when How =:= link; How =:= monitor ->
     py_pool_manager:start_worker(py_options:worker(Opts), How);
 start_worker(_Opts, How) ->
-    error({badopt, {start, How}}).
+    py_badopt:raise(start, How).
 
 %% @doc Stops a worker of one's own. What runs there ends with
 %% `{error, {worker_exit, stopped}}'.

@@ -17,7 +17,7 @@ function(M, F, Args, Kwargs, Opts) when is_list(Args) ->
     Names = {py_name:identifier(M), py_name:identifier(F)},
     py_frame:target(function, Opts, Names, Args, py_name:keywords(Kwargs));
 function(_M, _F, Args, _Kwargs, _Opts) ->
-    error({badopt, {args, Args}}).
+    py_badopt:raise(args, Args).
 
 %% @doc What to evaluate, with local variables by name.
 -spec expression(unicode:chardata(), py_options:pairs(), map()) -> target().

@@ -25,7 +25,7 @@ register(Name, Callback) ->
 
 check(Fun) when is_function(Fun, 1) -> ok;
 check({M, F}) when is_atom(M), is_atom(F) -> ok;
-check(Other) -> error({badopt, {function, Other}}).
+check(Other) -> py_badopt:raise(function, Other).
 
 %% @doc Forgets a function. Calls of it that are under way go on.
 -spec unregister(py_name:name()) -> ok.

@@ -45,17 +45,17 @@ locals(Locals) ->
 
 pairs(_Option, Pairs) when is_map(Pairs) -> maps:to_list(Pairs);
 pairs(_Option, Pairs) when is_list(Pairs) -> Pairs;
-pairs(Option, Pairs) -> error({badopt, {Option, Pairs}}).
+pairs(Option, Pairs) -> py_badopt:raise(Option, Pairs).
 
 unique(Name, Pairs, Option, Given) ->
     try [{Name(Key), Value} || {Key, Value} <- all_pairs(Pairs)] of
         Named ->
             Map = maps:from_list(Named),
-            map_size(Map) =:= length(Named) orelse error({badopt, {Option, Given}}),
+            map_size(Map) =:= length(Named) orelse py_badopt:raise(Option, Given),
             Map
     catch
         error:Reason when Reason =:= badarg; Reason =:= function_clause; element(1, Reason) =:= case_clause ->
-            error({badopt, {Option, Given}})
+            py_badopt:raise(Option, Given)
     end.
 
 %% A comprehension would pass over what is no pair.

@@ -12,43 +12,53 @@
 -type list_of(_Options) :: [{atom(), term()}].
 %% The same options as a list of pairs, of which the first with a key counts.
 -type stream_options() :: #{
-    %% Who gets the events; may be on another node. Default: the caller.
     owner => pid(),
-    %% Keyword arguments. Default: none.
     kwargs => pairs(),
-    %% The pool, or the pid of a worker of one's own. Default: `default'.
     pool => atom() | pid(),
-    %% Values that may be yielded and not yet taken. Default: 1024.
     window => pos_integer(),
-    %% The same in encoded bytes. Default: 4 MiB.
     window_bytes => pos_integer(),
-    %% Pull mode: the number of values that may come at first. Default: not set.
     demand => non_neg_integer(),
-    %% The most values in one event. Default: not set.
     batch => pos_integer(),
-    %% The stream ends after this many values. Default: not set.
     take => pos_integer(),
-    %% How each value is encoded. Default: `term'.
     format => term | msgpack | json,
-    %% Longest wait for the next event, in milliseconds. Default: `infinity'.
     timeout => timeout(),
-    %% What binaries in the arguments become. Default: `str'.
     binaries => str | bytes,
-    %% What atoms in them become: `erlang.Atom' or plain `str'. Default: `atom'.
     atoms => atom | str,
-    %% Whether errors carry a traceback. Default: `false'.
     traceback => boolean()
 }.
+%% Options of `py:stream_start/4', `py:stream/5' and `py:stream_eval/3'.
+%% <ul>
+%% <li>`owner' (default: the caller): who gets the events; may be on another node. Not where the values are returned as a list.</li>
+%% <li>`kwargs' (default: none): keyword arguments. `py:stream_start/4' only; the others have an argument for it.</li>
+%% <li>`pool' (default: `default'): which Python runs it.</li>
+%% <li>`window' (default: `1024'): how many values may have been yielded and not yet taken from the owner's mailbox.</li>
+%% <li>`window_bytes' (default: `4194304'): the same in encoded bytes.</li>
+%% <li>`demand' (default: not set): pull mode: how many values may come now; more by `py:stream_demand/2'. Not where the values are returned as a list.</li>
+%% <li>`batch' (default: not set): events are `{batch, Values}', with at most this many values.</li>
+%% <li>`take' (default: not set): the stream ends with `done' after this many values, and the generator is closed.</li>
+%% <li>`format' (default: `term'): what a value is when it arrives.</li>
+%% <li>`timeout' (default: `infinity'): longest wait for the next event.</li>
+%% <li>`binaries' (default: `str'): what binaries in the arguments become.</li>
+%% <li>`atoms' (default: `atom'): what atoms in the arguments become: `erlang.Atom', or plain `str'.</li>
+%% <li>`traceback' (default: `false'): errors are `{Class, Message, Traceback}'.</li>
+%% </ul>
 -type call_options() :: #{
     pool => atom() | pid(),
-    %% Default: 30,000 ms.
     timeout => timeout(),
     binaries => str | bytes,
     atoms => atom | str,
     traceback => boolean(),
-    %% `exec' only: whether a restarted worker runs the code again. Default: `true'.
     replay => boolean()
 }.
+%% Options of `py:call/5', `py:cast/5', `py:spawn_call/5', `py:eval/3' and `py:exec/2'.
+%% <ul>
+%% <li>`pool' (default: `default'): which Python runs it.</li>
+%% <li>`timeout' (default: `30000'; `py:cast/5': `infinity'): longest wait for the result.</li>
+%% <li>`binaries' (default: `str'): what binaries in the arguments become.</li>
+%% <li>`atoms' (default: `atom'): what atoms in the arguments become: `erlang.Atom', or plain `str'.</li>
+%% <li>`traceback' (default: `false'): errors are `{Class, Message, Traceback}'.</li>
+%% <li>`replay' (default: `true'): `py:exec/2' only: whether a worker that is restarted runs the code again.</li>
+%% </ul>
 -type pool_options() :: #{
     workers => pos_integer(),
     python => string() | binary(),
@@ -60,7 +70,6 @@
     preload => [py_name:name()],
     max_streams => pos_integer(),
     max_threads => pos_integer(),
-    %% Where calls and sync generators run: `main' is Python's main thread, one at a time.
     thread => any | main,
     memory_limit => pos_integer() | infinity,
     none => none | nil | undefined,
@@ -78,6 +87,31 @@
     %% Whether processes that user code started end with their worker.
     children => kill | leave
 }.
+%% Options of `py:start_pool/2' and, without `workers', of `py:start_worker/1,2'.
+%% <ul>
+%% <li>`workers' (default: one for each scheduler): how many Python processes. Not for a worker of one's own.</li>
+%% <li>`python' (default: the application's `python', else `$ERLANG_PYTHON', else `python3'): the interpreter.</li>
+%% <li>`venv' (default: not set): the virtual environment that the workers run in.</li>
+%% <li>`requirements' (default: `[]'): what the pool installs into `venv' before it starts.</li>
+%% <li>`python_path' (default: `[]'): where modules are looked for first.</li>
+%% <li>`env' (default: `[]'): variables of the environment; `false' removes one.</li>
+%% <li>`cd' (default: the node's directory): the current directory of the workers.</li>
+%% <li>`preload' (default: `[]'): modules that a worker imports before it takes requests.</li>
+%% <li>`max_streams' (default: `10000'): streams of one worker at a time; one more is `{error, overloaded}'.</li>
+%% <li>`max_threads' (default: `1024'): calls and sync streams that one worker runs at a time; more wait.</li>
+%% <li>`thread' (default: `any'): where calls and sync generators run: `main' is Python's main thread, one at a time.</li>
+%% <li>`memory_limit' (default: `infinity'): bytes that a worker may allocate beside those that it starts with.</li>
+%% <li>`none' (default: `none'): the atom that `None' becomes.</li>
+%% <li>`allow' (default: `all'): what may be called.</li>
+%% <li>`interrupt_after' (default: `1000'): how long cancelled code may go on until it is interrupted.</li>
+%% <li>`kill_after' (default: `infinity'): how long after the cancel it may go on until the worker is replaced.</li>
+%% <li>`start_timeout' (default: `30000'): how long a worker may take until it is ready.</li>
+%% <li>`window' (default: `1024'): the default for the pool's streams.</li>
+%% <li>`window_bytes' (default: `4194304'): the default for the pool's streams.</li>
+%% <li>`binaries' (default: `str'): the default for the pool's streams and calls.</li>
+%% <li>`atoms' (default: `atom'): the default for the pool's streams and calls.</li>
+%% <li>`traceback' (default: `false'): the default for the pool's streams and calls.</li>
+%% </ul>
 
 %% No timer and no `receive' takes more milliseconds, which are 49 days.
 -define(IS_MS(V), (V =:= infinity orelse (is_integer(V) andalso V >= 0 andalso V =< 16#ffffffff))).
@@ -92,7 +126,7 @@ map(Opts) ->
     try
         maps:from_list(lists:reverse(Opts))
     catch
-        error:_ -> error({badopt, {options, Opts}})
+        error:_ -> py_badopt:raise(options, Opts)
     end.
 
 %% @doc The same for options in whose place a timeout may stand.
@@ -103,13 +137,13 @@ request(Timeout) -> #{timeout => Timeout}.
 %% @doc Checks a time to wait.
 -spec timeout(term()) -> timeout().
 timeout(Ms) when ?IS_MS(Ms) -> Ms;
-timeout(Ms) -> error({badopt, {timeout, Ms}}).
+timeout(Ms) -> py_badopt:raise(timeout, Ms).
 
 %% @doc Checks the options of a stream and fills in the defaults, the pool's first.
 -spec stream(term(), map()) -> map().
 stream(Given, PoolDefaults) ->
     Opts = map(Given),
-    checked(fun stream_option/2, Opts),
+    checked(stream, fun stream_option/2, Opts),
     maps:merge(maps:merge(stream_defaults(), PoolDefaults), Opts).
 
 stream_defaults() ->
@@ -127,7 +161,7 @@ stream_defaults() ->
 -spec collect(term(), map()) -> map().
 collect(Given, PoolDefaults) ->
     Opts = map(Given),
-    checked(fun collect_option/2, Opts),
+    checked(collect, fun collect_option/2, Opts),
     stream(Opts, PoolDefaults).
 
 collect_option(owner, _) -> false;
@@ -150,7 +184,7 @@ stream_option(Key, V) -> common_option(Key, V).
 -spec call(term(), map()) -> map().
 call(Given, PoolDefaults) ->
     Opts = map(Given),
-    checked(fun call_option/2, Opts),
+    checked(call, fun call_option/2, Opts),
     maps:merge(maps:merge(call_defaults(), maps:with([binaries, atoms, traceback], PoolDefaults)), Opts).
 
 call_defaults() ->
@@ -167,7 +201,7 @@ call_option(Key, V) -> common_option(Key, V).
 -spec exec(term(), map()) -> map().
 exec(Given, PoolDefaults) ->
     Opts = map(Given),
-    checked(fun exec_option/2, Opts),
+    checked(exec, fun exec_option/2, Opts),
     maps:merge(call(#{}, PoolDefaults), maps:merge(#{replay => true}, Opts)).
 
 exec_option(replay, V) -> is_boolean(V);
@@ -183,16 +217,18 @@ common_option(_, _) -> false.
 %% @doc The same for a pool.
 -spec pool(term()) -> map().
 pool(Opts) ->
-    Map = map(Opts),
-    checked(fun pool_option/2, Map),
+    pool(pool, map(Opts)).
+
+pool(Kind, Map) ->
+    checked(Kind, fun pool_option/2, Map),
     maps:merge(pool_defaults(), Map).
 
 %% @doc The same for a worker of one's own.
 -spec worker(term()) -> map().
 worker(Opts) ->
     case map(Opts) of
-        #{workers := Workers} -> error({badopt, {workers, Workers}});
-        Map -> pool(Map)
+        #{workers := Workers} -> py_badopt:raise(worker, workers, Workers);
+        Map -> pool(worker, Map)
     end.
 
 pool_defaults() ->
@@ -255,10 +291,10 @@ variable(_) -> false.
 allowed({Module, Function}) -> is_text_or_atom(Module) andalso is_text_or_atom(Function);
 allowed(Module) -> is_text_or_atom(Module).
 
-checked(Check, Opts) ->
+checked(Kind, Check, Opts) ->
     maps:foreach(
         fun(Key, Value) ->
-            Check(Key, Value) orelse error({badopt, {Key, Value}})
+            Check(Key, Value) orelse py_badopt:raise(Kind, Key, Value)
         end,
         Opts
     ).

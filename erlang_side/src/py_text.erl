@@ -17,9 +17,9 @@ string(Text) when is_list(Text) -> Text.
 utf8(Option, Text) ->
     try unicode:characters_to_binary(Text) of
         Binary when is_binary(Binary) -> Binary;
-        _ -> error({badopt, {Option, Text}})
+        _ -> py_badopt:raise(Option, Text)
     catch
-        error:badarg -> error({badopt, {Option, Text}})
+        error:badarg -> py_badopt:raise(Option, Text)
     end.
 
 %% @doc As `file', `open_port/2' and `os' of this node take and give it.
