@@ -121,7 +121,9 @@ server_of_a_git_dependency(Config) ->
     Paths = filelib:wildcard(filename:join(Guest, "_build/default/lib/*/ebin")),
     Code = "{ok, _} = application:ensure_all_started(guest), " ++ report(),
     {0, Output} = test_program:run("erl", ["-noinput", "-pa"] ++ Paths ++ ["-eval", Code], options(Config)),
-    ?assertMatch(#{words := {ok, [<<"ONE">>, <<"TWO">>, <<"THREE">>]}}, reported(Output)).
+    Report = reported(Output),
+    ?assertMatch(#{words := {ok, [<<"ONE">>, <<"TWO">>, <<"THREE">>]}}, Report),
+    ?assertMatch(#{reference := #{<<"en">> := _}}, Report).
 
 %% The application's own Common Test suite runs with `rebar3 ct'.
 -spec common_test_of_the_application(ct_suite:ct_config()) -> ok.
@@ -147,7 +149,8 @@ release_moved_elsewhere(Config) ->
     try
         Start = filename:join(Moved, "bin/guest"),
         {0, Output} = test_program:run(Start, ["foreground", "-eval", report()], options(Config)),
-        #{words := Words, lib := Lib, where := Where} = reported(Output),
+        #{words := Words, lib := Lib, where := Where, reference := Reference} = reported(Output),
+        ?assertMatch(#{<<"en">> := _}, Reference),
         ?assertEqual({ok, [<<"ONE">>, <<"TWO">>, <<"THREE">>]}, Words),
         ?assert(lists:prefix(Moved ++ "/lib/", Lib)),
         {ok, #{<<"modules">> := Modules, <<"executable">> := Executable}} = Where,
@@ -170,14 +173,16 @@ mix_project(Config) ->
             sh("cp", ["-R", filename:join(?config(data_dir, Config), "mix_guest"), Parent], Parent),
             Project = filename:join(Parent, "mix_guest"),
             fill_in(filename:join(Project, "mix.exs"), "@URL@", "file://" ++ ?config(repository, Config)),
-            Numbers = "MixGuest.stream(:itertools, :count, [1]) |> Enum.take(3) |> IO.inspect()",
+            Numbers = "MixGuest.stream(:itertools, :count, [1]) |> Enum.take(3) |> IO.inspect(); "
+                "{:docs_v1, _, _, _, %{\"en\" => _}, _, _} = Code.fetch_docs(:py); IO.puts(\"documented\")",
             #{env := Env} = Options = options(Config),
             InProject = Options#{cd => Project, env => [{"MIX_REBAR3", Rebar3} | Env]},
             {0, Got} = test_program:run("mix", ["deps.get"], InProject),
             {Status, Output} = test_program:run("mix", ["run", "-e", Numbers], InProject),
             ct:log("~ts~n~ts", [Got, Output]),
             ?assertEqual(0, Status),
-            ?assertMatch({match, _}, re:run(Output, "\\[1, 2, 3\\]"))
+            ?assertMatch({match, _}, re:run(Output, "\\[1, 2, 3\\]")),
+            ?assertMatch({match, _}, re:run(Output, "documented"))
     end.
 
 %% Without erlpack and msgpack the node says so once, however many workers it has, and all works.
@@ -237,7 +242,8 @@ demo(Config) ->
 %% What the application in question got, and where it runs from, as a term on a line of its own.
 report() ->
     "io:format(\"~nREPORT ~0p.~n\", [#{words => guest_words:all(), lib => code:lib_dir(erlang_python),"
-    " where => py:call(guest, where, [], #{}, #{pool => guest})}]), init:stop().".
+    " where => py:call(guest, where, [], #{}, #{pool => guest}),"
+    " reference => element(5, element(2, code:get_doc(py)))}]), init:stop().".
 
 reported(Output) ->
     ct:log("~ts", [Output]),

@@ -1,4 +1,5 @@
 %% @doc The application: the supervisors, then the pools of its configuration.
+%% @hidden
 -module(py_app).
 -behaviour(application).
 

@@ -3,6 +3,7 @@
 %%
 %% The table py_async_call maps the reference of a call to its process, for
 %% {@link await/2}, which may give it up.
+%% @hidden
 -module(py_async_call).
 
 -include("py_worker.hrl").

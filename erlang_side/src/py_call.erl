@@ -1,6 +1,7 @@
 %% @doc Calls: a request and its reply, from the process that makes them. The
 %% reply comes to an alias that ends with the wait, so one that is late is
 %% dropped.
+%% @hidden
 -module(py_call).
 
 -include("py_worker.hrl").

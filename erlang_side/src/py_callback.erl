@@ -1,6 +1,7 @@
 %% @doc A callback that Python code makes: a call of a registered function, or a
 %% question to the node. Each runs in a process of its own and writes its result to
 %% the port itself.
+%% @hidden
 -module(py_callback).
 
 -include("py_worker.hrl").

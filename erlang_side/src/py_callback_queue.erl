@@ -3,6 +3,7 @@
 %%
 %% The process that holds this value gets the `DOWN' messages of those that run, for
 %% {@link ended/3}, and `{timeout, Timer, stall}', for {@link stalled/2}.
+%% @hidden
 -module(py_callback_queue).
 
 -include("py_worker.hrl").

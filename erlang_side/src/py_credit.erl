@@ -1,5 +1,6 @@
 %% @doc Flow control of what Python sends by itself: how many bytes of one kind of frame
 %% the node has taken. Python holds back what would exceed its own limit.
+%% @hidden
 -module(py_credit).
 
 -include("py_worker.hrl").

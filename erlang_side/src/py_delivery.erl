@@ -4,6 +4,7 @@
 %%
 %% It ends after its worker, when it has delivered all that the worker handed
 %% on.
+%% @hidden
 -module(py_delivery).
 
 -include("py_worker.hrl").

@@ -25,6 +25,7 @@
     | {cannot_start, binary()}
     | {start_timeout, timeout()}.
 
+%% @private
 %% @doc A reason as Python sends it, its class made an atom if the node knows
 %% it. Names that it does not know stay binaries: what Python code calls its
 %% exceptions must not fill the atom table.
@@ -40,6 +41,7 @@ class(Name) ->
         error:_ -> Name
     end.
 
+%% @private
 %% @doc The reason that callers and owners get when a worker process ended with
 %% `Reason'.
 -spec worker_exit(term()) -> {worker_exit, status()}.

@@ -1,5 +1,6 @@
 %% @doc The exceptions whose classes are always atoms in reasons: those of Python's module
 %% `builtins' in any version that is supported, and asyncio's `CancelledError'.
+%% @hidden
 -module(py_exceptions).
 
 -export([builtins/0]).

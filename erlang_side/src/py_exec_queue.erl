@@ -4,6 +4,7 @@
 %%
 %% The pool's manager holds this value. It gets a `DOWN' message for each job, for
 %% {@link done/3}.
+%% @hidden
 -module(py_exec_queue).
 
 -include("py_worker.hrl").

@@ -5,6 +5,7 @@
 %% the four bytes of length that `{packet, 4}' adds. The address is an
 %% External Term Format pid or reference that Python hands back unread, so
 %% the worker process needs no table to route an answer.
+%% @hidden
 -module(py_frame).
 
 -export([

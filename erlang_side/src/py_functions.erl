@@ -1,5 +1,6 @@
 %% @doc Erlang functions that Python code may call, by name. They stay until they
 %% are unregistered, also when the process that registered one ends.
+%% @hidden
 -module(py_functions).
 
 -export([lookup/1, names/0, register/2, tables/0, unregister/1]).

@@ -1,4 +1,5 @@
 %% @doc The state of the pools as a table for the shell.
+%% @hidden
 -module(py_info_format).
 
 -export([format/1]).

@@ -1,4 +1,5 @@
 %% @doc Interpreters that are installed, by their version.
+%% @hidden
 -module(py_installed).
 
 -export([exit_printed/1, find/1, is_version/1]).

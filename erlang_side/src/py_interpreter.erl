@@ -1,4 +1,5 @@
 %% @doc Which interpreter a pool runs, and the command that starts it.
+%% @hidden
 -module(py_interpreter).
 
 -export([base/1, bootstrap/1, command/1, exited/2, find/1, resolve/1, variables/1]).

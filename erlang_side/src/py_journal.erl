@@ -1,6 +1,7 @@
 %% @doc The code that a pool's workers have run by `py:exec', in order: a worker
 %% that is restarted runs it again. Code that is run once more is kept once, and
 %% moves to the end.
+%% @hidden
 -module(py_journal).
 
 -include("py_worker.hrl").

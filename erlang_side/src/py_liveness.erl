@@ -9,6 +9,7 @@
 %% that waits for the interpreter lock uses some. A worker that stops in the middle
 %% of a frame is therefore replaced, and its callers get an error instead of a
 %% timeout.
+%% @hidden
 -module(py_liveness).
 
 -export([new/1, received/1, tick/2, pong/3]).

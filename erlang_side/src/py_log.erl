@@ -1,4 +1,5 @@
 %% @doc What this library logs by itself, under the domain `[erlang_python]'.
+%% @hidden
 -module(py_log).
 
 -include("py_worker.hrl").

@@ -13,6 +13,7 @@
 %% polls have found no progress and the owner has run since; after a count without
 %% progress the next one waits 50 times as long as that count took. An owner on another node is asked through erpc, without
 %% waiting.
+%% @hidden
 -module(py_mailbox).
 
 -export([new/2, poll/4, answer/3, is_asking/1]).

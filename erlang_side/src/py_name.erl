@@ -6,6 +6,7 @@
 
 -type name() :: atom() | binary() | string().
 
+%% @private
 %% @doc A name as UTF-8. Dots may join identifiers, as in `Class.method'; anything
 %% else raises `error({invalid_python_identifier, Name})'.
 -spec identifier(name()) -> binary().
@@ -23,6 +24,7 @@ identifier(Name) when is_list(Name) ->
 identifier(Name) ->
     error({invalid_python_identifier, Name}).
 
+%% @private
 %% @doc Keyword arguments by name, from a map or a list of pairs. The names may be any
 %% text, as in `f(**kwargs)'; one that is none, or comes twice, raises
 %% `error({badopt, {kwargs, Kwargs}})'.
@@ -38,6 +40,7 @@ keyword(Name) when is_binary(Name); is_list(Name) ->
         Binary when is_binary(Binary) -> Binary
     end.
 
+%% @private
 %% @doc The same for local variables, whose names are identifiers.
 -spec locals(py_options:pairs()) -> #{binary() => term()}.
 locals(Locals) ->

@@ -118,6 +118,7 @@
 -define(IS_POS(V), (is_integer(V) andalso V > 0 andalso V < 16#8000000000000000)).
 -define(IS_TEXT(V), (is_list(V) orelse is_binary(V))).
 
+%% @private
 %% @doc Options, or whatever else has pairs of keys and values, as a map.
 -spec map(term()) -> map().
 map(Opts) when is_map(Opts) ->
@@ -129,16 +130,19 @@ map(Opts) ->
         error:_ -> py_badopt:raise(options, Opts)
     end.
 
+%% @private
 %% @doc The same for options in whose place a timeout may stand.
 -spec request(term()) -> map().
 request(Opts) when is_map(Opts); is_list(Opts) -> map(Opts);
 request(Timeout) -> #{timeout => Timeout}.
 
+%% @private
 %% @doc Checks a time to wait.
 -spec timeout(term()) -> timeout().
 timeout(Ms) when ?IS_MS(Ms) -> Ms;
 timeout(Ms) -> py_badopt:raise(timeout, Ms).
 
+%% @private
 %% @doc Checks the options of a stream and fills in the defaults, the pool's first.
 -spec stream(term(), map()) -> map().
 stream(Given, PoolDefaults) ->
@@ -157,6 +161,7 @@ stream_defaults() ->
         traceback => false
     }.
 
+%% @private
 %% @doc The same for a stream that is collected, which has neither an owner nor events to ask for.
 -spec collect(term(), map()) -> map().
 collect(Given, PoolDefaults) ->
@@ -180,6 +185,7 @@ stream_option(window, V) -> ?IS_POS(V);
 stream_option(window_bytes, V) -> ?IS_POS(V);
 stream_option(Key, V) -> common_option(Key, V).
 
+%% @private
 %% @doc The same for a call, an evaluation or an execution.
 -spec call(term(), map()) -> map().
 call(Given, PoolDefaults) ->
@@ -197,6 +203,7 @@ call_defaults() ->
 
 call_option(Key, V) -> common_option(Key, V).
 
+%% @private
 %% @doc The same for code that every worker of a pool runs.
 -spec exec(term(), map()) -> map().
 exec(Given, PoolDefaults) ->
@@ -214,6 +221,7 @@ common_option(atoms, V) -> V =:= atom orelse V =:= str;
 common_option(traceback, V) -> is_boolean(V);
 common_option(_, _) -> false.
 
+%% @private
 %% @doc The same for a pool.
 -spec pool(term()) -> map().
 pool(Opts) ->
@@ -223,6 +231,7 @@ pool(Kind, Map) ->
     checked(Kind, fun pool_option/2, Map),
     maps:merge(pool_defaults(), Map).
 
+%% @private
 %% @doc The same for a worker of one's own.
 -spec worker(term()) -> map().
 worker(Opts) ->

@@ -1,4 +1,5 @@
 %% @doc The operating-system process behind a port.
+%% @hidden
 -module(py_os).
 
 -export([activity/1, hold_open/2, is_alive/1, kill/1, kill_group/1, of_pid/1, of_port/1, pid/1, status/1]).

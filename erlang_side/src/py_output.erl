@@ -3,6 +3,7 @@
 %% which must not delay anything else.
 %%
 %% It ends after its worker, when it has written all that the worker handed on.
+%% @hidden
 -module(py_output).
 
 -include("py_worker.hrl").

@@ -7,6 +7,7 @@
 -type path() :: string() | binary() | {app, atom()} | {priv, atom()} | {priv, atom(), string() | binary()}.
 %% A path, or the folder of an application, or its `priv', or what is in there.
 
+%% @private
 %% @doc Whether an option's value is a path.
 -spec is_path(term()) -> boolean().
 is_path({app, App}) -> is_atom(App);
@@ -14,6 +15,7 @@ is_path({priv, App}) -> is_atom(App);
 is_path({priv, App, Sub}) -> is_atom(App) andalso py_text:is_native(Sub) andalso Sub =/= "";
 is_path(Path) -> py_text:is_native(Path) andalso Path =/= "" andalso Path =/= <<>>.
 
+%% @private
 %% @doc The same options with every path a string that is absolute. Fails if there is no
 %% such application.
 -spec absolute(py_options:pool_options()) ->
@@ -42,6 +44,7 @@ directory_of(App, {error, bad_name}, Option) ->
 directory_of(_App, Directory, _Option) ->
     filename:absname(Directory).
 
+%% @private
 %% @doc The directory of a virtual environment. One that a pool has made may be a link, so
 %% that another one can take its place; what runs in it stays where it is.
 -spec venv(file:filename()) -> file:filename().
@@ -51,6 +54,7 @@ venv(Directory) ->
         {error, _} -> Directory
     end.
 
+%% @private
 %% @doc A sentence if something that must be there for a worker to start is not.
 -spec missing(py_options:pool_options()) -> none | {error, py_error:reason()}.
 missing(PoolOpts = #{python_path := Path}) ->

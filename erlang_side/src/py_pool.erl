@@ -70,17 +70,20 @@
     reason :: py_error:reason()
 }).
 
+%% @private
 %% @doc Makes the tables.
 -spec tables() -> ok.
 tables() ->
     ?TABLE = ets:new(?TABLE, [named_table, public, {keypos, #row.name}, {read_concurrency, true}]),
     py_journal:tables().
 
+%% @private
 %% @doc Whether there is a table: the application runs.
 -spec is_running() -> boolean().
 is_running() ->
     ets:whereis(?TABLE) =/= undefined.
 
+%% @private
 %% @doc Writes a pool's row: its defaults, the workers that take work, and the error
 %% of requests if there is none.
 -spec publish(name(), pid(), py_options:pool_options(), [#worker{}], py_error:reason()) -> ok.
@@ -95,6 +98,7 @@ publish(Name, Manager, Opts, Workers, Reason) ->
     }),
     ok.
 
+%% @private
 %% @doc A manager ends: there are no workers until it is restarted, which may have
 %% happened already.
 -spec vacate(name(), pid()) -> ok.
@@ -107,22 +111,26 @@ vacate(Name, Manager) ->
             ok
     end.
 
+%% @private
 %% @doc Whether the pool has a row: then it was started and not stopped.
 -spec is_known(name()) -> boolean().
 is_known(Name) ->
     row(Name) =/= none.
 
+%% @private
 %% @doc The pools that were started and not stopped, with their options.
 -spec known() -> [{atom(), py_options:pool_options()}].
 known() ->
     [{Name, Opts} || #row{name = Name, opts = Opts} <- ets:tab2list(?TABLE), is_atom(Name)].
 
+%% @private
 %% @doc Deletes a pool's row and its journal.
 -spec forget(name()) -> ok.
 forget(Name) ->
     ets:delete(?TABLE, Name),
     py_journal:forget(Name).
 
+%% @private
 %% @doc The worker with the fewest requests in flight, and the pool's defaults. A
 %% pool without a living worker says at once why.
 -spec choose(name()) -> {ok, #worker{}, map()} | {error, py_error:reason()}.
@@ -150,6 +158,7 @@ least_loaded(Workers, N, Best, Load) ->
 load(#worker{load = Load}) ->
     atomics:get(Load, ?LOAD_REQUESTS).
 
+%% @private
 %% @doc Counts a stream on a worker, unless it runs as many as it may.
 -spec reserve(#worker{}) -> ok | {error, overloaded}.
 reserve(#worker{load = Load, max_streams = Max}) ->
@@ -169,6 +178,7 @@ row(Name) ->
         error:badarg -> none
     end.
 
+%% @private
 %% @doc Runs code in `__main__' of every worker.
 -spec exec(name(), binary(), map()) -> ok | {error, py_error:reason()}.
 exec(Name, Code, Opts) ->
@@ -197,6 +207,7 @@ manager(Name) ->
         #row{manager = Manager} -> {ok, Manager}
     end.
 
+%% @private
 %% @doc The names of the pools.
 -spec names() -> [atom()].
 names() ->
@@ -206,6 +217,7 @@ names() ->
         error:badarg -> []
     end.
 
+%% @private
 %% @doc The state of a pool.
 -spec info(name()) -> info() | {error, py_error:reason()}.
 info(Name) ->

@@ -4,6 +4,7 @@
 %%
 %% Restarts are paced here and not by a supervisor: a broken environment must
 %% not use up anybody's restart intensity.
+%% @hidden
 -module(py_pool_manager).
 -behaviour(gen_server).
 

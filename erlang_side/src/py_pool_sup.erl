@@ -1,6 +1,7 @@
 %% @doc The supervisor of the pools' managers. One that is killed is started
 %% again, and so are all, with the options that they had, when this supervisor
 %% itself is.
+%% @hidden
 -module(py_pool_sup).
 -behaviour(supervisor).
 

@@ -1,5 +1,6 @@
 %% @doc The way to a worker for every other process: a frame is written to its port
 %% directly. The worker process itself gets messages only about its own end.
+%% @hidden
 -module(py_port).
 
 -include("py_worker.hrl").

@@ -1,5 +1,6 @@
 %% @doc What takes long says what it does: in the shell that waits for it by a line that is
 %% written over, so that it leaves nothing behind.
+%% @hidden
 -module(py_progress).
 
 -export([new/0, is_shown/1, show/2, clear/1]).

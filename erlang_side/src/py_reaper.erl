@@ -5,6 +5,7 @@
 %% The supervisor starts this before the pools and stops it after them, so that
 %% an application that has stopped, or a node that halts by `init:stop', has
 %% left no Python process behind.
+%% @hidden
 -module(py_reaper).
 -behaviour(gen_server).
 

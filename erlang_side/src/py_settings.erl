@@ -1,4 +1,5 @@
 %% @doc A pool's options as the first frame takes them to Python.
+%% @hidden
 -module(py_settings).
 
 -export([settings/2]).

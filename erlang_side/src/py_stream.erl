@@ -4,6 +4,7 @@
 %%
 %% The table py_streams maps the stream's reference to its process, for whoever
 %% wants to cancel it or to ask for more, and to its owner.
+%% @hidden
 -module(py_stream).
 
 -include("py_worker.hrl").

@@ -1,5 +1,6 @@
 %% @doc The top supervisor. It owns the tables, so that they outlive the servers
 %% that use them.
+%% @hidden
 -module(py_sup).
 -behaviour(supervisor).
 

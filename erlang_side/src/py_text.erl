@@ -3,6 +3,7 @@
 %% What goes to the operating system goes as the node writes names of files, which is either
 %% UTF-8 or, under `LC_ALL=C' or `+fnl', a byte for each character. Names are UTF-8 on either
 %% side of such a node, so they pass through it as bytes.
+%% @hidden
 -module(py_text).
 
 -export([is_native/1, native/1, native/2, readable/1, string/1, utf8/2, variable/1]).

@@ -52,6 +52,7 @@ await(Maker = {Pid, Monitor}, Progress) ->
             {error, {cannot_start, unicode:characters_to_binary(io_lib:format("~tp", [Reason]))}}
     end.
 
+%% @private
 %% @doc Whether something may have to be made before a worker can start: at the pool's start
 %% when it has requirements, and later if its environment is gone. So all workers of a pool
 %% run in the same one.
@@ -60,6 +61,7 @@ is_needed(_Phase, #{requirements := []}) -> false;
 is_needed(starting, _PoolOpts) -> true;
 is_needed(started, #{venv := Venv}) -> not filelib:is_file(filename:join([Venv, "bin", "python"])).
 
+%% @private
 %% @doc Starts a process that makes the pool's virtual environment and installs its
 %% requirements, unless that was done already. The caller gets `{venv, Pid, Line}' for
 %% each line that is printed and then a `DOWN' with `{made, ok | {error, Reason}}'. The

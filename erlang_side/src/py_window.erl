@@ -8,6 +8,7 @@
 %% that were sent, at most as many are still in flight as the mailbox holds in
 %% all. That bound is safe whatever else the owner gets, and only polling brings
 %% it down. docs/streaming.md has the reasoning.
+%% @hidden
 -module(py_window).
 
 -export([

@@ -4,6 +4,7 @@
 %%
 %% Requests do not pass through here: the process that makes one writes it to the
 %% port, with its own pid or an alias as the address that answers are sent to.
+%% @hidden
 -module(py_worker).
 -behaviour(gen_server).
 

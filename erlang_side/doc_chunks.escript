@@ -1,0 +1,54 @@
+#!/usr/bin/env escript
+%% Makes the documentation that `h(py)' prints, in Erlang's shell and in IEx, of the modules'
+%% comments. It needs nothing but OTP's EDoc; where that is not installed, there is none.
+%%
+%% rebar3 runs it after each compilation, also for Mix. The files are where OTP looks for
+%% them, in `doc/chunks' beside `ebin'. A release takes `ebin' along and not `doc', so the
+%% BEAM files get them, too.
+main([]) ->
+    case code:which(edoc_doclet_chunks) of
+        non_existing -> ok;
+        _ -> [make(App) || App <- [app(dirs())], App =/= none]
+    end.
+
+%% Where the compiled application is: Mix says so; rebar3 has dependencies, and the project
+%% itself, in one folder, and checkouts in another.
+dirs() ->
+    [Dir || Dir <- [os:getenv("REBAR_BARE_COMPILER_OUTPUT_DIR")], Dir =/= false] ++
+        [
+            filename:join(Dir, "erlang_python")
+         || Variable <- ["REBAR_CHECKOUTS_OUT_DIR", "REBAR_DEPS_DIR"], Dir <- [os:getenv(Variable)], Dir =/= false
+        ].
+
+app(Dirs) ->
+    case [Dir || Dir <- Dirs, filelib:is_regular(filename:join(Dir, "ebin/py.beam"))] of
+        [Dir | _] -> Dir;
+        [] -> none
+    end.
+
+make(App) ->
+    Beams = filelib:wildcard(filename:join(App, "ebin/py*.beam")),
+    case [Beam || Beam <- Beams, not is_done(Beam)] of
+        [] ->
+            ok;
+        _ ->
+            %% All of them: a module's comments may refer to another's.
+            Chunks = [{doclet, edoc_doclet_chunks}, {layout, edoc_layout_chunks}, {preprocess, true}],
+            ok = edoc:files(filelib:wildcard("erlang_side/src/*.erl"), [{dir, filename:join(App, "doc")} | Chunks]),
+            lists:foreach(fun(Beam) -> add(Beam, chunk(App, Beam)) end, Beams)
+    end.
+
+is_done(Beam) ->
+    {ok, _, Chunks} = beam_lib:all_chunks(Beam),
+    lists:keymember("Docs", 1, Chunks).
+
+chunk(App, Beam) ->
+    {ok, Chunk} = file:read_file(filename:join([App, "doc/chunks", filename:basename(Beam, ".beam") ++ ".chunk"])),
+    Chunk.
+
+add(Beam, Chunk) ->
+    {ok, _, Chunks} = beam_lib:all_chunks(Beam),
+    {ok, Binary} = beam_lib:build_module(lists:keystore("Docs", 1, Chunks, {"Docs", Chunk})),
+    %% Nobody loads half a file.
+    ok = file:write_file(Beam ++ ".new", Binary),
+    ok = file:rename(Beam ++ ".new", Beam).
