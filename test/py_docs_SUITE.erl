@@ -5,7 +5,7 @@
 %% <ul>
 %% <li>A document is one session: variables and functions stay known from block to block.
 %%     Within a block a variable is bound once; a later block may bind it again with a
-%%     match such as `{ok, Ref} = ...'.</li>
+%%     match such as `{ok, Ref} = ...', but not in README.md, which can be typed into one shell.</li>
 %% <li>An `erlang' block holds expressions and function definitions, in any order, each
 %%     ended by a dot, as the shell takes them. One that begins with `-module(...)' is
 %%     compiled and loaded.</li>
@@ -29,6 +29,7 @@
 -export([
     does_what_it_says/1,
     a_session_spans_blocks/1,
+    a_variable_that_is_bound_twice_is_found/1,
     a_wrong_result_is_found/1,
     a_failing_block_is_named/1,
     python_is_compiled/1,
@@ -47,6 +48,7 @@ all() ->
 groups() ->
     Runner = [
         a_session_spans_blocks,
+        a_variable_that_is_bound_twice_is_found,
         a_wrong_result_is_found,
         a_failing_block_is_named,
         python_is_compiled,
@@ -90,7 +92,8 @@ end_per_group(_Group, _Config) ->
 does_what_it_says(Config) ->
     Document = ?config(document, Config),
     {ok, Text} = file:read_file(filename:join(root(), Document)),
-    case test_doc_session:run(Document, Text, ?config(dir, Config)) of
+    Options = #{once => Document =:= "README.md"},
+    case test_doc_session:run(Document, Text, ?config(dir, Config), Options) of
         {ok, Count} ->
             {comment, lists:concat([Count, " blocks"])};
         {error, {Name, Line, Reason}} ->
@@ -109,6 +112,14 @@ a_session_spans_blocks(Config) ->
         erlang("7 = doc_example:f().")
     ],
     ?assertEqual({ok, 4}, run(Document, Config)).
+
+%% Where all blocks are for one shell, a variable is bound once, also to what it was.
+-spec a_variable_that_is_bound_twice_is_found(ct_suite:ct_config()) -> ok.
+a_variable_that_is_bound_twice_is_found(Config) ->
+    Once = fun(Document) -> test_doc_session:run("doc", Document, ?config(dir, Config), #{once => true}) end,
+    ?assertEqual({ok, 2}, Once([erlang("X = 1, Y = X + 1."), erlang("2 = Y, Z = X.")])),
+    ?assertMatch({error, {_, 5, {{bound_twice, ['X']}, _}}}, Once([erlang("X = 1."), erlang("{ok, X} = {ok, 2}.")])),
+    ?assertMatch({error, {_, 5, {{bound_twice, ['X']}, _}}}, Once([erlang("X = 1."), erlang("X = 1.")])).
 
 %% What a comment says about a result is held against the result.
 -spec a_wrong_result_is_found(ct_suite:ct_config()) -> ok.

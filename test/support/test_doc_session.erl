@@ -2,7 +2,7 @@
 %% the Erlang shell would. {@link py_docs_SUITE} says what a writer must know.
 -module(test_doc_session).
 
--export([run/3, blocks/1]).
+-export([run/3, run/4, blocks/1]).
 -export_type([block/0]).
 
 -type block() :: #{
@@ -18,6 +18,8 @@
     bindings = erl_eval:new_bindings() :: erl_eval:binding_struct(),
     %% Variables of earlier blocks: a match in this block may bind them anew.
     old = [] :: [atom()],
+    %% Whether it may not, as in a shell.
+    once = false :: boolean(),
     dir :: file:filename()
 }).
 
@@ -30,17 +32,25 @@
 -spec run(Name :: string(), Document :: unicode:chardata(), Dir :: file:filename()) ->
     {ok, BlocksRun :: non_neg_integer()} | {error, {string(), pos_integer(), term()}}.
 run(Name, Document, Dir) ->
+    run(Name, Document, Dir, #{}).
+
+%% @doc With `once', a variable that is bound may not be bound again, in no later block either: so
+%% all blocks can be typed into one shell, in order.
+-spec run(string(), unicode:chardata(), file:filename(), #{once => boolean()}) ->
+    {ok, BlocksRun :: non_neg_integer()} | {error, {string(), pos_integer(), term()}}.
+run(Name, Document, Dir, Options) ->
     Blocks = blocks(Document),
     lists:foreach(fun(Block) -> define(Block, Dir) end, Blocks),
     {ok, Before} = file:get_cwd(),
     ok = file:set_cwd(Dir),
-    try run_blocks(Name, runnable(Blocks), Dir) after ok = file:set_cwd(Before) end.
+    Session = #session{dir = Dir, once = maps:get(once, Options, false)},
+    try run_blocks(Name, runnable(Blocks), Session) after ok = file:set_cwd(Before) end.
 
-run_blocks(Name, Blocks, Dir) ->
+run_blocks(Name, Blocks, Session) ->
     Parent = self(),
     {Pid, Monitor} = spawn_monitor(fun() ->
         %% A failure is the caller's to report: as an exit it is not logged as well.
-        try session(Parent, Blocks, Dir) of
+        try session(Parent, Blocks, Session) of
             #session{} -> ok
         catch
             _:Reason:Stack -> exit({Reason, Stack})
@@ -62,13 +72,13 @@ follow(Name, Pid, Monitor, Count, Line) ->
         {error, {Name, Line, {not_done_after_ms, ?BLOCK_LIMIT}}}
     end.
 
-session(Parent, Blocks, Dir) ->
+session(Parent, Blocks, New) ->
     lists:foldl(
         fun(#{line := Line} = Block, Session) ->
             Parent ! {self(), begins, Line},
             block(Block, Session)
         end,
-        #session{dir = Dir},
+        New,
         Blocks
     ).
 
@@ -207,8 +217,9 @@ expressions({Expressions, Comments}, Session) ->
     checks(Comments, Value, Done#session.bindings),
     Done.
 
-expression(Expression, {_, #session{module = Module, old = Old} = Session}) ->
+expression(Expression, {_, #session{module = Module, old = Old, once = Once} = Session}) ->
     Again = [Name || Name <- bound_by(Expression), lists:member(Name, Old)],
+    Once andalso Again =/= [] andalso error({bound_twice, Again}),
     Bindings = lists:foldl(fun erl_eval:del_binding/2, Session#session.bindings, Again),
     Local = {value, fun(Name, Arguments) -> apply(Module, Name, Arguments) end},
     {value, Value, After} = erl_eval:expr(name_funs(Expression, Module), Bindings, Local),
