@@ -330,7 +330,9 @@ options() ->
         {allow, [all, [], [json, {json, loads}, {"os.path", <<"join">>}]], [none, json, [1], [{json, 1}], [{a, b, c}]]},
         {interrupt_after, [0, 16#ffffffff, infinity], [-1, 16#100000000, never]},
         {kill_after, [0, 16#ffffffff, infinity], [-1, 16#100000000, never]},
-        {start_timeout, [0, 16#ffffffff, infinity], [-1, 16#100000000, never]}
+        {start_timeout, [0, 16#ffffffff, infinity], [-1, 16#100000000, never]},
+        {stop_timeout, [0, 16#ffffffff, infinity], [-1, 16#100000000, never]},
+        {children, [kill, leave], [stay, <<"kill">>]}
         | Window
     ],
     tagged(stream, Common ++ Collect ++ Stream) ++

@@ -83,7 +83,9 @@ allowed(pool) ->
         allow => "all, or a list of Module and {Module, Function}",
         interrupt_after => milliseconds(),
         kill_after => milliseconds(),
-        start_timeout => milliseconds()
+        start_timeout => milliseconds(),
+        stop_timeout => milliseconds(),
+        children => "kill or leave"
     },
     maps:merge(Pool, maps:merge(streams(), values()));
 allowed(argument) ->

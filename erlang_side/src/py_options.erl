@@ -82,9 +82,7 @@
     interrupt_after => timeout(),
     kill_after => timeout(),
     start_timeout => timeout(),
-    %% What a worker may take to leave, in ms: generators, atexit, files, executors.
     stop_timeout => timeout(),
-    %% Whether processes that user code started end with their worker.
     children => kill | leave
 }.
 %% Options of `py:start_pool/2' and, without `workers', of `py:start_worker/1,2'.
@@ -106,6 +104,8 @@
 %% <li>`interrupt_after' (default: `1000'): how long cancelled code may go on until it is interrupted.</li>
 %% <li>`kill_after' (default: `infinity'): how long after the cancel it may go on until the worker is replaced.</li>
 %% <li>`start_timeout' (default: `30000'): how long a worker may take until it is ready.</li>
+%% <li>`stop_timeout' (default: `5000'): how long a worker that is stopped may take to leave, until it is killed.</li>
+%% <li>`children' (default: `kill'): what becomes of processes that user code started, when their worker ends.</li>
 %% <li>`window' (default: `1024'): the default for the pool's streams.</li>
 %% <li>`window_bytes' (default: `4194304'): the default for the pool's streams.</li>
 %% <li>`binaries' (default: `str'): the default for the pool's streams and calls.</li>
