@@ -1,6 +1,8 @@
 """What several files of the project state must be the same in all of them."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -36,3 +38,27 @@ def test_every_page_is_in_the_index(index: str) -> None:
     text = (ROOT / index).read_text()
     for page in (ROOT / "docs").glob("[a-z]*.md"):
         assert f"{page.name})" in text, f"{index} has no link to {page.name}"
+
+
+USER_CODE = """
+from collections.abc import Iterator
+
+import erlang
+from erlang_port import errors
+
+
+def numbers(pid: erlang.Pid, n: int) -> Iterator[int]:
+    for i in range(n):
+        if erlang.cancelled():
+            return
+        erlang.send(pid, (erlang.Atom("progress"), i))
+        yield i
+"""
+
+
+def test_user_code_is_type_checked_against_the_packages(tmp_path: Path) -> None:
+    """Both packages are marked as typed: strict code that imports them has no error."""
+    (tmp_path / "user.py").write_text(USER_CODE)
+    command = [sys.executable, "-m", "mypy", "--strict", "--config-file=", "user.py"]
+    checked = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
