@@ -85,9 +85,10 @@ stop_pool(Name) ->
     of
         {ok, Stopped} ->
             py_pool:forget(Name),
-            Deleted = supervisor:delete_child(?MODULE, Name),
+            %% Whoever waited for its start may have removed it already.
+            _ = supervisor:delete_child(?MODULE, Name),
             is_pid(Stopped) andalso py_reaper:await(Stopped),
-            Deleted;
+            ok;
         {{error, not_found}, _} ->
             {error, {no_pool, Name}}
     catch
