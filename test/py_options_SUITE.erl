@@ -129,6 +129,7 @@ a_pool_has_all_defaults(_Config) ->
             none := none,
             allow := all,
             interrupt_after := 1000,
+            interrupt_grace := 5000,
             kill_after := infinity,
             start_timeout := 30000
         },
@@ -329,6 +330,7 @@ options() ->
         {traceback, [true, false], [yes]},
         {allow, [all, [], [json, {json, loads}, {"os.path", <<"join">>}]], [none, json, [1], [{json, 1}], [{a, b, c}]]},
         {interrupt_after, [0, 16#ffffffff, infinity], [-1, 16#100000000, never]},
+        {interrupt_grace, [0, 16#ffffffff, infinity], [-1, 16#100000000, never]},
         {kill_after, [0, 16#ffffffff, infinity], [-1, 16#100000000, never]},
         {start_timeout, [0, 16#ffffffff, infinity], [-1, 16#100000000, never]},
         {stop_timeout, [0, 16#ffffffff, infinity], [-1, 16#100000000, never]},

@@ -82,6 +82,7 @@ allowed(pool) ->
         none => "none, nil or undefined",
         allow => "all, or a list of Module and {Module, Function}",
         interrupt_after => milliseconds(),
+        interrupt_grace => milliseconds(),
         kill_after => milliseconds(),
         start_timeout => milliseconds(),
         stop_timeout => milliseconds(),

@@ -80,6 +80,7 @@
     window_bytes => pos_integer(),
     allow => all | [py_name:name() | {py_name:name(), py_name:name()}],
     interrupt_after => timeout(),
+    interrupt_grace => timeout(),
     kill_after => timeout(),
     start_timeout => timeout(),
     stop_timeout => timeout(),
@@ -102,6 +103,8 @@
 %% <li>`none' (default: `none'): the atom that `None' becomes.</li>
 %% <li>`allow' (default: `all'): what may be called.</li>
 %% <li>`interrupt_after' (default: `1000'): how long cancelled code may go on until it is interrupted.</li>
+%% <li>`interrupt_grace' (default: `5000'): how long code that was interrupted may clean up until the next
+%% interrupt.</li>
 %% <li>`kill_after' (default: `infinity'): how long after the cancel it may go on until the worker is replaced.</li>
 %% <li>`start_timeout' (default: `30000'): how long a worker may take until it is ready.</li>
 %% <li>`stop_timeout' (default: `5000'): how long a worker that is stopped may take to leave, until it is killed.</li>
@@ -254,6 +257,7 @@ pool_defaults() ->
         none => none,
         allow => all,
         interrupt_after => 1000,
+        interrupt_grace => 5000,
         kill_after => infinity,
         start_timeout => 30000,
         stop_timeout => 5000,
@@ -281,6 +285,7 @@ pool_option(window, V) -> ?IS_POS(V);
 pool_option(window_bytes, V) -> ?IS_POS(V);
 pool_option(allow, V) -> V =:= all orelse (is_list(V) andalso lists:all(fun allowed/1, V));
 pool_option(interrupt_after, V) -> ?IS_MS(V);
+pool_option(interrupt_grace, V) -> ?IS_MS(V);
 pool_option(kill_after, V) -> ?IS_MS(V);
 pool_option(start_timeout, V) -> ?IS_MS(V);
 pool_option(stop_timeout, V) -> ?IS_MS(V);

@@ -18,6 +18,7 @@ settings(Opts = #{preload := Preload, allow := Allow}, Journal) ->
         <<"thread">> => maps:get(thread, Opts),
         <<"memory_limit">> => maps:get(memory_limit, Opts),
         <<"interrupt_after">> => maps:get(interrupt_after, Opts),
+        <<"interrupt_grace">> => maps:get(interrupt_grace, Opts),
         <<"stop_timeout">> => maps:get(stop_timeout, Opts),
         <<"children">> => maps:get(children, Opts),
         <<"preload">> => [utf8(preload, Module) || Module <- Preload],

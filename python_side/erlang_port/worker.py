@@ -57,7 +57,7 @@ from erlang_port.requests.stream import ERROR, Stream
 from erlang_port.requests.sync_stream import SyncStream
 from erlang_port.requests.targets import Targets
 from erlang_port.runtime.event_loop import EventLoop
-from erlang_port.runtime.interrupt import InterruptibleRegion
+from erlang_port.runtime.interrupt import InterruptibleRegion, Outcome
 from erlang_port.runtime.memory_limit import MemoryLimit
 from erlang_port.runtime.thread_pool import ThreadPool, Work
 from erlang_port.runtime.ticker import Ticker
@@ -72,6 +72,11 @@ Request = Call | SyncStream | AsyncStream
 #: What a worker may take to leave when its node is gone, in seconds. After an orderly stop it
 #: is the pool's `stop_timeout`, and the node kills what is left.
 LEAVE_SECONDS = 0.6
+
+#: How soon code is looked at again that was where it must not be broken off, in seconds. A
+#: larger number lets it run on for longer, a smaller one costs the ticker more.
+RETRY_SECONDS = 0.02
+LONGEST_RETRY_SECONDS = 0.5
 
 #: How long requests may take to end by themselves before they are interrupted then, in
 #: seconds. A larger number lets slow generators close, a smaller one leaves sooner.
@@ -108,6 +113,7 @@ class Worker:
         #: Guards the counts of sync streams.
         self._lock = threading.Lock()
         self._interrupt_after: float | None = None
+        self._interrupt_grace = math.inf
         #: Sync streams that have a thread, at most so many, and those that wait for one.
         self._max_threads = 0
         self._running = 0
@@ -211,6 +217,8 @@ class Worker:
         self._uses_main = settings["thread"] == "main"
         after = settings["interrupt_after"]
         self._interrupt_after = None if after == "infinity" else after / 1000
+        grace = settings["interrupt_grace"]
+        self._interrupt_grace = math.inf if grace == "infinity" else grace / 1000
         stop = settings["stop_timeout"]
         self._ends_children = settings["children"] == "kill"
         self._stop_seconds = None if stop == "infinity" else stop / 1000
@@ -315,10 +323,16 @@ class Worker:
             for request in list(self.requests.values()):
                 self._cancel(request)
         if not self._all_end_by(min(end, time.monotonic() + END_SECONDS)):
-            for request in list(self.requests.values()):
-                request.interrupt()
-            self._all_end_by(end)
+            self._interrupt_all_by(end)
         self._main.put(None)
+
+    def _interrupt_all_by(self, end: float) -> None:
+        raised: set[Request] = set()
+        while self.requests and time.monotonic() < end:
+            for request in list(self.requests.values()):
+                if request not in raised and self.interrupt(request) is Outcome.RAISED:
+                    raised.add(request)
+            self._all_end_by(min(end, time.monotonic() + RETRY_SECONDS))
 
     def _all_end_by(self, end: float) -> bool:
         while self.requests and time.monotonic() < end:
@@ -403,11 +417,36 @@ class Worker:
         self.threads.submit(request.run)
 
     def _interrupt_later(self, address: bytes, seconds: float) -> None:
+        """Breaks a cancelled request off after so many seconds, and until it has ended.
+
+        What has been broken off, or was cancelled where it waited, has `interrupt_grace` for
+        its clean-up before the next time.
+        """
+        last = time.monotonic()
+        retry = RETRY_SECONDS
+
         def interrupt() -> None:
+            nonlocal last, retry
             # By its address: a sync stream may have become an async one meanwhile.
             request = self.requests.get(address)
-            if request is not None and request.interrupt():
-                self._interrupt_later(address, max(seconds, 0.05))
+            if request is None:
+                return
+            outcome = self.interrupt(request)
+            # The longer an import takes, the less it is slowed down by this.
+            pause = retry
+            retry = min(retry * 1.5, LONGEST_RETRY_SECONDS)
+            if outcome is Outcome.RAISED:
+                last = time.monotonic()
+                retry = RETRY_SECONDS
+                pause = self._interrupt_grace
+            elif outcome is Outcome.ELSEWHERE:
+                pause = max(seconds, RETRY_SECONDS)
+                if time.monotonic() - last >= self._interrupt_grace:
+                    # Code that took the first cancellation for something else gets another.
+                    last = time.monotonic()
+                    request.cancel()
+            if pause < math.inf:
+                self.ticker.call_later(pause, interrupt)
 
         self.ticker.call_later(seconds, interrupt)
 
@@ -600,12 +639,11 @@ class Worker:
         """In a forked child: when the code that forked it comes back, `end` is called."""
         self.region().leave = self._end_child = end
 
-    def interrupt(self, request: Request) -> None:
+    def interrupt(self, request: Request) -> Outcome:
         """Breaks off whatever code of this request runs, on any thread."""
         with self._lock:
-            user_codes = tuple(self._regions)
-        for region in user_codes:
-            region.interrupt(request)
+            regions = tuple(self._regions)
+        return max((region.interrupt(request) for region in regions), default=Outcome.ELSEWHERE)
 
     def put(self, buffers: list[Any], size: int, wait: bool) -> None:
         """Sends a frame whose header is its first buffer."""

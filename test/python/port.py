@@ -109,6 +109,7 @@ class Worker:
             "thread": Atom("any"),
             "memory_limit": Atom("infinity"),
             "interrupt_after": 1000,
+            "interrupt_grace": 5000,
             "stop_timeout": 5000,
             "children": "kill",
             "os_pid": None,

@@ -62,14 +62,6 @@ class AsyncStream(Stream):
         self.is_cancelled = True
         self.program.loop.call_soon_threadsafe(self._cancel_task)
 
-    def interrupt(self) -> bool:
-        """Breaks off the step that the loop is in, if it is this stream's."""
-        if not self.is_ended:
-            self.program.interrupt(self)
-            # Code that took the first cancellation for something else gets another.
-            self.cancel()
-        return not self.is_ended
-
     # On the loop.
 
     def start(self) -> None:

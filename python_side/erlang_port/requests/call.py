@@ -46,14 +46,6 @@ class Call:
         if self._task is not None:
             self.program.loop.call_soon_threadsafe(self._task.cancel)
 
-    def interrupt(self) -> bool:
-        """Breaks the code off where it is; false when it has ended."""
-        if not self.is_ended:
-            self.program.interrupt(self)
-            if self._task is not None:
-                self.cancel()
-        return not self.is_ended
-
     # On a thread.
 
     def run(self) -> None:

@@ -120,12 +120,6 @@ class SyncStream(Stream):
             with contextlib.suppress(RuntimeError):
                 self._wake.release()
 
-    def interrupt(self) -> bool:
-        """Breaks the generator off where it is; false when it has ended."""
-        if not self.is_ended:
-            self.program.interrupt(self)
-        return not self.is_ended
-
     def tick(self) -> None:
         """Sends what the generator has yielded, if it has not ended its run since the last tick."""
         if self._batch_number != self._last_ticked_batch:

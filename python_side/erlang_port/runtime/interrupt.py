@@ -28,6 +28,11 @@ the user code raised one of its own: before `leave` is called. There only one in
 set in a region, and one more after each second, so that whoever catches what a region has
 raised can take the token, by `reacquire`, before it does anything else.
 
+User code has places of its own that must not be broken off: imports, what handles locks in the
+standard library, finalizers; see safe_points.py. There the thread is left alone, and whoever
+interrupts tries again. A thread that is met in the program's own work each time, as one that
+prints without end is, raises the exception itself when it goes back to user code: `shielded`.
+
 (`PyThreadState_SetAsyncExc`, Python/C API, "Initialization, Finalization, and ThreadPool".)
 """
 
@@ -37,11 +42,14 @@ import ctypes
 import sys
 import time
 from collections.abc import Callable, Coroutine, Generator
+from enum import IntEnum
 from inspect import CORO_CLOSED, getcoroutinestate
 from threading import Lock, RLock, get_ident
+from types import FrameType
 from typing import Any, TypeVar
 
 from erlang_port.errors import Cancelled
+from erlang_port.runtime.safe_points import Place, frame_of, place_of, place_of_call, set_if_at
 
 T = TypeVar("T")
 
@@ -53,12 +61,30 @@ _IS_EAGER = sys.version_info < (3, 11)
 #: still for so long between two bytecodes have a second one there.
 _AGAIN_SECONDS = 1.0
 
-# Both keep the interpreter lock while they run, unlike other foreign functions.
-_set_async_exc = ctypes.pythonapi.PyThreadState_SetAsyncExc
-_set_async_exc.argtypes = (ctypes.c_ulong, ctypes.py_object)
+#: How long a thread is followed that is where it must not be broken off, in seconds. A larger
+#: number holds the caller up; with a smaller one it takes longer to meet a thread that is
+#: hardly ever anywhere else.
+_FOLLOW_SECONDS = 0.005
+
+#: How often threads take turns meanwhile, in seconds. By default it is every 5 ms, and each
+#: turn is a chance.
+_FOLLOW_SWITCH = 1e-6
+
+# Keeps the interpreter lock while it runs, unlike other foreign functions.
 _clear_async_exc = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_ulong, ctypes.c_void_p)(
     ("PyThreadState_SetAsyncExc", ctypes.pythonapi)
 )
+
+
+class Outcome(IntEnum):
+    """What came of an interrupt."""
+
+    #: The thread runs no code of the request.
+    ELSEWHERE = 0
+    #: It must not be broken off where it is: try again.
+    LATER = 1
+    #: The exception is raised in it.
+    RAISED = 2
 
 
 class InterruptibleRegion:
@@ -67,6 +93,8 @@ class InterruptibleRegion:
     __slots__ = (
         "__weakref__",
         "_bell",
+        "_due",
+        "_raised_for",
         "_set_at",
         "_thread",
         "_token",
@@ -90,6 +118,10 @@ class InterruptibleRegion:
         #: An interrupt was set, and perhaps not raised yet.
         self.is_set = False
         self._set_at = 0.0
+        #: The request whose code is broken off when the program's own work is over.
+        self._due: object = None
+        #: The one whose code was, which who interrupts does not know yet.
+        self._raised_for: object = None
         #: Whose code it is.
         self.request: object = None
 
@@ -97,6 +129,7 @@ class InterruptibleRegion:
         """Calls user code, which an interrupt of `request` may break off."""
         self.request = request
         self.is_set = False
+        self._due = None
         try:
             try:
                 self.enter()
@@ -123,6 +156,21 @@ class InterruptibleRegion:
             return function(*args)
         finally:
             self.enter()
+            if self._due is not None:
+                self._raise_due()
+
+    def _raise_due(self) -> None:
+        """Raises the interrupt that came during the program's own work, in user code again."""
+        if self._due is not self.request:
+            self._due = None
+        elif (
+            self.is_current()
+            # From the caller of `shielded` on. A call is a place for any exception, so locks
+            # do not matter here.
+            and _place_below(sys._getframe(2)) is Place.OPEN
+        ):
+            self._raised_for, self._due = self._due, None
+            raise Cancelled
 
     def reacquire(self) -> None:
         """Makes sure that the token is held, after an exception.
@@ -139,30 +187,76 @@ class InterruptibleRegion:
         """Whether the calling thread is this one, and runs user code."""
         return self._thread == get_ident() and not self._token._is_owned()  # type: ignore[attr-defined]
 
-    def interrupt(self, request: object) -> bool:
-        """Raises `Cancelled` in the thread; false if it does not run code of this request."""
-        if self._thread == get_ident():
-            return False
-        if not self._token.acquire(blocking=False):
-            bell = self._bell
-            if bell is None or self.request is not request:
-                return False
-            # Waiting for a lock is not broken off by an exception.
-            bell.is_interrupt = True
-            bell.ring()
-            return True
+    def interrupt(self, request: object) -> Outcome:
+        """Raises `Cancelled` in the thread, if it runs code of this request."""
+        outcome, at = self._interrupt(request)
+        if at is None:
+            return outcome
+        # It moves from one such place to the next: it is followed for a moment.
+        end = time.monotonic() + _FOLLOW_SECONDS
+        interval = sys.getswitchinterval()
+        sys.setswitchinterval(_FOLLOW_SWITCH)
+        followed = sys.getswitchinterval()
         try:
-            if self.request is not request:
-                return False
-            if _IS_EAGER:
-                now = time.monotonic()
-                if self.is_set and now - self._set_at < _AGAIN_SECONDS:
-                    return True
-                self._set_at = now
-            self.is_set = True
-            return bool(_set_async_exc(self._thread, Cancelled) == 1)
+            while at is not None and time.monotonic() < end:
+                before = at
+                time.sleep(0)
+                outcome, at = self._interrupt(request)
+                if at == before:
+                    break  # It waits.
+        finally:
+            if sys.getswitchinterval() == followed:
+                sys.setswitchinterval(interval)
+        return outcome
+
+    def _interrupt(self, request: object) -> tuple[Outcome, tuple[int, int] | None]:
+        """The same, once; and where the thread is, if it is soon to be elsewhere."""
+        if self._thread == get_ident() or self.request is not request:
+            return Outcome.ELSEWHERE, None
+        if not self._token.acquire(blocking=False):
+            return self._interrupt_own_work(request), None
+        try:
+            return self._interrupt_user_code(request)
         finally:
             self._token.release()
+
+    def _interrupt_own_work(self, request: object) -> Outcome:
+        if self._raised_for is request:
+            self._raised_for = None
+            return Outcome.RAISED
+        bell = self._bell
+        if bell is None:
+            self._due = request
+            return Outcome.LATER
+        frame = frame_of(self._thread)
+        if frame is None or _place_below(frame) is not Place.OPEN:
+            return Outcome.LATER
+        # Waiting for a lock is not broken off by an exception.
+        self._due = None
+        bell.is_interrupt = True
+        bell.ring()
+        return Outcome.RAISED
+
+    def _interrupt_user_code(self, request: object) -> tuple[Outcome, tuple[int, int] | None]:
+        if _IS_EAGER and self.is_set and time.monotonic() - self._set_at < _AGAIN_SECONDS:
+            return Outcome.RAISED, None
+        frame = frame_of(self._thread)
+        if frame is None or self.request is not request:
+            return Outcome.ELSEWHERE, None
+        offset = frame.f_lasti
+        # After the look at the frame: what the thread itself raises later, it moves for.
+        if self._raised_for is request:
+            self._raised_for = None
+            return Outcome.RAISED, None
+        if place_of(frame, _RUN) is Place.OPEN:
+            # The thread may raise it before this one goes on. It cannot leave the region.
+            was_set, self.is_set = self.is_set, True
+            if set_if_at(self._thread, frame, offset, Cancelled):
+                self._set_at = time.monotonic()
+                self._due = None
+                return Outcome.RAISED, None
+            self.is_set = was_set
+        return Outcome.LATER, (id(frame), offset)
 
     def wait(self, bell: OneShotEvent, timeout: float = -1) -> bool:
         """Waits on behalf of user code, shielded; false if the bell did not ring in time.
@@ -178,6 +272,18 @@ class InterruptibleRegion:
         if bell.is_interrupt:
             raise Cancelled
         return rang
+
+
+#: Below this there is no user code.
+_RUN = InterruptibleRegion.run.__code__
+
+
+def _place_below(frame: FrameType) -> Place:
+    """What a thread does that calls the program's own work."""
+    here: FrameType | None = frame
+    while here is not None and here.f_globals.get("__name__", "").startswith("erlang_port."):
+        here = here.f_back
+    return Place.OPEN if here is None else place_of_call(here, _RUN)
 
 
 class InterruptibleCoroutine(Coroutine[Any, Any, Any]):

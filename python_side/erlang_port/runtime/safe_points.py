@@ -1,0 +1,215 @@
+"""Where a thread may be broken off, and how an exception is set there and nowhere else.
+
+An exception that is set from another thread is raised between two bytecodes, wherever the
+thread happens to be. There are places where that does harm for good: in an import a module
+stays half made; between the acquisition of a lock and the `try` whose `finally` releases it
+the lock stays locked; in a finalizer the interpreter prints the exception and drops it.
+`place_of` tells such places by the frames of the thread.
+
+A thread that does not hold the interpreter lock stands at one bytecode, and an exception that
+is set then is raised there: at once, or when the C function that it has called returns. So it
+is enough that the thread has not moved between the look at its frames and the call that sets
+the exception. `set_if_at` sees to that.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import dis
+import functools
+import gc
+import re
+import sys
+from enum import Enum
+from operator import methodcaller
+from threading import Condition
+from types import CodeType, FrameType
+from typing import Any
+
+# Keeps the interpreter lock while it runs, unlike other foreign functions.
+_set_async_exc = ctypes.pythonapi.PyThreadState_SetAsyncExc
+_set_async_exc.argtypes = (ctypes.c_ulong, ctypes.py_object)
+
+
+class Place(Enum):
+    """What a thread is doing."""
+
+    #: What may be broken off.
+    OPEN = 0
+    #: What may not.
+    CLOSED = 1
+
+
+_IMPORTING = frozenset(
+    (
+        "importlib._bootstrap",
+        "importlib._bootstrap_external",
+        "_frozen_importlib",
+        "_frozen_importlib_external",
+        "zipimport",
+    )
+)
+
+#: What these count, and whom they wake, must be whole, even where their locks are released.
+_SYNCHRONIZING = frozenset(("threading", "queue", "multiprocessing.queues", "multiprocessing.pool"))
+
+#: What these hold for others, between the return of what they call and their own.
+_MANAGING = frozenset(("contextlib", "weakref", "_weakrefset", "_threading_local"))
+
+#: Names by which the standard library handles locks.
+_LOCKING = re.compile(r"(?:^|_)(?:r?lock|mutex|cond(?:ition)?|acquire|release)(?:$|_|Lock$)")
+
+
+def place_of(frame: FrameType, base: CodeType) -> Place:
+    """What a thread is doing whose innermost frame is this one, at any of its bytecodes.
+
+    What runs `base`, or serves requests, is no user code any more.
+    """
+    module = _module_of(frame)
+    if module in _MANAGING or (module not in _SYNCHRONIZING and _is_locking(frame, module)):
+        return Place.CLOSED
+    # Whoever waits for a condition is written for an exception there, as it is for
+    # KeyboardInterrupt: up to the `with` of the user's own code.
+    is_waiting = frame.f_code is Condition.wait.__code__ and _is_protected(frame)
+    finalizers = _gc_callbacks()
+    place = Place.OPEN
+    here: FrameType | None = frame
+    while here is not None and here.f_code is not base:
+        module = _module_of(here)
+        if module.startswith("erlang_port.requests."):
+            break
+        if module in _IMPORTING:
+            return Place.CLOSED
+        is_waiting = is_waiting and module in _SYNCHRONIZING
+        if module in _SYNCHRONIZING and not is_waiting:
+            place = Place.CLOSED
+        if here.f_code.co_name == "__del__" or here.f_code in finalizers:
+            place = Place.CLOSED
+        here = here.f_back
+    return place
+
+
+def place_of_call(frame: FrameType, base: CodeType) -> Place:
+    """The same where the exception is raised by what the frame calls.
+
+    Code that handles locks expects one there.
+    """
+    finalizers = _gc_callbacks()
+    here: FrameType | None = frame
+    while here is not None and here.f_code is not base:
+        module = _module_of(here)
+        if module.startswith("erlang_port.requests."):
+            break
+        if module in _IMPORTING:
+            return Place.CLOSED
+        if here.f_code.co_name == "__del__" or here.f_code in finalizers:
+            return Place.CLOSED
+        here = here.f_back
+    return Place.OPEN
+
+
+def _module_of(frame: FrameType) -> str:
+    name = frame.f_globals.get("__name__")
+    return name if type(name) is str else ""
+
+
+def _is_locking(frame: FrameType, module: str) -> bool:
+    """Whether it handles locks of the standard library, without a handler just now."""
+    return (
+        module.partition(".")[0] in sys.stdlib_module_names
+        and any(map(_LOCKING.search, frame.f_code.co_names))
+        and not _is_protected(frame)
+    )
+
+
+def _gc_callbacks() -> set[CodeType]:
+    codes = set()
+    for callback in gc.callbacks:
+        for function in (callback, getattr(callback, "func", None), type(callback).__call__):
+            code = getattr(function, "__code__", None)
+            if isinstance(code, CodeType):
+                codes.add(code)
+    return codes
+
+
+def _is_protected(frame: FrameType) -> bool:
+    """Whether a `try` or a `with` in its code handles what is raised there."""
+    return any(frame.f_lasti in offsets for offsets in _protected(frame.f_code))
+
+
+@functools.lru_cache(maxsize=1024)
+def _protected(code: CodeType) -> tuple[range | frozenset[int], ...]:
+    """The offsets for which there is a handler."""
+    if sys.version_info < (3, 11):
+        return (_protected_by_blocks(code),)
+    bytecode: Any = dis.Bytecode(code)
+    names = {instruction.offset: instruction.opname for instruction in bytecode}
+    # The other entries are for what is raised inside of a handler.
+    return tuple(
+        range(entry.start, entry.end)
+        for entry in bytecode.exception_entries
+        if names.get(entry.target) == "PUSH_EXC_INFO"
+    )
+
+
+def _protected_by_blocks(code: CodeType) -> frozenset[int]:
+    """The same for Python 3.10, which has a stack of blocks in place of a table."""
+    instructions = list(dis.get_instructions(code))
+    index = {instruction.offset: at for at, instruction in enumerate(instructions)}
+    seen: set[int] = set()
+    found: set[int] = set()
+    # Instructions to go on from, with whether each block around them is a handler's body.
+    ways: list[tuple[int, tuple[bool, ...]]] = [(0, ())]
+    while ways:
+        at, blocks = ways.pop()
+        if at in seen or at >= len(instructions):
+            continue
+        seen.add(at)
+        instruction = instructions[at]
+        name = instruction.opname
+        if blocks and not blocks[-1]:
+            found.add(instruction.offset)
+        if name.startswith("SETUP_") and name != "SETUP_ANNOTATIONS":
+            ways.append((index[instruction.argval], (*blocks, True)))
+            blocks = (*blocks, False)
+        elif instruction.opcode in dis.hasjabs or instruction.opcode in dis.hasjrel:
+            ways.append((index[instruction.argval], blocks))
+            if name in ("JUMP_ABSOLUTE", "JUMP_FORWARD"):
+                continue
+        elif name in ("POP_BLOCK", "POP_EXCEPT"):
+            blocks = blocks[:-1]
+        elif name in ("RETURN_VALUE", "RERAISE", "RAISE_VARARGS"):
+            continue
+        ways.append((at + 1, blocks))
+    return frozenset(found)
+
+
+class _Threads:
+    """The innermost frames of all threads, as an attribute.
+
+    The interpreter may give its lock away at the end of a call, not at that of the look-up of
+    an attribute: this one calls C functions only.
+    """
+
+    _current = sys._current_frames
+    frames: Any = property(methodcaller("_current"))
+
+
+_threads = _Threads()
+
+
+def frame_of(thread: int) -> FrameType | None:
+    """The innermost frame of a thread."""
+    frame: FrameType | None = _threads.frames.get(thread)
+    return frame
+
+
+def set_if_at(thread: int, frame: FrameType, offset: int, error: type[BaseException]) -> bool:
+    """Has the exception raised in a thread if it is still at this bytecode of this frame.
+
+    From the look to the call no other thread runs. (In Python 3.10 and 3.11 the dictionary of
+    frames may make the garbage collector run, and finalizers with it, before it is filled.)
+    """
+    if _threads.frames[thread] is frame and frame.f_lasti == offset:
+        return bool(_set_async_exc(thread, error) == 1)
+    return False
