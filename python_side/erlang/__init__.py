@@ -1,9 +1,9 @@
 """Erlang for the Python code that a node runs.
 
 `send` a message, `call` a function that was registered with `py:register_function`, ask for
-the running `stream`; and the types that Erlang's terms have here. A name that is not in
-`__all__` stands for the registered function of that name: ``erlang.price(7)`` and
-``from erlang import price`` are ``erlang.call("price", 7)``.
+the running `stream`, make a generator `from_callback`; and the types that Erlang's terms have
+here. A name that is not in `__all__` stands for the registered function of that name:
+``erlang.price(7)`` and ``from erlang import price`` are ``erlang.call("price", 7)``.
 
 Outside of a worker everything can be imported, and what needs a node raises RuntimeError.
 """
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import sys as _sys
 
+from erlang._callbacks import afrom_callback, from_callback
 from erlang.api import Function, acall, call, drain, send, whereis
 from erlang.api import MissingFunctions as _MissingFunctions
 from erlang.api import is_registered as _is_registered
@@ -47,9 +48,11 @@ __all__ = (
     "Reference",
     "Stream",
     "acall",
+    "afrom_callback",
     "call",
     "cancelled",
     "drain",
+    "from_callback",
     "register_encoder",
     "send",
     "stream",

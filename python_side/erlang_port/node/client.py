@@ -187,6 +187,16 @@ class NodeClient:
             return bell.wait(timeout)
         return region.shielded(self._wait_lent, bell, region, timeout)
 
+    def waiter(self) -> tuple[Callable[[], object], Callable[[], object]]:
+        """What wakes the calling thread, and what it then waits with, once."""
+        region = self.region()
+        if not self.may_wait(region):
+            raise RuntimeError(
+                "erlang.from_callback would hold up the event loop; use erlang.afrom_callback"
+            )
+        bell = OneShotEvent()
+        return bell.ring, lambda: self.wait(bell, region)
+
     def _wait_lent(self, bell: OneShotEvent, region: InterruptibleRegion, timeout: float) -> bool:
         release = self._program.lend(current.get())
         try:

@@ -1,19 +1,17 @@
 """SmolLM2-135M-Instruct, run by llama.cpp on the processor."""
 
-import asyncio
 import os
-import threading
 from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import xllamacpp
 
+import erlang
+
 AT_ONCE = 4  # Answers that are written side by side; more wait for their turn.
 CONTEXT = 2048  # Tokens of a prompt and its answer.
-AHEAD = 8  # Chunks that the model may be ahead of its reader.
 LONGEST = 512  # Tokens of an answer.
 
 
@@ -36,48 +34,20 @@ def load() -> xllamacpp.Server:
 
 
 model = load()
-threads = ThreadPoolExecutor(AT_ONCE)
 
 
 async def tokens(prompt: str) -> AsyncIterator[str]:
     """Yield an answer, token by token.
 
-    The library calls a function with each chunk, in the thread that asked. That thread waits
-    when it is some chunks ahead of this generator, so the model waits for whoever reads.
+    The library calls a function with each chunk, and ends the answer when that returns true.
     """
-    loop = asyncio.get_running_loop()
-    chunks: asyncio.Queue[Any] = asyncio.Queue()
-    room = threading.Semaphore(AHEAD)
-    stopped = False
-
-    def put(chunk: Any) -> bool:
-        if not stopped:
-            room.acquire()
-        if not stopped:
-            loop.call_soon_threadsafe(chunks.put_nowait, chunk)
-        return stopped  # True ends the answer.
-
-    def answer() -> None:
-        messages = [{"role": "user", "content": prompt}]
-        request = {"messages": messages, "stream": True, "max_tokens": LONGEST}
-        request |= {"temperature": 0.2, "top_p": 0.9}
-        try:
-            model.handle_chat_completions(request, put)
-        finally:
-            if not stopped:
-                loop.call_soon_threadsafe(chunks.put_nowait, None)
-
-    answering = loop.run_in_executor(threads, answer)
-    try:
-        while (chunk := await chunks.get()) is not None:
-            room.release()
+    messages = [{"role": "user", "content": prompt}]
+    request = {"messages": messages, "stream": True, "max_tokens": LONGEST}
+    request |= {"temperature": 0.2, "top_p": 0.9}
+    async with aclosing(erlang.afrom_callback(model.handle_chat_completions, request)) as chunks:
+        async for chunk in chunks:
             if "error" in chunk:
                 raise RuntimeError(chunk["error"]["message"])
             for choice in chunk["choices"]:
                 if text := choice["delta"].get("content"):
                     yield text
-        await answering  # Raises what the library raised.
-    finally:
-        stopped = True
-        room.release()
-        answering.cancel()  # If it has not begun.
