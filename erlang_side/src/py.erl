@@ -29,7 +29,7 @@
 %% What Python code may call.
 -export([register_function/2, register_function/3, unregister_function/1, functions/0]).
 %% Pools and workers of one's own.
--export([start_pool/2, stop_pool/1, info/0, info/1, i/0]).
+-export([start_pool/2, stop_pool/1, pool_spec/2, info/0, info/1, i/0]).
 -export([start_worker/1, start_worker/2, stop_worker/1, child_spec/1, child_spec/2]).
 
 -export_type([event/0, pool_info/0]).
@@ -388,6 +388,14 @@ start_pool(Name, PoolOpts) when is_atom(Name) ->
 -spec stop_pool(atom()) -> ok | {error, py_error:reason()}.
 stop_pool(Name) when is_atom(Name) ->
     py_pool_sup:stop_pool(Name).
+
+%% @doc The specification of a pool, for a supervisor of your own: the pool starts with the
+%% supervisor, which waits until its workers take work, and ends with it.
+-spec pool_spec(atom(), options(py_options:pool_options())) -> supervisor:child_spec().
+pool_spec(Name, PoolOpts) when is_atom(Name) ->
+    _ = py_options:pool(PoolOpts),
+    %% The pool ends when its Python processes have left, for which they have a time of their own.
+    #{id => Name, start => {py_pool_sup, start_link_pool, [Name, PoolOpts]}, shutdown => infinity, type => worker}.
 
 %% @doc Starts a Python process of the caller's own, linked to it. Its pid is
 %% accepted wherever the name of a pool is. It ends with its Python process, for

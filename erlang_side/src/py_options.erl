@@ -88,7 +88,7 @@
 }.
 %% Options of `py:start_pool/2' and, without `workers', of `py:start_worker/1,2'.
 %% <ul>
-%% <li>`workers' (default: one for each scheduler): how many Python processes. Not for a worker of one's own.</li>
+%% <li>`workers' (default: one for each scheduler online, at most 4): how many Python processes. Not for a worker of one's own.</li>
 %% <li>`python' (default: the application's `python', else `$ERLANG_PYTHON', else `python3'): the interpreter.</li>
 %% <li>`venv' (default: not set): the virtual environment that the workers run in.</li>
 %% <li>`requirements' (default: `[]'): what the pool installs into `venv' before it starts.</li>
@@ -245,7 +245,8 @@ worker(Opts) ->
 
 pool_defaults() ->
     #{
-        workers => erlang:system_info(schedulers_online),
+        %% More would take memory for little: a worker runs many requests at once.
+        workers => min(4, erlang:system_info(schedulers_online)),
         requirements => [],
         python_path => [],
         env => [],

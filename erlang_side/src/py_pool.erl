@@ -6,7 +6,7 @@
 -include("py_worker.hrl").
 
 -export([is_running/0, choose/1, reserve/1, exec/3, info/1, names/0]).
--export([tables/0, publish/5, vacate/2, is_known/1, known/0, forget/1]).
+-export([tables/0, claim/4, publish/3, vacate/2, known/0, owner/1, forget/1, forget/2]).
 -export_type([info/0, name/0, python_info/0, worker_info/0]).
 
 -type name() :: atom() | pid().
@@ -67,7 +67,10 @@
     defaults :: map(),
     workers = {} :: tuple(),
     %% The error of requests while there is no worker.
-    reason :: py_error:reason()
+    reason :: py_error:reason(),
+    %% Who started the manager; and whether that is py_pool_sup, which starts it again.
+    parent :: pid() | undefined,
+    is_ours :: boolean()
 }).
 
 %% @private
@@ -84,18 +87,64 @@ is_running() ->
     ets:whereis(?TABLE) =/= undefined.
 
 %% @private
-%% @doc Writes a pool's row: its defaults, the workers that take work, and the error
-%% of requests if there is none.
--spec publish(name(), pid(), py_options:pool_options(), [#worker{}], py_error:reason()) -> ok.
-publish(Name, Manager, Opts, Workers, Reason) ->
-    ets:insert(?TABLE, #row{
+%% @doc Makes the row of a pool, whose manager calls this before anything else. `restarted'
+%% if the row was there: its manager was killed, and processes that use the pool must find it
+%% again.
+-spec claim(name(), py_options:pool_options(), Parent :: {pid() | undefined, IsOurs :: boolean()}, py_error:reason()) ->
+    new | restarted | {error, {already_started, pid()}}.
+claim(Name, Opts, Started = {Parent, IsOurs}, Reason) ->
+    New = #row{
         name = Name,
-        manager = Manager,
+        manager = self(),
         opts = Opts,
         defaults = maps:with([binaries, atoms, traceback, window, window_bytes], Opts),
-        workers = list_to_tuple(Workers),
-        reason = Reason
-    }),
+        reason = Reason,
+        parent = Parent,
+        is_ours = IsOurs
+    },
+    case ets:insert_new(?TABLE, New) orelse row(Name) of
+        true ->
+            new;
+        none ->
+            claim(Name, Opts, Started, Reason);
+        Old = #row{manager = Manager} ->
+            case await_end(Old) of
+                alive ->
+                    {error, {already_started, Manager}};
+                ok ->
+                    %% Two may come for it: one of them finds the row as it was.
+                    Head = #row{name = Name, manager = Manager, _ = '_'},
+                    case ets:select_replace(?TABLE, [{Head, [], [{const, New}]}]) of
+                        1 -> restarted;
+                        0 -> claim(Name, Opts, Started, Reason)
+                    end
+            end
+    end.
+
+%% The next manager may be started while the one before is about to end: its supervisor was
+%% killed, or it stops its workers.
+await_end(#row{manager = Manager, parent = Parent, reason = Reason}) ->
+    case is_pid(Parent) andalso is_process_alive(Parent) andalso Reason =/= {worker_exit, stopped} of
+        true ->
+            case is_process_alive(Manager) of
+                true -> alive;
+                false -> ok
+            end;
+        false ->
+            Monitor = monitor(process, Manager),
+            receive
+                {'DOWN', Monitor, process, _, _} -> ok
+            end
+    end.
+
+%% @private
+%% @doc Updates a pool's row, which its manager has claimed: the workers that take work, and
+%% the error of requests if there is none.
+-spec publish(name(), [#worker{}], py_error:reason()) -> ok.
+publish(Name, Workers, Reason) ->
+    _ = ets:update_element(?TABLE, Name, [
+        {#row.workers, list_to_tuple(Workers)}, {#row.reason, Reason}
+    ]),
     ok.
 
 %% @private
@@ -112,16 +161,19 @@ vacate(Name, Manager) ->
     end.
 
 %% @private
-%% @doc Whether the pool has a row: then it was started and not stopped.
--spec is_known(name()) -> boolean().
-is_known(Name) ->
-    row(Name) =/= none.
-
-%% @private
-%% @doc The pools that were started and not stopped, with their options.
+%% @doc The pools that py_pool_sup started and did not stop, with their options.
 -spec known() -> [{atom(), py_options:pool_options()}].
 known() ->
-    [{Name, Opts} || #row{name = Name, opts = Opts} <- ets:tab2list(?TABLE), is_atom(Name)].
+    [{Name, Opts} || #row{name = Name, opts = Opts, is_ours = true} <- ets:tab2list(?TABLE)].
+
+%% @private
+%% @doc A pool's manager, and who started that.
+-spec owner(name()) -> {pid(), pid() | undefined} | none.
+owner(Name) ->
+    case row(Name) of
+        #row{manager = Manager, parent = Parent} -> {Manager, Parent};
+        none -> none
+    end.
 
 %% @private
 %% @doc Deletes a pool's row and its journal.
@@ -129,6 +181,15 @@ known() ->
 forget(Name) ->
     ets:delete(?TABLE, Name),
     py_journal:forget(Name).
+
+%% @private
+%% @doc The same, if it is the row of this manager.
+-spec forget(name(), Manager :: pid()) -> ok.
+forget(Name, Manager) ->
+    case row(Name) of
+        #row{manager = Manager} -> forget(Name);
+        _ -> ok
+    end.
 
 %% @private
 %% @doc The worker with the fewest requests in flight, and the pool's defaults. A

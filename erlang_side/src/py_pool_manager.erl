@@ -11,7 +11,7 @@
 -include("py_worker.hrl").
 -include_lib("kernel/include/logger.hrl").
 
--export([start_link/2, await_start/1, start_worker/2, stop_worker/1]).
+-export([start_link/2, start_link_ready/2, await_start/1, start_worker/2, stop_worker/1]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
 
 %% A worker that never became ready is started again after this pause, doubled each
@@ -39,7 +39,9 @@
 -record(state, {
     name :: py_pool:name(),
     opts :: py_options:pool_options(),
+    %% Whether it is a worker of one's own, and, of pools, whether py_pool_sup is its supervisor.
     dedicated :: boolean(),
+    is_ours = false :: boolean(),
     %% Who started a dedicated worker without a link.
     starter = none :: pid() | none,
     %% The first start succeeds when every worker is ready, and fails with the first that
@@ -63,26 +65,69 @@
 %% Python. Whoever wants to know how the start ends calls {@link await_start/1}.
 -spec start_link(atom(), py_options:pool_options()) -> {ok, pid()} | {error, term()}.
 start_link(Name, Opts) ->
-    gen_server:start_link(?MODULE, {pool, Name, Opts}, []).
+    gen_server:start_link(?MODULE, {pool, Name, Opts, true}, []).
+
+%% @doc Starts a pool's manager for a supervisor of the user's, and returns when all workers
+%% take work, or when the supervisor itself is to end.
+-spec start_link_ready(atom(), py_options:pool_options()) -> {ok, pid()} | {error, term()}.
+start_link_ready(Name, Opts) ->
+    case gen_server:start_link(?MODULE, {pool, Name, Opts, false}, []) of
+        {ok, Pid} ->
+            case await_start(Pid, parent()) of
+                ok -> {ok, Pid};
+                {_, Reason} -> undo_start(Name, Pid, Reason)
+            end;
+        Error ->
+            Error
+    end.
+
+undo_start(Name, Pid, Reason) ->
+    Monitor = monitor(process, Pid),
+    unlink(Pid),
+    exit(Pid, shutdown),
+    receive
+        {'DOWN', Monitor, process, Pid, _} -> ok
+    end,
+    receive
+        {'EXIT', Pid, _} -> ok
+    after 0 -> ok
+    end,
+    %% Its row is left if it was killed.
+    py_pool:forget(Name, Pid),
+    {error, Reason}.
+
+%% Of a process that proc_lib(3) started, and that traps exits as supervisors do.
+parent() ->
+    case {get('$ancestors'), process_info(self(), trap_exit)} of
+        {[Parent | _], {trap_exit, true}} -> ancestor(Parent);
+        _ -> none
+    end.
 
 %% @doc Returns when all workers of the pool take work, or when its first start failed and
 %% its manager has ended. Prints meanwhile what an installer says, if called from a shell.
 -spec await_start(pid()) -> ok | {error, term()} | {crashed, py_error:reason()}.
 await_start(Manager) ->
+    await_start(Manager, none).
+
+await_start(Manager, Parent) ->
     Monitor = monitor(process, Manager, [{alias, explicit_unalias}]),
     Progress = py_progress:new(),
     ok = gen_server:cast(Manager, {await_start, self(), Monitor, py_progress:is_shown(Progress)}),
-    Result = await_start(Monitor, Progress),
+    Result = await_start(Monitor, Parent, Progress),
     py_progress:clear(Progress),
     _ = unalias(Monitor),
     demonitor(Monitor, [flush]),
     Result.
 
-await_start(Monitor, Progress) ->
+await_start(Monitor, Parent, Progress) ->
     receive
+        {'EXIT', Parent, Reason} = Exit ->
+            %% For the caller, too.
+            self() ! Exit,
+            {error, Reason};
         {Monitor, {progress, Line}} ->
             py_progress:show(Line, Progress),
-            await_start(Monitor, Progress);
+            await_start(Monitor, Parent, Progress);
         {Monitor, started} ->
             ok;
         {'DOWN', Monitor, process, _, {shutdown, {start_failed, Reason}}} ->
@@ -129,26 +174,26 @@ stop_worker(Pid) ->
 %%% gen_server callbacks.
 
 -spec init(term()) -> {ok, #state{}} | {stop, term()}.
-init({pool, Name, Opts}) ->
-    %% If there is a row its manager was killed: processes that use the pool must
-    %% find it again, even if Python is missing for the moment.
-    State = #state{name = Name, opts = Opts, dedicated = false, jobs = py_exec_queue:new(Name)},
-    init(State, py_pool:is_known(Name));
+init({pool, Name, Opts, IsOurs}) ->
+    claim(#state{name = Name, opts = Opts, dedicated = false, is_ours = IsOurs, jobs = py_exec_queue:new(Name)});
 init({dedicated, Opts, Starter}) ->
     %% A link would end it with the starter; a monitor must be of its own making.
     is_pid(Starter) andalso monitor(process, Starter),
     Jobs = py_exec_queue:new(self()),
-    init(#state{name = self(), opts = Opts, dedicated = true, starter = Starter, jobs = Jobs}, false).
+    claim(#state{name = self(), opts = Opts, dedicated = true, starter = Starter, jobs = Jobs}).
 
-init(State = #state{opts = Opts}, IsRestart) ->
+claim(State = #state{name = Name, opts = Opts, is_ours = IsOurs, reason = Reason}) ->
     process_flag(trap_exit, true),
-    Phase =
-        case IsRestart of
-            true -> started;
-            false -> starting
-        end,
+    case py_pool:claim(Name, Opts, {ancestor(hd(get('$ancestors'))), IsOurs}, Reason) of
+        new -> start(State, starting);
+        %% Even if Python is missing for the moment.
+        restarted -> start(State, started);
+        {error, AlreadyStarted} -> {stop, AlreadyStarted}
+    end.
+
+start(State = #state{opts = Opts}, Phase) ->
     Slots = lists:seq(1, maps:get(workers, Opts)),
-    case start_or_hold([0 || _ <- Slots], publish(State#state{phase = Phase})) of
+    case start_or_hold([0 || _ <- Slots], State#state{phase = Phase}) of
         Starting = #state{dedicated = true} -> await_worker(Starting);
         Starting -> {ok, Starting}
     end.
@@ -255,15 +300,22 @@ handle_info(_Other, State) ->
     {noreply, State}.
 
 %% py_pool_sup forgets a pool that it stops; one whose manager or supervisor
-%% failed is restarted and finds its row and its journal.
+%% failed is restarted and finds its row and its journal. A supervisor of the user's
+%% knows nothing of that.
 -spec terminate(term(), #state{}) -> ok.
-terminate(_Reason, State = #state{name = Name, workers = Workers, dedicated = IsDedicated, phase = Phase}) ->
+terminate(Reason, State = #state{name = Name, workers = Workers, dedicated = IsDedicated, is_ours = IsOurs, phase = Phase}) ->
     py_pool:vacate(Name, self()),
     stop_maker(State),
     stop_workers(Workers),
+    IsForeign = not (IsDedicated orelse IsOurs),
+    IsForeign andalso py_reaper:await(self()),
     %% There is nothing to go on with where nothing has run.
-    (IsDedicated orelse Phase =/= started) andalso py_pool:forget(Name),
+    (IsDedicated orelse Phase =/= started orelse (IsForeign andalso is_orderly(Reason))) andalso
+        py_pool:forget(Name),
     ok.
+
+is_orderly({shutdown, _}) -> true;
+is_orderly(Reason) -> lists:member(Reason, [normal, shutdown, killed]).
 
 stop_maker(#state{maker = none}) ->
     ok;
@@ -354,10 +406,10 @@ caught_up(State = #state{name = Name, workers = Workers, jobs = Jobs}) ->
     end,
     publish(State#state{workers = maps:map(Update, Workers)}).
 
-publish(State = #state{name = Name, opts = Opts, workers = Workers, reason = Reason}) ->
+publish(State = #state{name = Name, workers = Workers, reason = Reason}) ->
     Last = py_journal:last(Name),
     UpToDate = [W || #slot{worker = W = #worker{}, number = N} <- maps:values(Workers), N =:= Last],
-    py_pool:publish(Name, self(), Opts, UpToDate, Reason),
+    py_pool:publish(Name, UpToDate, Reason),
     State.
 
 ready_workers(#state{workers = Workers}) ->

@@ -5,7 +5,7 @@
 -module(py_pool_sup).
 -behaviour(supervisor).
 
--export([start_link/0, start_pool/2, stop_pool/1, init/1]).
+-export([start_link/0, start_pool/2, start_link_pool/2, stop_pool/1, init/1]).
 
 -spec start_link() -> supervisor:startlink_ret().
 start_link() ->
@@ -18,6 +18,16 @@ start_pool(Name, Opts) ->
     case py_interpreter:resolve(py_options:pool(Opts)) of
         {ok, Resolved} -> start_manager(Name, Resolved);
         {error, Reason} -> {error, Reason}
+    end.
+
+%% @doc The same for a supervisor of the user's, which calls this: the pool is its child, and
+%% not one of this supervisor.
+-spec start_link_pool(atom(), py_options:pool_options() | [{atom(), term()}]) -> {ok, pid()} | {error, term()}.
+start_link_pool(Name, Opts) ->
+    case {py_pool:is_running(), py_interpreter:resolve(py_options:pool(Opts))} of
+        {true, {ok, Resolved}} -> py_pool_manager:start_link_ready(Name, Resolved);
+        {true, {error, Reason}} -> {error, Reason};
+        {false, _} -> {error, {not_started, erlang_python}}
     end.
 
 start_manager(Name, Opts) ->
@@ -90,10 +100,23 @@ stop_pool(Name) ->
             is_pid(Stopped) andalso py_reaper:await(Stopped),
             ok;
         {{error, not_found}, _} ->
-            {error, {no_pool, Name}}
+            stop_foreign(Name, py_pool:owner(Name))
     catch
         exit:{Why, _} when Why =:= noproc; Why =:= shutdown -> {error, {no_pool, Name}}
     end.
+
+%% A pool of another supervisor, which would start it again if it ended by itself.
+stop_foreign(_Name, {Manager, Parent}) ->
+    try
+        [Id] = [Id || {Id, Pid, _, _} <- supervisor:which_children(Parent), Pid =:= Manager],
+        _ = supervisor:terminate_child(Parent, Id),
+        ok
+    catch
+        %% It is no supervisor, or is about to end.
+        _:_ -> py_pool_manager:stop_worker(Manager)
+    end;
+stop_foreign(Name, none) ->
+    {error, {no_pool, Name}}.
 
 manager(Name) ->
     case lists:keyfind(Name, 1, supervisor:which_children(?MODULE)) of
