@@ -13,6 +13,7 @@ from __future__ import annotations
 import sys as _sys
 
 from erlang._callbacks import afrom_callback, from_callback
+from erlang._protocols import SupportsErlang
 from erlang.api import Function, acall, call, drain, send, whereis
 from erlang.api import MissingFunctions as _MissingFunctions
 from erlang.api import is_registered as _is_registered
@@ -47,6 +48,7 @@ __all__ = (
     "Port",
     "Reference",
     "Stream",
+    "SupportsErlang",
     "acall",
     "afrom_callback",
     "call",
@@ -64,6 +66,8 @@ def __getattr__(name: str) -> Function:
     """The registered function of that name."""
     if name.startswith("_"):
         raise AttributeError(f"module 'erlang' has no attribute {name!r}")
+    if name == "testing":
+        raise AttributeError("erlang.testing is a module: import erlang.testing first")
     if not _is_registered(name):
         raise AttributeError(_MissingFunctions.message(name))
     return Function(name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from erlang_port.current import current, node
+from erlang_port.current import node, running
 from erlang_port.etf import decoder
 from erlang_port.etf.terms import Pid, Reference
 
@@ -39,7 +39,7 @@ class Stream:
 
 def stream() -> Stream | None:
     """The stream that the calling code runs for; None in a call, and in threads of your own."""
-    request = current.get()
+    request = running()
     return Stream(request) if getattr(request, "prefix", None) else None
 
 
@@ -49,5 +49,5 @@ def cancelled() -> bool:
     For code that wants to stop politely, before it is interrupted: it was cancelled or timed out.
     False in threads of your own.
     """
-    request = current.get()
+    request = running()
     return request is not None and node().is_cancelled(request)

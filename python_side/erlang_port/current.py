@@ -17,6 +17,9 @@ current: ContextVar[Any] = ContextVar("erlang_request", default=None)
 
 _node: Any = None
 
+#: The request of code that runs for none: of a test, see `connect`.
+_stand_in: Any = None
+
 #: What every request begins with: what the preloaded code has set.
 _base = Context()
 
@@ -43,10 +46,20 @@ def context_of(request: Any) -> Context:
     return context
 
 
-def connect(node: Any) -> None:
-    """Makes `node` the node client of this process; None where there is none any more."""
-    global _node
-    _node = node
+def connect(node: Any, stand_in: Any = None) -> tuple[Any, Any]:
+    """Makes `node` the node client of this process; None where there is none any more.
+
+    `stand_in` is the request of code that runs for none, in tests. Returns what there was before.
+    """
+    global _node, _stand_in
+    before = _node, _stand_in
+    _node, _stand_in = node, stand_in
+    return before
+
+
+def running() -> Any:
+    """The stream, call or exec that the calling code runs for, or None."""
+    return current.get() or _stand_in
 
 
 def has_node() -> bool:
