@@ -29,7 +29,7 @@
 %% What Python code may call.
 -export([register_function/2, register_function/3, unregister_function/1, functions/0]).
 %% Pools and workers of one's own.
--export([start_pool/2, stop_pool/1, pool_spec/2, info/0, info/1, i/0]).
+-export([start_pool/2, stop_pool/1, pool_spec/2, drain/2, resume/1, info/0, info/1, i/0]).
 -export([start_worker/1, start_worker/2, stop_worker/1, child_spec/1, child_spec/2]).
 
 -export_type([event/0, pool_info/0]).
@@ -396,6 +396,18 @@ pool_spec(Name, PoolOpts) when is_atom(Name) ->
     _ = py_options:pool(PoolOpts),
     %% The pool ends when its Python processes have left, for which they have a time of their own.
     #{id => Name, start => {py_pool_sup, start_link_pool, [Name, PoolOpts]}, shutdown => infinity, type => worker}.
+
+%% @doc Lets a pool take nothing new, which gets `{error, draining}', and waits until
+%% nothing is under way. After `Timeout' milliseconds it is `{error, {busy, N}}', of what
+%% then runs. It stays so until {@link resume/1}; workers that end are replaced meanwhile.
+-spec drain(atom() | pid(), timeout()) -> ok | {error, {busy, pos_integer()} | py_error:reason()}.
+drain(Pool, Timeout) ->
+    py_pool:drain(Pool, py_options:timeout(Timeout)).
+
+%% @doc Lets a pool that was drained take requests again.
+-spec resume(atom() | pid()) -> ok | {error, py_error:reason()}.
+resume(Pool) ->
+    py_pool:resume(Pool).
 
 %% @doc Starts a Python process of the caller's own, linked to it. Its pid is
 %% accepted wherever the name of a pool is. It ends with its Python process, for

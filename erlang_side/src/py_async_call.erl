@@ -46,8 +46,7 @@ init(Caller, Worker, Target, Timeout) ->
     Monitor = erlang:monitor(process, Caller),
     receive
         {'begin', Ref} ->
-            Call = py_call:start(Worker, Target),
-            Ref ! {Ref, wait(Worker, Call, Monitor, Timeout)},
+            Ref ! {Ref, call(Worker, Target, Monitor, Timeout)},
             forget({Ref, self()});
         {'DOWN', Monitor, process, _, _} ->
             forget({'_', self()})
@@ -59,6 +58,12 @@ forget(Row) ->
     catch
         %% The application has stopped, and the table with it.
         error:badarg -> true
+    end.
+
+call(Worker, Target, Monitor, Timeout) ->
+    case py_call:start(Worker, Target) of
+        {ok, Call} -> wait(Worker, Call, Monitor, Timeout);
+        Draining -> Draining
     end.
 
 wait(Worker, Call, Monitor, Timeout) ->

@@ -28,11 +28,15 @@ expression(Code, Locals, Opts) ->
 %% @doc Makes a call and waits for its result.
 -spec run(#worker{}, target(), timeout()) -> {ok, term()} | {error, py_error:reason()}.
 run(Worker, Target, Timeout) ->
-    request(Worker, fun(Address) -> py_frame:call(Address, Target) end, Timeout).
+    case py_pool:reserve_call(Worker) of
+        ok -> request(Worker, fun(Address) -> py_frame:call(Address, Target) end, Timeout);
+        Draining -> Draining
+    end.
 
 %% @doc Runs code in `__main__' of one worker.
 -spec exec(#worker{}, binary(), py_options:flags(), timeout()) -> ok | {error, py_error:reason()}.
-exec(Worker, Code, Flags, Timeout) ->
+exec(Worker = #worker{load = Load}, Code, Flags, Timeout) ->
+    atomics:add(Load, ?LOAD_REQUESTS, 1),
     case request(Worker, fun(Address) -> py_frame:exec(Address, Flags, Code) end, Timeout) of
         {ok, _} -> ok;
         Error -> Error
@@ -40,15 +44,15 @@ exec(Worker, Code, Flags, Timeout) ->
 
 %% @doc Counters of the Python side.
 -spec stats(#worker{}, timeout()) -> {ok, map()} | {error, py_error:reason()}.
-stats(Worker, Timeout) ->
+stats(Worker = #worker{load = Load}, Timeout) ->
+    atomics:add(Load, ?LOAD_REQUESTS, 1),
     request(Worker, fun py_frame:stats/1, Timeout).
 
-%% The reference is made here, before the receive, so that a caller with a long
+%% A request that is counted. The reference is made here, before the receive, so that a caller with a long
 %% mailbox does not search it (Efficiency Guide, "Receiving messages").
-request(Worker = #worker{pid = Pid, load = Load}, Frame, Timeout) ->
+request(Worker = #worker{pid = Pid}, Frame, Timeout) ->
     Ref = erlang:monitor(process, Pid, [{alias, reply_demonitor}]),
     Address = py_frame:address(Ref),
-    atomics:add(Load, ?LOAD_REQUESTS, 1),
     _ = py_port:write(Worker, Frame(Address)),
     receive
         {Ref, Payload} ->
@@ -67,12 +71,16 @@ request(Worker = #worker{pid = Pid, load = Load}, Frame, Timeout) ->
 
 %% @doc Makes a call whose reply `{Ref, Payload}', for `result/2', or `DOWN' message
 %% comes to the calling process later.
--spec start(#worker{}, target()) -> Ref :: reference().
-start(Worker = #worker{pid = Pid, load = Load}, Target) ->
-    Ref = erlang:monitor(process, Pid, [{alias, reply_demonitor}]),
-    atomics:add(Load, ?LOAD_REQUESTS, 1),
-    _ = py_port:write(Worker, py_frame:call(py_frame:address(Ref), Target)),
-    Ref.
+-spec start(#worker{}, target()) -> {ok, Ref :: reference()} | {error, draining}.
+start(Worker = #worker{pid = Pid}, Target) ->
+    case py_pool:reserve_call(Worker) of
+        ok ->
+            Ref = erlang:monitor(process, Pid, [{alias, reply_demonitor}]),
+            _ = py_port:write(Worker, py_frame:call(py_frame:address(Ref), Target)),
+            {ok, Ref};
+        Draining ->
+            Draining
+    end.
 
 %% @doc Gives a call up: its code is interrupted.
 -spec abandon(#worker{}, Ref :: reference()) -> ok.

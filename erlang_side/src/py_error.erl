@@ -17,6 +17,7 @@
     | cancelled
     | timeout
     | overloaded
+    | draining
     | not_allowed
     | {worker_exit, status()}
     | {no_pool, term()}
@@ -59,6 +60,8 @@ format_error(timeout) ->
     "nothing came within the time that was allowed";
 format_error(overloaded) ->
     "the worker runs as many streams as the pool option max_streams allows";
+format_error(draining) ->
+    "the pool is drained and takes nothing new until py:resume/1";
 format_error(not_allowed) ->
     "the pool option allow does not name this";
 format_error({worker_exit, {signal, Signal}}) ->

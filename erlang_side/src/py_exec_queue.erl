@@ -9,7 +9,7 @@
 
 -include("py_worker.hrl").
 
--export([new/1, exec/4, catch_up/2, is_running/1, waiting/1, next/3, done/3]).
+-export([new/1, exec/4, catch_up/2, is_running/1, waiting/1, execs/1, next/3, done/3]).
 %% Called by spawn_monitor/3.
 -export([answer/1]).
 -export_type([jobs/0, ready/0]).
@@ -50,6 +50,11 @@ is_running(#jobs{running = Running}) ->
 -spec waiting(jobs()) -> [pid()].
 waiting(#jobs{waiting = Waiting}) ->
     [Pid || {catch_up, Pid} <- queue:to_list(Waiting)].
+
+%% @doc How many `py:exec' wait. One that runs counts as a request of its workers.
+-spec execs(jobs()) -> non_neg_integer().
+execs(#jobs{waiting = Waiting}) ->
+    length([exec || {exec, _, _, _} <- queue:to_list(Waiting)]).
 
 %% @doc Starts the next job unless one runs. `Reason' is for who has code to run while
 %% there is no worker.

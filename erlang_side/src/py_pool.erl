@@ -5,8 +5,9 @@
 
 -include("py_worker.hrl").
 
--export([is_running/0, choose/1, reserve/1, exec/3, info/1, names/0]).
--export([tables/0, claim/4, publish/3, vacate/2, known/0, owner/1, forget/1, forget/2]).
+-export([is_running/0, choose/1, reserve/1, reserve_call/1, exec/3, info/1, names/0]).
+-export([drain/2, resume/1, is_draining/1, requests/1]).
+-export([tables/0, claim/4, publish/4, vacate/2, known/0, owner/1, forget/1, forget/2]).
 -export_type([info/0, name/0, python_info/0, worker_info/0]).
 
 -type name() :: atom() | pid().
@@ -25,7 +26,9 @@
     %% Of the worker that became ready last; empty before.
     python := python_info(),
     %% How many pieces of code a restarted worker runs again.
-    journal := non_neg_integer()
+    journal := non_neg_integer(),
+    %% Whether it takes nothing new: py:drain/2 was called, and py:resume/1 was not.
+    draining := boolean()
 }.
 -type worker_info() :: #{
     pid := pid(),
@@ -60,6 +63,10 @@
 
 -define(TABLE, py_pools).
 
+%% A process that waits for the end of what a pool runs asks this often. A larger number
+%% makes it return later, a smaller one costs messages.
+-define(DRAIN_POLL_MS, 10).
+
 -record(row, {
     name :: name(),
     manager :: pid(),
@@ -70,7 +77,10 @@
     reason :: py_error:reason(),
     %% Who started the manager; and whether that is py_pool_sup, which starts it again.
     parent :: pid() | undefined,
-    is_ours :: boolean()
+    is_ours :: boolean(),
+    %% There is no worker for anybody while it is drained. Kept here for a manager that
+    %% is restarted.
+    draining = false :: boolean()
 }).
 
 %% @private
@@ -114,7 +124,7 @@ claim(Name, Opts, Started = {Parent, IsOurs}, Reason) ->
                 ok ->
                     %% Two may come for it: one of them finds the row as it was.
                     Head = #row{name = Name, manager = Manager, _ = '_'},
-                    case ets:select_replace(?TABLE, [{Head, [], [{const, New}]}]) of
+                    case ets:select_replace(?TABLE, [{Head, [], [{const, as_drained(Old, New)}]}]) of
                         1 -> restarted;
                         0 -> claim(Name, Opts, Started, Reason)
                     end
@@ -139,13 +149,27 @@ await_end(#row{manager = Manager, parent = Parent, reason = Reason}) ->
 
 %% @private
 %% @doc Updates a pool's row, which its manager has claimed: the workers that take work, and
-%% the error of requests if there is none.
--spec publish(name(), [#worker{}], py_error:reason()) -> ok.
-publish(Name, Workers, Reason) ->
+%% the error of requests if there is none. A pool that is drained shows none of its workers.
+-spec publish(name(), [#worker{}], py_error:reason(), Draining :: boolean()) -> ok.
+publish(Name, Workers, Reason, Draining) ->
+    %% First the mark: who has chosen a worker already finds it there.
+    lists:foreach(fun(Worker) -> mark(Worker, Draining) end, Workers),
+    {Shown, Why} =
+        case Draining of
+            true -> {[], draining};
+            false -> {Workers, Reason}
+        end,
     _ = ets:update_element(?TABLE, Name, [
-        {#row.workers, list_to_tuple(Workers)}, {#row.reason, Reason}
+        {#row.workers, list_to_tuple(Shown)}, {#row.reason, Why}, {#row.draining, Draining}
     ]),
     ok.
+
+%% A pool that was drained stays so.
+as_drained(#row{draining = true}, New) -> New#row{draining = true, reason = draining};
+as_drained(_Old, New) -> New.
+
+mark(#worker{load = Load}, true) -> atomics:put(Load, ?LOAD_DRAINING, 1);
+mark(#worker{load = Load}, false) -> atomics:put(Load, ?LOAD_DRAINING, 0).
 
 %% @private
 %% @doc A manager ends: there are no workers until it is restarted, which may have
@@ -220,15 +244,41 @@ load(#worker{load = Load}) ->
     atomics:get(Load, ?LOAD_REQUESTS).
 
 %% @private
+%% @doc How many requests a worker has in flight.
+-spec requests(#worker{}) -> non_neg_integer().
+requests(Worker) ->
+    max(0, load(Worker)).
+
+%% @private
 %% @doc Counts a stream on a worker, unless it runs as many as it may.
--spec reserve(#worker{}) -> ok | {error, overloaded}.
-reserve(#worker{load = Load, max_streams = Max}) ->
+-spec reserve(#worker{}) -> ok | {error, overloaded | draining}.
+reserve(Worker = #worker{load = Load, max_streams = Max}) ->
     case atomics:add_get(Load, ?LOAD_STREAMS, 1) of
         N when N > Max ->
             atomics:sub(Load, ?LOAD_STREAMS, 1),
             {error, overloaded};
         _ ->
-            atomics:add(Load, ?LOAD_REQUESTS, 1)
+            case reserve_call(Worker) of
+                ok ->
+                    ok;
+                Draining ->
+                    atomics:sub(Load, ?LOAD_STREAMS, 1),
+                    Draining
+            end
+    end.
+
+%% @private
+%% @doc Counts a call on a worker. Whoever drains the pool sets the mark first and counts
+%% then, and this is the other way round: so no request is missed by both.
+-spec reserve_call(#worker{}) -> ok | {error, draining}.
+reserve_call(#worker{load = Load}) ->
+    atomics:add(Load, ?LOAD_REQUESTS, 1),
+    case atomics:get(Load, ?LOAD_DRAINING) of
+        0 ->
+            ok;
+        _ ->
+            atomics:sub(Load, ?LOAD_REQUESTS, 1),
+            {error, draining}
     end.
 
 row(Name) ->
@@ -244,15 +294,8 @@ row(Name) ->
 -spec exec(name(), binary(), map()) -> ok | {error, py_error:reason()}.
 exec(Name, Code, Opts) ->
     case manager(Name) of
-        {ok, Manager} ->
-            Checked = py_options:exec(Opts, defaults(Name)),
-            try
-                gen_server:call(Manager, {exec, Code, Checked}, infinity)
-            catch
-                exit:{Reason, _} -> {error, py_error:worker_exit(Reason)}
-            end;
-        error ->
-            {error, {no_pool, Name}}
+        {ok, _} -> ask(Name, {exec, Code, py_options:exec(Opts, defaults(Name))});
+        error -> {error, {no_pool, Name}}
     end.
 
 defaults(Name) ->
@@ -266,6 +309,66 @@ manager(Name) ->
     case row(Name) of
         none -> error;
         #row{manager = Manager} -> {ok, Manager}
+    end.
+
+%% @private
+%% @doc Lets a pool take nothing new, and waits until nothing is under way. It stays so when
+%% the time is over, and when the caller ends.
+-spec drain(name(), timeout()) -> ok | {error, {busy, pos_integer()} | py_error:reason()}.
+drain(Name, Timeout) ->
+    case ask(Name, drain) of
+        {ok, N} -> await_idle(Name, N, deadline(Timeout));
+        Error -> Error
+    end.
+
+await_idle(_Name, 0, _Deadline) ->
+    ok;
+await_idle(Name, N, Deadline) ->
+    case left(Deadline) of
+        0 ->
+            {error, {busy, N}};
+        Left ->
+            timer:sleep(min(?DRAIN_POLL_MS, Left)),
+            case ask(Name, under_way) of
+                {ok, Now} -> await_idle(Name, Now, Deadline);
+                Error -> Error
+            end
+    end.
+
+deadline(infinity) -> infinity;
+deadline(Timeout) -> erlang:monotonic_time(millisecond) + Timeout.
+
+left(infinity) -> ?DRAIN_POLL_MS;
+left(Deadline) -> max(0, Deadline - erlang:monotonic_time(millisecond)).
+
+%% @private
+%% @doc Lets a pool take requests again.
+-spec resume(name()) -> ok | {error, py_error:reason()}.
+resume(Name) ->
+    case ask(Name, resume) of
+        {ok, _} -> ok;
+        Error -> Error
+    end.
+
+%% @private
+%% @doc Whether a pool takes nothing new.
+-spec is_draining(name()) -> boolean().
+is_draining(Name) ->
+    case row(Name) of
+        #row{draining = Draining} -> Draining;
+        none -> false
+    end.
+
+ask(Name, Question) ->
+    case manager(Name) of
+        {ok, Manager} ->
+            try
+                gen_server:call(Manager, Question, infinity)
+            catch
+                exit:{Reason, _} -> {error, py_error:worker_exit(Reason)}
+            end;
+        error ->
+            {error, {no_pool, Name}}
     end.
 
 %% @private

@@ -32,7 +32,7 @@
     %% The journal's number up to which it ran.
     number :: non_neg_integer(),
     %% What others need to know of it, once it is ready, and when that was.
-    worker = starting :: starting | leaving | #worker{},
+    worker = starting :: starting | {leaving, #worker{}} | #worker{},
     since = 0 :: integer()
 }).
 
@@ -58,6 +58,8 @@
     failures = 0 :: non_neg_integer(),
     restarts = 0 :: non_neg_integer(),
     python = #{} :: py_pool:python_info(),
+    %% Nothing new is taken: the rest of the node is told by the row, see py_pool.
+    draining = false :: boolean(),
     jobs :: py_exec_queue:jobs()
 }).
 
@@ -187,7 +189,7 @@ claim(State = #state{name = Name, opts = Opts, is_ours = IsOurs, reason = Reason
     case py_pool:claim(Name, Opts, {ancestor(hd(get('$ancestors'))), IsOurs}, Reason) of
         new -> start(State, starting);
         %% Even if Python is missing for the moment.
-        restarted -> start(State, started);
+        restarted -> start(State#state{draining = py_pool:is_draining(Name)}, started);
         {error, AlreadyStarted} -> {stop, AlreadyStarted}
     end.
 
@@ -238,6 +240,8 @@ handle_call({exec, _, _}, _From, State = #state{opts = #{allow := Allow}}) when 
     %% Python refuses it as well; here it is kept out of the journal, which is what
     %% a worker that starts meanwhile would run.
     {reply, {error, not_allowed}, State};
+handle_call({exec, _, _}, _From, State = #state{draining = true}) ->
+    {reply, {error, draining}, State};
 handle_call({exec, Code, Opts}, From, State = #state{jobs = Jobs}) ->
     {noreply, next_job(State#state{jobs = py_exec_queue:exec(From, Code, Opts, Jobs)})};
 handle_call(info, _From, State = #state{name = Name, opts = Opts}) ->
@@ -248,9 +252,18 @@ handle_call(info, _From, State = #state{name = Name, opts = Opts}) ->
         failures => State#state.failures,
         last_exit => last_exit(State),
         python => State#state.python,
-        journal => py_journal:length(Name)
+        journal => py_journal:length(Name),
+        draining => State#state.draining
     },
     {reply, {Info, ready_workers(State)}, State};
+handle_call(drain, _From, State) ->
+    NewState = publish(State#state{draining = true}),
+    {reply, {ok, under_way(NewState)}, NewState};
+handle_call(under_way, _From, State) ->
+    {reply, {ok, under_way(State)}, State};
+handle_call(resume, _From, State) ->
+    NewState = publish(State#state{draining = false}),
+    {reply, {ok, under_way(NewState)}, NewState};
 handle_call(_Other, _From, State) ->
     {reply, {error, unknown}, State}.
 
@@ -399,7 +412,7 @@ caught_up(State = #state{name = Name, workers = Workers, jobs = Jobs}) ->
     Last = py_journal:last(Name),
     Behind = py_exec_queue:waiting(Jobs),
     Update = fun(Pid, Slot = #slot{worker = Worker}) ->
-        case is_atom(Worker) orelse lists:member(Pid, Behind) of
+        case not is_record(Worker, worker) orelse lists:member(Pid, Behind) of
             true -> Slot;
             false -> Slot#slot{number = Last}
         end
@@ -409,8 +422,17 @@ caught_up(State = #state{name = Name, workers = Workers, jobs = Jobs}) ->
 publish(State = #state{name = Name, workers = Workers, reason = Reason}) ->
     Last = py_journal:last(Name),
     UpToDate = [W || #slot{worker = W = #worker{}, number = N} <- maps:values(Workers), N =:= Last],
-    py_pool:publish(Name, UpToDate, Reason),
+    py_pool:publish(Name, UpToDate, Reason, State#state.draining),
     State.
+
+%% How many requests run, in workers that leave, too, and how much code has yet to run in
+%% all of them.
+under_way(#state{workers = Workers, jobs = Jobs}) ->
+    Running = [py_pool:requests(running(Worker)) || #slot{worker = Worker} <- maps:values(Workers), Worker =/= starting],
+    lists:sum(Running) + py_exec_queue:execs(Jobs).
+
+running({leaving, Worker}) -> Worker;
+running(Worker) -> Worker.
 
 ready_workers(#state{workers = Workers}) ->
     [Worker || #slot{worker = Worker = #worker{}} <- maps:values(Workers)].
@@ -427,7 +449,7 @@ exited(Pid, Reason, State = #state{dedicated = IsDedicated}) ->
             {noreply, failed(Attempt, start_failure(Reason), State1)};
         _ when IsDedicated ->
             {stop, {shutdown, Exit}, State1#state{reason = Exit}};
-        leaving ->
+        {leaving, _} ->
             {noreply, publish(State1#state{reason = Exit})};
         _ ->
             ?LOG_WARNING(
@@ -443,7 +465,8 @@ exited(Pid, Reason, State = #state{dedicated = IsDedicated}) ->
 leaving(Pid, State = #state{name = Name, workers = Workers, dedicated = IsDedicated}) ->
     ?LOG_NOTICE(#{text => "a signal asked a Python worker to leave", pool => Name}, #{domain => ?DOMAIN}),
     IsDedicated orelse (self() ! {start_worker, 0}),
-    publish(State#state{workers = Workers#{Pid := (maps:get(Pid, Workers))#slot{worker = leaving}}}).
+    Slot = #slot{worker = Worker} = maps:get(Pid, Workers),
+    publish(State#state{workers = Workers#{Pid := Slot#slot{worker = {leaving, Worker}}}}).
 
 restart_later(false, _Attempt) -> self() ! {start_worker, 0};
 restart_later(true, 0) -> self() ! {start_worker, 1};

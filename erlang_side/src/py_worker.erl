@@ -91,7 +91,7 @@ port_options() ->
     [{packet, 4}, binary, exit_status, {busy_limits_port, disabled}].
 
 worker(Port, #{max_streams := Max, kill_after := KillAfter}) ->
-    Load = atomics:new(2, [{signed, true}]),
+    Load = atomics:new(3, [{signed, true}]),
     #worker{pid = self(), port = Port, load = Load, max_streams = Max, kill_after = KillAfter}.
 
 start_deadline(#{start_timeout := infinity}) -> ok;

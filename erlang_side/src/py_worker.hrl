@@ -3,7 +3,8 @@
 -record(worker, {
     pid :: pid(),
     port :: port(),
-    %% Two counters: requests in flight (streams and calls), and streams.
+    %% Two counters: requests in flight (streams and calls), and streams. The third is 1
+    %% while the pool is drained: whoever has counted a request takes it back then.
     %% The process that sends a request adds; the worker subtracts when Python says
     %% that the request has ended, so an abandoned request still counts.
     load :: atomics:atomics_ref(),
@@ -13,4 +14,5 @@
 
 -define(LOAD_REQUESTS, 1).
 -define(LOAD_STREAMS, 2).
+-define(LOAD_DRAINING, 3).
 -define(DOMAIN, [erlang_python]).
