@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from erlang_port.current import node, running
+from erlang_port.current import running
 from erlang_port.etf import decoder
 from erlang_port.etf.terms import Pid, Reference
 
@@ -31,7 +31,7 @@ class Stream:
 
     def cancelled(self) -> bool:
         """Whether nobody wants more of it: it was cancelled, its owner is gone, or it has ended."""
-        return node().is_cancelled(self._request)  # type: ignore[no-any-return]
+        return self._request.is_cancelled or self._request.is_ended  # type: ignore[no-any-return]
 
     def __repr__(self) -> str:
         return f"<Erlang stream {self.reference} of {self.owner}>"
@@ -50,4 +50,4 @@ def cancelled() -> bool:
     False in threads of your own.
     """
     request = running()
-    return request is not None and node().is_cancelled(request)
+    return request is not None and (request.is_cancelled or request.is_ended)

@@ -75,11 +75,15 @@ def main(arguments: list[str]) -> None:
         os.setpgid(0, 0)
     try:
         # Imported here: what comes before must not fail for want of a module.
-        from erlang_port.worker import Worker
+        from erlang_port.wire.frame_reader import FrameReader
+        from erlang_port.wire.poller import make_poller
+        from erlang_port.worker import Worker, first_frames
 
-        worker = Worker(read_fd, write_fd)
-        _guard_children(worker, read_fd, write_fd)
-        worker.run()
+        frame_reader, poller = FrameReader(read_fd), make_poller(read_fd)
+        settings, early_frames = first_frames(poller, frame_reader)
+        worker = Worker(read_fd, write_fd, poller, frame_reader, settings)
+        _guard_children(worker, (read_fd, write_fd, *poller.descriptors()))
+        worker.run(early_frames)
     except EOFError:
         pass
     except BaseException as error:
@@ -97,11 +101,11 @@ def _fail(write_fd: int, error: BaseException) -> None:
         pass  # The node did not wait.
 
 
-def _guard_children(worker: Worker, read_fd: int, write_fd: int) -> None:
+def _guard_children(worker: Worker, descriptors: tuple[int, ...]) -> None:
     """A forked child (multiprocessing, os.fork) must not hold the port open."""
 
     def close() -> None:
-        for fd in (read_fd, write_fd, *worker.poller.descriptors()):
+        for fd in descriptors:
             try:
                 os.close(fd)
             except OSError:

@@ -1,14 +1,13 @@
-"""Fakes of what the senders of frames need: a program without a port."""
+"""Fakes of what the senders of frames need, without a port."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from erlang_port.etf import decoder
-from erlang_port.etf.encoder import Encoder
 
 
-class FakeOutbox:
+class FakeFrameWriter:
     """Keeps the frames that it gets."""
 
     def __init__(self) -> None:
@@ -25,29 +24,17 @@ class FakeTicker:
     """Ticks when it is told to."""
 
     def __init__(self) -> None:
-        self.hot: set[Any] = set()
+        self.active: set[Any] = set()
 
     def add(self, ticked: Any) -> None:
-        self.hot.add(ticked)
+        self.active.add(ticked)
 
     def discard(self, ticked: Any) -> None:
-        self.hot.discard(ticked)
+        self.active.discard(ticked)
 
     def tick(self) -> None:
-        for ticked in tuple(self.hot):
+        for ticked in tuple(self.active):
             ticked.tick()
-
-
-class FakeProgram:
-    """Only what messages and channels use."""
-
-    def __init__(self) -> None:
-        self.frame_writer = FakeOutbox()
-        self.ticker = FakeTicker()
-        self._encoder = Encoder()
-
-    def encoder(self) -> Encoder:
-        return self._encoder
 
 
 def payload(frame: bytes) -> Any:

@@ -212,7 +212,7 @@ def shut(poller: Poller) -> None:
     kept = list(poller.descriptors())
     if isinstance(poller, EpollPoller):
         poller._epoll.close()
-        kept = [poller._bell]
+        kept = [poller._wakeup_fd]
     for fd in kept:
         os.close(fd)
 

@@ -1,4 +1,4 @@
-"""Streams without a port: a program that keeps the frames, and a node that takes values."""
+"""Streams without a port: a context that keeps the frames, and a node that takes values."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from erlang_port import reasons
+from erlang_port.context import Request
 from erlang_port.etf import decoder
 from erlang_port.etf.encoder import Encoder
 from erlang_port.requests.stream import Stream
@@ -26,7 +27,7 @@ class NobodyReads:
 
     lessee: object = None
 
-    def take(self, stream: object) -> None:
+    def lease(self, stream: object) -> None:
         """It stays with the threads."""
 
     def release(self, stream: object) -> None:
@@ -34,7 +35,7 @@ class NobodyReads:
 
 
 class ThreadForEach:
-    """ThreadPool that start at once."""
+    """Threads that start at once."""
 
     def submit(self, work: Callable[[], None]) -> None:
         threading.Thread(target=work).start()
@@ -104,8 +105,8 @@ class NodeClient:
             assert self.change.wait_for(condition, PATIENCE), (self.values[-3:], self.terminal)
 
 
-class StreamProgram:
-    """As much of a program as streams use."""
+class StreamContext:
+    """As much of a worker's context as streams use."""
 
     def __init__(self, node: NodeClient) -> None:
         self.node = node
@@ -144,11 +145,16 @@ class StreamProgram:
         assert len(frame) == size + len(buffers[0])
         self.node.event(frame[4], frame[6 + frame[5] :])
 
-    def ended(self, request: Stream, kind: int, buffers: list[Any]) -> None:
+    def end(self, _request: Request, kind: int, buffers: list[Any]) -> None:
         self.node.event(kind, b"".join(buffers))
 
     def reason(self, error: BaseException, with_traceback: bool) -> bytes:
         return Encoder().encode(reasons.reason(error, with_traceback))[1:]
+
+
+def make_stream(context: StreamContext, chosen: StreamOptions) -> Stream:
+    """A stream that has no runner yet."""
+    return Stream(context, context.end, b"address", chosen, 0)  # type: ignore[arg-type]
 
 
 def options(

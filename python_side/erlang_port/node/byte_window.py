@@ -29,15 +29,11 @@ class ByteWindow:
         while self._waiting:
             self._waiting.popleft()()
 
-    def add_waiter(self, ring: Callable[[], object]) -> bool:
-        """Calls `ring` once when something is taken, from another thread.
+    def add_waiter(self, wake: Callable[[], object]) -> bool:
+        """Calls `wake` once when something is taken, from another thread.
 
         False when there is room by now, and nothing to wait for.
         """
-        self._waiting.append(ring)
-        # What was taken before it stood in line rang nobody.
+        self._waiting.append(wake)
+        # Credit that came before the waiter was registered woke nobody: checked again.
         return self.is_full()
-
-    def statistics(self) -> dict[str, int]:
-        """Bytes sent, bytes taken, and how many wait for room."""
-        return {"sent": self.sent, "taken": self.taken, "waiting": len(self._waiting)}

@@ -10,37 +10,36 @@ from __future__ import annotations
 import struct
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from erlang_port.batching import FAST_ITEMS, FAST_SECONDS, RUN_BYTES, RUN_LENGTH
 from erlang_port.node.byte_window import ByteWindow
 from erlang_port.runtime.ticker import Ticker
 from erlang_port.wire import frames
 
 Put = Callable[[list[Any], int], None]
 
-#: Items that come faster than this, one after another, are sent in runs, in seconds. The
-#: numbers are those of sync_stream.py, for the same reasons.
-FAST_SECONDS = 0.0002
-FAST_ITEMS = 3
-
-#: The most items and bytes in one frame, but for the last item; as in stream.py.
-RUN_LENGTH = 256
-RUN_BYTES = 64 * 1024
-
 _LIST_HEADER = struct.Struct(">BBI")
+
+#: What a frame may need beside an item.
+_MARGIN = 4096
 
 
 class Channel:
     """One kind of frame, its items in order.
 
+    The queue is a deque: its ends are safe without the lock, which is held while it is emptied.
     `is_list` says whether the payload is a list of terms or the items' bytes themselves.
     """
 
     def __init__(
         self, kind: int, put: Put, ticker: Ticker, limit: int, is_list: bool = True
     ) -> None:
-        self.room = ByteWindow(limit)
+        self.window = ByteWindow(limit)
+        #: Whether the ticker empties the queue.
+        self.is_active = False
         self._kind = kind
         self._put = put
         self._ticker = ticker
@@ -48,68 +47,86 @@ class Channel:
         # Re-entrant, because a finalizer or a signal handler may send while its thread
         # is sending.
         self._lock = threading.RLock()
-        self._items: list[Any] = []
-        self._count = 0
+        self._queue: deque[Any] = deque()
         self._bytes = 0
         self._last = 0.0
         self._streak = 0
-        self._is_active = False
-        #: Items that are not yet with the frame_writer; more than `_count` while they are put.
-        self._held = 0
 
-    def put(self, parts: list[Any], size: int) -> None:
+    def put(self, buffers: list[Any], size: int) -> None:
         """Sends one item of `size` bytes; the order of the calls is the order of arrival.
 
         Raises frames.FrameTooLargeError.
         """
+        self._put_entry((buffers, size), size)
+
+    def _put_entry(self, entry: Any, size: int) -> None:
+        if size > frames.MAX_FRAME - _MARGIN:
+            raise frames.FrameTooLargeError(f"a message of {size} encoded bytes is too large")
         with self._lock:
-            if size >= RUN_BYTES:
-                self._flush()
-            self._items += parts
-            self._count += 1
-            self._held += 1
+            self._queue.append(entry)
             self._bytes += size
             now = time.monotonic()
             self._streak = self._streak + 1 if now - self._last < FAST_SECONDS else 0
             self._last = now
-            if self._streak < FAST_ITEMS or self._bytes >= RUN_BYTES or self._count >= RUN_LENGTH:
-                self._flush()
-            elif not self._is_active:
-                self._is_active = True
+            if (
+                self._streak < FAST_ITEMS
+                or self._bytes >= RUN_BYTES
+                or len(self._queue) >= RUN_LENGTH
+            ):
+                self._empty()
+            elif not self.is_active:
+                self.is_active = True
                 self._ticker.add(self)
 
     def flush(self) -> None:
-        """What was put before is with the frame_writer when this returns."""
-        if self._held:
-            with self._lock:
-                self._flush()
+        """What was put before is with the frame writer when this returns."""
+        with self._lock:
+            self._empty()
 
     def tick(self) -> None:
         """Called every tick while items come fast."""
         if not self._lock.acquire(blocking=False):
             return  # Whoever holds it sends.
         try:
-            if self._count:
-                self._flush()
-            else:
-                self._is_active = False
+            if not self._queue:
+                self.is_active = False
                 self._ticker.discard(self)
+            # Once more: who has put something meanwhile may have seen it active.
+            self._empty()
         finally:
             self._lock.release()
 
-    def _flush(self) -> None:
-        count, size = self._count, self._bytes
-        if count == 0:
-            return
-        buffers, self._items = self._items, []
-        self._count = self._bytes = 0
-        try:
-            if self._is_list:
-                buffers.insert(0, _LIST_HEADER.pack(131, 108, count))
-                buffers.append(b"j")
-                size += 7
-            buffers.insert(0, frames.header(self._kind, b"", size))
-            self.room.sent += size
-            self._put(buffers, size + len(buffers[0]))
-        finally:
-            self._held -= count
+    # The lock is held.
+
+    def _empty(self) -> None:
+        queue = self._queue
+        while queue:
+            buffers: list[Any] = []
+            count = size = 0
+            while queue and size < RUN_BYTES:
+                item = self._next(RUN_BYTES - size if size else None)
+                if item is None:
+                    break
+                buffers += item
+                size += sum(map(len, item))
+                count += 1
+            self._send(buffers, count, size)
+        self._bytes = 0
+
+    def _next(self, room: int | None) -> list[Any] | None:
+        """Takes the next item from the queue; None if it has more bytes than there is room for."""
+        buffers, size = self._queue[0]
+        if room is not None and size > room:
+            return None
+        self._queue.popleft()
+        return buffers  # type: ignore[no-any-return]
+
+    def _send(self, buffers: list[Any], count: int, size: int) -> None:
+        if self._is_list:
+            buffers.insert(0, _LIST_HEADER.pack(131, 108, count))
+            buffers.append(b"j")
+            size += _LIST_HEADER.size + 1
+        header = frames.header(self._kind, b"", size)
+        buffers.insert(0, header)
+        self.window.sent += size
+        self._put(buffers, size + len(header))

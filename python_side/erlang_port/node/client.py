@@ -9,16 +9,17 @@ import asyncio
 import itertools
 import os
 import sys
-import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from erlang_port.context import WorkerContext
 from erlang_port.current import connect, current
 from erlang_port.errors import ErlangError
 from erlang_port.etf import decoder
 from erlang_port.etf.terms import Atom, Pid, Port, Reference
 from erlang_port.node import stdout
+from erlang_port.node.blocking import BlockingWait, Lend
 from erlang_port.node.byte_window import ByteWindow
 from erlang_port.node.log_handler import LogHandler
 from erlang_port.node.lossy_channel import LossyChannel
@@ -26,9 +27,6 @@ from erlang_port.node.messages import LIMIT, Messages, is_fixed
 from erlang_port.node.stdout import Output
 from erlang_port.runtime.interrupt import InterruptibleRegion, OneShotEvent
 from erlang_port.wire import frames
-
-if TYPE_CHECKING:
-    from erlang_port.worker import Worker
 
 _TRIPLE = b"\x83h\x03"
 _CALL = b"w\x04call"
@@ -44,33 +42,43 @@ _FULL = (
 class Waiter:
     """One call of an Erlang function: where its answer goes, and who is woken."""
 
-    __slots__ = ("answer", "ring")
+    __slots__ = ("answer", "wake")
 
-    def __init__(self, ring: Callable[[], object]) -> None:
-        self.ring = ring
+    def __init__(self, wake: Callable[[], object]) -> None:
+        self.wake = wake
         self.answer: tuple[bytes, int] | None = None
 
 
 class NodeClient:
     """The node as this worker sees it."""
 
-    def __init__(self, program: Worker) -> None:
-        self._program = program
-        self.messages = Messages(program)
+    def __init__(self, context: WorkerContext, lend: Lend) -> None:
+        self._context = context
+        self._blocking = blocking = BlockingWait(context.region, context.loop, lend)
+        writer, ticker = context.frame_writer, context.ticker
+        self.messages = Messages(writer.put, ticker, context.encoder)
         self.calls = ByteWindow(LIMIT)
         self._waiters: dict[bytes, Waiter] = {}
         self._numbers = itertools.count()
         #: Names of functions that the node was found to have.
         self._registered: set[str] = set()
-        self.logs = LogHandler(program.encoder)
-        printed = LossyChannel(program, frames.OUTPUT, False, stdout.note)
-        self._log = LossyChannel(program, frames.LOG, True, self.logs.note)
-        self.stdout = Output(printed, program.ticker)
+        self.logs = LogHandler(context.encoder)
+        printed = LossyChannel(writer, ticker, blocking, frames.OUTPUT, False, stdout.note)
+        self._log = LossyChannel(writer, ticker, blocking, frames.LOG, True, self.logs.note)
+        self.stdout = Output(printed, ticker)
         self._credits: dict[int, Callable[[int], None]] = {
-            frames.SEND: self.messages.room.credit,
+            frames.SEND: self.messages.window.credit,
             frames.CALLBACK: self.calls.credit,
             frames.OUTPUT: printed.credit,
             frames.LOG: self._log.credit,
+        }
+
+    def handlers(self) -> dict[int, Callable[[bytes, bytes, int], None]]:
+        """What is done for each kind of frame; on whichever thread reads."""
+        return {
+            frames.CALLBACK_RESULT: self._on_callback_result,
+            frames.ACK: self._on_ack,
+            frames.LEVEL: self._on_level,
         }
 
     def open(self, level: int) -> None:
@@ -97,24 +105,19 @@ class NodeClient:
 
     # Frames from the node; on the thread that reads.
 
-    def taken(self, frame: bytes, address: bytes, offset: int) -> None:
+    def _on_ack(self, frame: bytes, address: bytes, offset: int) -> None:
         """The node has taken so much of what is sent in frames of one kind."""
         self._credits[address[0]](frames.read_ack(frame, offset))
 
-    def answer(self, frame: bytes, address: bytes, offset: int) -> None:
+    def _on_callback_result(self, frame: bytes, address: bytes, offset: int) -> None:
         """The answer to a call; it is decoded by the thread that waits for it."""
         waiter = self._waiters.pop(address, None)
         if waiter is not None:
             waiter.answer = frame, offset
-            waiter.ring()
+            waiter.wake()
 
-    # Of the request that the calling code runs for.
-
-    def is_cancelled(self, request: Any) -> bool:
-        """Whether nobody wants more of it."""
-        # A stream that was found to be async goes on as another object.
-        latest = self._program.requests.get(request.address)
-        return latest is None or latest.is_cancelled or request.is_cancelled
+    def _on_level(self, frame: bytes, _address: bytes, offset: int) -> None:
+        self.logs.set_level(frame[offset])
 
     # Messages.
 
@@ -129,109 +132,75 @@ class NodeClient:
         if is_fixed(term):
             if messages.put_fixed(address, term):
                 if not messages.is_active:
-                    self._shielded(messages.flush)
+                    self._blocking.shielded(self._blocking.region(), messages.flush)
                 return
         else:
-            term = self._program.encoder().parts(term)
+            term = self._context.encoder().parts(term)
             size = sum(map(len, term))
-        if messages.room.is_full():
-            self._wait_for_room(messages.room, self.region())
-        self._shielded(messages.put, address, term, size)
+        region = self._blocking.region()
+        if messages.window.is_full():
+            self._wait_for_room(messages.window, region)
+        self._blocking.shielded(region, messages.put_term, address, term, size)
 
     def _destination(self, to: Any) -> bytes:
         kind = type(to)
         if kind is Pid or kind is Reference:
             return to.raw  # type: ignore[no-any-return]
         if isinstance(to, str):
-            return self._program.encoder().encode(to)[1:]
+            return self._context.encoder().encode(to)[1:]
         if kind is tuple and len(to) == 2 and all(isinstance(part, str) for part in to):
-            return self._program.encoder().encode((Atom(to[0]), Atom(to[1])))[1:]
+            return self._context.encoder().encode((Atom(to[0]), Atom(to[1])))[1:]
         raise TypeError(
             "a message goes to a Pid, a Reference, a name or (name, node), "
             f"not to a {type(to).__name__!r}"
         )
 
-    def _shielded(self, function: Callable[..., None], *args: Any) -> None:
-        """Calls what no interrupt may break off: the writing of a frame."""
-        region = self.region()
-        if region is None:
-            function(*args)
-        else:
-            region.shielded(function, *args)
-
-    def region(self) -> InterruptibleRegion | None:
-        """The calling thread's region of user code, if it is in one."""
-        region = self._program.region()
-        return region if region.is_current() else None
-
-    def may_wait(self, region: InterruptibleRegion | None) -> bool:
-        """Whether the calling thread, in this region of user code, may wait for the node."""
-        if region is None:
-            # A finalizer may run in a thread that everything waits for.
-            return not threading.current_thread().name.startswith("erlang_port")
-        return region is not self._program.loop.region
-
-    def _wait_for_room(self, room: ByteWindow, region: InterruptibleRegion | None) -> None:
-        if not self.may_wait(region):
+    def _wait_for_room(self, window: ByteWindow, region: InterruptibleRegion | None) -> None:
+        if not self._blocking.may_wait(region):
             raise BlockingIOError(_FULL)
-        while room.is_full():
-            bell = OneShotEvent()
-            if room.add_waiter(bell.ring):
-                self.wait(bell, region)
-
-    def wait(
-        self, bell: OneShotEvent, region: InterruptibleRegion | None, timeout: float = -1
-    ) -> bool:
-        """Waits on the calling thread, whose place others may have for so long."""
-        if region is None:
-            return bell.wait(timeout)
-        return region.shielded(self._wait_lent, bell, region, timeout)
+        while window.is_full():
+            event = OneShotEvent()
+            if window.add_waiter(event.set):
+                self._blocking.wait(event, region)
 
     def waiter(self) -> tuple[Callable[[], object], Callable[[], object]]:
         """What wakes the calling thread, and what it then waits with, once."""
-        region = self.region()
-        if not self.may_wait(region):
+        region = self._blocking.region()
+        if not self._blocking.may_wait(region):
             raise RuntimeError(
                 "erlang.from_callback would hold up the event loop; use erlang.afrom_callback"
             )
-        bell = OneShotEvent()
-        return bell.ring, lambda: self.wait(bell, region)
-
-    def _wait_lent(self, bell: OneShotEvent, region: InterruptibleRegion, timeout: float) -> bool:
-        release = self._program.lend(current.get())
-        try:
-            return region.wait(bell, timeout)
-        finally:
-            release()
+        event = OneShotEvent()
+        return event.set, lambda: self._blocking.wait(event, region)
 
     async def drain(self) -> None:
         """See `erlang.drain`."""
-        await self._drain(self.messages.room)
+        await self._drain(self.messages.window)
 
-    async def _drain(self, room: ByteWindow) -> None:
-        while room.is_full():
+    async def _drain(self, window: ByteWindow) -> None:
+        while window.is_full():
             loop = asyncio.get_running_loop()
             change = loop.create_future()
-            if room.add_waiter(self._waker(loop, change)):
+            if window.add_waiter(self._waker(loop, change)):
                 await change
 
     def _waker(
         self, loop: asyncio.AbstractEventLoop, change: asyncio.Future[None]
     ) -> Callable[[], None]:
-        def wake() -> None:
+        def finish() -> None:
             if not change.done():
                 change.set_result(None)
 
-        def ring() -> None:
-            if self._program.loop.runs_in(loop):
-                self._program.loop.call_soon_threadsafe(wake)
+        def wake() -> None:
+            if self._context.loop.runs_in(loop):
+                self._context.loop.call_soon_threadsafe(finish)
                 return
             try:
-                loop.call_soon_threadsafe(wake)
+                loop.call_soon_threadsafe(finish)
             except RuntimeError:
                 pass  # A loop of the user's own, closed meanwhile.
 
-        return ring
+        return wake
 
     # Calls.
 
@@ -252,12 +221,12 @@ class NodeClient:
 
     async def acall(self, name: str, args: tuple[Any, ...]) -> Any:
         """See `erlang.acall`."""
-        parts = self._request(_CALL, name, args)
+        buffers = self._request(_CALL, name, args)
         await self._drain(self.calls)
         loop = asyncio.get_running_loop()
         change = loop.create_future()
         waiter = Waiter(self._waker(loop, change))
-        address = self._put_shielded(parts, waiter, self.region())
+        address = self._blocking.shielded(self._blocking.region(), self._put, buffers, waiter)
         try:
             await change
         finally:
@@ -265,22 +234,22 @@ class NodeClient:
         return _result(waiter)
 
     def _ask(self, kind: bytes, name: str, args: tuple[Any, ...], timeout: float | None) -> Any:
-        region = self.region()
+        region = self._blocking.region()
         # The node runs no code of the user's to say whether a name is registered.
-        if region is self._program.loop.region and kind is not _REGISTERED:
+        if self._blocking.is_loop(region) and kind is not _REGISTERED:
             raise RuntimeError(
                 "erlang.call would hold up the event loop; await erlang.acall instead"
             )
-        parts = self._request(kind, name, args)
+        buffers = self._request(kind, name, args)
         deadline = -1.0 if timeout is None else time.monotonic() + timeout
         if self.calls.is_full():
             self._wait_for_room(self.calls, region)
-        bell = OneShotEvent()
-        waiter = Waiter(bell.ring)
-        address = self._put_shielded(parts, waiter, region)
+        event = OneShotEvent()
+        waiter = Waiter(event.set)
+        address = self._blocking.shielded(region, self._put, buffers, waiter)
         try:
             left = -1.0 if timeout is None else max(0.0, deadline - time.monotonic())
-            self.wait(bell, region, left)
+            self._blocking.wait(event, region, left)
         finally:
             self._waiters.pop(address, None)
         if waiter.answer is None:
@@ -290,29 +259,20 @@ class NodeClient:
     def _request(self, kind: bytes, name: str, args: tuple[Any, ...]) -> list[Any]:
         if not isinstance(name, str):
             raise TypeError(f"a name is a str, not a {type(name).__name__!r}")
-        encoder = self._program.encoder()
+        encoder = self._context.encoder()
         # A str, so that no atom is made of a name.
         return [_TRIPLE, kind, encoder.encode(str(name))[1:], *encoder.parts(list(args))]
 
-    def _put_shielded(
-        self, parts: list[Any], waiter: Waiter, region: InterruptibleRegion | None
-    ) -> bytes:
-        return (
-            self._put(parts, waiter)
-            if region is None
-            else region.shielded(self._put, parts, waiter)
-        )
-
-    def _put(self, parts: list[Any], waiter: Waiter) -> bytes:
+    def _put(self, buffers: list[Any], waiter: Waiter) -> bytes:
         address = b"%x" % next(self._numbers)
         self._waiters[address] = waiter
         try:
             # What was sent before arrives before.
             self.messages.flush()
-            size = sum(map(len, parts))
+            size = sum(map(len, buffers))
             header = frames.header(frames.CALLBACK, address, size)
             self.calls.sent += size
-            self._program.frame_writer.put([header, *parts], len(header) + size)
+            self._context.frame_writer.put([header, *buffers], len(header) + size)
         except BaseException:
             del self._waiters[address]
             raise

@@ -10,9 +10,6 @@ from erlang_port import reasons
 from erlang_port.etf.encoder import Encoder
 from erlang_port.node.lossy_channel import LossyChannel
 
-#: Tracebacks of failed requests are logged here, at level debug.
-requests = logging.getLogger("erlang.requests")
-
 
 class LogHandler(logging.Handler):
     """Sends records on. The node's level is this handler's, and the root logger's."""
@@ -52,10 +49,6 @@ class LogHandler(logging.Handler):
             channel.offer(self._encoder().parts(_fields(record)))
         except Exception:
             self.handleError(record)
-
-    def failed(self, error: BaseException) -> None:
-        """LogHandler why a request failed."""
-        requests.debug("a request failed", exc_info=error)
 
     def note(self, count: int) -> list[Any]:
         """Takes the place of records that were dropped."""

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from erlang_port.node.blocking import BlockingWait
 from erlang_port.node.channel import Channel
 from erlang_port.runtime.interrupt import InterruptibleRegion, OneShotEvent
-
-if TYPE_CHECKING:
-    from erlang_port.worker import Worker
+from erlang_port.runtime.ticker import Ticker
+from erlang_port.wire.frame_writer import FrameWriter
 
 #: Encoded bytes that may be under way. A larger number costs memory in the node when its
 #: terminal is slow, a smaller one makes code that prints wait for it sooner.
@@ -32,66 +32,65 @@ Note = Callable[[int], list[Any]]
 class LossyChannel:
     """Sends items, or drops them; `note` makes the item that says how many were dropped."""
 
-    def __init__(self, program: Worker, kind: int, is_list: bool, note: Note) -> None:
-        self._program = program
-        self._channel = Channel(kind, program.frame_writer.put, program.ticker, LIMIT, is_list)
+    def __init__(
+        self,
+        frame_writer: FrameWriter,
+        ticker: Ticker,
+        blocking: BlockingWait,
+        kind: int,
+        is_list: bool,
+        note: Note,
+    ) -> None:
+        self._frame_writer = frame_writer
+        self._blocking = blocking
+        self._channel = Channel(kind, frame_writer.put, ticker, LIMIT, is_list)
         self._note = note
         self._lock = threading.RLock()
         self._dropped = 0
-        #: What the node had taken when it was last waited for in vain.
+        #: What the node had taken when it was last waited for and did not take more.
         self._stuck_at = -1
 
-    def offer(self, parts: list[Any], count: int = 1) -> bool:
+    def offer(self, buffers: list[Any], count: int = 1) -> bool:
         """Sends an item, which stands for `count` of what is dropped; false if it was dropped."""
-        region = self._program.node.region()
-        if region is None:
-            return self._offer(parts, count, None)
-        return region.shielded(self._offer, parts, count, region)
+        region = self._blocking.region()
+        return self._blocking.shielded(region, self._offer, buffers, count, region)
 
-    def _offer(self, parts: list[Any], count: int, region: InterruptibleRegion | None) -> bool:
-        room = self._channel.room
-        if room.is_full() and not self._wait(region):
+    def _offer(self, buffers: list[Any], count: int, region: InterruptibleRegion | None) -> bool:
+        window = self._channel.window
+        if window.is_full() and not self._wait(region):
             with self._lock:
                 self._dropped += count
             return False
-        self._put(parts)
-        if self._program.node.may_wait(region):
+        self._put(buffers)
+        if self._blocking.may_wait(region):
             # Another thread may be writing, and this one's next step may be the process's
             # last. Not for ever: a finalizer may print while its own thread writes.
-            self._program.frame_writer.wait(PATIENCE_SECONDS)
+            self._frame_writer.wait(PATIENCE_SECONDS)
         return True
 
     def credit(self, taken: int) -> None:
         """The node has taken so much; on the thread that reads."""
-        self._channel.room.credit(taken)
+        self._channel.window.credit(taken)
         if self._dropped:
             with self._lock:
                 dropped, self._dropped = self._dropped, 0
             if dropped:
                 self._put(self._note(dropped))
 
-    def flush(self) -> None:
-        """What was put before is with the frame_writer when this returns."""
-        self._channel.flush()
-
-    def _put(self, parts: list[Any]) -> None:
-        self._channel.put(parts, sum(map(len, parts)))
+    def _put(self, buffers: list[Any]) -> None:
+        self._channel.put(buffers, sum(map(len, buffers)))
 
     def _wait(self, region: InterruptibleRegion | None) -> bool:
         """Waits for room; false when there will be none soon."""
-        room, node = self._channel.room, self._program.node
-        while room.is_full():
-            taken = room.taken
-            if taken == self._stuck_at or not node.may_wait(region):
+        window = self._channel.window
+        while window.is_full():
+            taken = window.taken
+            if taken == self._stuck_at or not self._blocking.may_wait(region):
                 return False
-            bell = OneShotEvent()
-            if room.add_waiter(bell.ring):
-                node.wait(bell, region, PATIENCE_SECONDS)
-            if room.taken == taken and room.is_full():
+            event = OneShotEvent()
+            if window.add_waiter(event.set):
+                self._blocking.wait(event, region, PATIENCE_SECONDS)
+            if window.taken == taken and window.is_full():
                 self._stuck_at = taken
                 return False
         return True
-
-    def statistics(self) -> dict[str, int]:
-        """As the room's, and how many items wait to be reported as dropped."""
-        return {**self._channel.room.statistics(), "dropped": self._dropped}

@@ -1,18 +1,19 @@
-"""Calls: a function or an expression, run once, and its result."""
+"""Calls: a function, an expression or code, run once, and its result."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from inspect import isawaitable, iscoroutine
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from erlang_port.context import EndRequest, WorkerContext
 from erlang_port.current import context_of
 from erlang_port.errors import Cancelled
 from erlang_port.wire import frames
 
-if TYPE_CHECKING:
-    from erlang_port.worker import Worker
+#: Finds what is to be called: a function, its arguments, its keyword arguments.
+Bind = Callable[[], tuple[Callable[..., Any], list[Any], dict[str, Any]]]
 
 OK = b"\x83h\x02w\x02ok"
 #: Results that need no look at their methods.
@@ -23,17 +24,22 @@ _ERROR = b"\x83h\x02w\x05error"
 class Call:
     """One call, from its frame to its reply. Exactly one reply leaves."""
 
-    def __init__(self, program: Worker, address: bytes, frame: bytes, offset: int) -> None:
-        self.program = program
+    is_stream = False
+    is_cancelled = False
+    is_ended = False
+    has_slot = False
+    has_sent = False
+
+    def __init__(
+        self, context: WorkerContext, end: EndRequest, address: bytes, flags: int, bind: Bind
+    ) -> None:
+        self.context = context
+        self._end = end
         self.address = address
-        self.is_cancelled = False
-        self.is_ended = False
-        self.traceback = bool(frame[offset + 1] & frames.FLAG_TRACEBACK)
-        self._frame = frame
-        self._offset = offset
+        self.traceback = bool(flags & frames.FLAG_TRACEBACK)
+        #: Holds the arguments, until they have been used.
+        self._bind: Bind | None = bind
         self._task: asyncio.Task[Any] | None = None
-        #: Whether it has sent messages that must arrive before its reply.
-        self.has_sent = False
 
     # From other threads.
 
@@ -44,22 +50,22 @@ class Call:
         """Nobody waits for the result any more."""
         self.is_cancelled = True
         if self._task is not None:
-            self.program.loop.call_soon_threadsafe(self._task.cancel)
+            self.context.loop.call_soon_threadsafe(self._task.cancel)
 
     # On a thread.
 
     def run(self) -> None:
         """Calls the function; a coroutine is awaited on the event loop."""
-        context = context_of(self)
-        answer = context.run(self._answer)
-        self._frame = b""
+        variables = context_of(self)
+        answer = variables.run(self._answer)
+        self._bind = None
         if isinstance(answer, list):
             self._send(answer)
         else:
-            self.program.loop.call_soon_threadsafe(lambda: context.run(self._start, answer))
+            self.context.loop.call_soon_threadsafe(lambda: variables.run(self._start, answer))
 
     def _answer(self) -> list[Any] | Awaitable[Any]:
-        region = self.program.region()
+        region = self.context.region()
         try:
             return region.run(self, self._run)
         except BaseException as error:
@@ -72,22 +78,19 @@ class Call:
         try:
             if self.is_cancelled:
                 raise Cancelled
-            value = self.call()
+            assert self._bind is not None
+            function, args, kwargs = self._bind()
+            value = function(*args, **kwargs) if kwargs else function(*args)
             if type(value) not in _PLAIN and isawaitable(value):
                 return value
             return self._reply(value)
         except BaseException as error:
             return self._error(error)
 
-    def call(self) -> Any:
-        """Runs the user's code."""
-        function, args, kwargs = self.program.targets.bind(self._frame, self._offset)
-        return function(*args, **kwargs) if kwargs else function(*args)
-
     # On the loop, in the context in which the function was called.
 
     def _start(self, awaitable: Awaitable[Any]) -> None:
-        loop = self.program.loop
+        loop = self.context.loop
 
         def awaited(reply: list[Any] | None, error: BaseException | None) -> None:
             if iscoroutine(awaitable):
@@ -108,33 +111,21 @@ class Call:
     # Either.
 
     def _reply(self, value: Any) -> list[Any]:
-        return [OK, *self.program.encoder().parts(value)]
+        return [OK, *self.context.encoder().parts(value)]
 
     def _error(self, error: BaseException) -> list[Any]:
         if self.is_cancelled:
             error = Cancelled()
-        return [_ERROR, self.program.reason(error, self.traceback)]
+        return [_ERROR, self.context.reason(error, self.traceback)]
 
     def _send(self, buffers: list[Any]) -> None:
         self.is_ended = True
         kind = frames.REPLY
         if self.has_sent:
             # Behind the messages that it has sent.
-            self.program.node.messages.flush()
+            self.context.flush_messages()
             kind = frames.REPLY_AFTER_SENDS
         try:
-            self.program.ended(self, kind, buffers)
+            self._end(self, kind, buffers)
         except frames.FrameTooLargeError as error:
-            self.program.ended(self, kind, self._error(error))
-
-
-class Exec(Call):
-    """Code that runs in `__main__`, on the main thread, where signal handlers may be set."""
-
-    def __init__(self, program: Worker, address: bytes, frame: bytes, offset: int) -> None:
-        super().__init__(program, address, frame, offset - 1)
-        self._code = bytes(frame[offset + 1 :])
-        self.traceback = bool(frame[offset] & frames.FLAG_TRACEBACK)
-
-    def call(self) -> None:
-        self.program.execute(self._code.decode())
+            self._end(self, kind, self._error(error))

@@ -6,24 +6,15 @@ import struct
 import threading
 from collections.abc import Callable
 from types import NoneType
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
+from erlang_port.batching import RUN_BYTES, RUN_LENGTH
+from erlang_port.context import EndRequest, WorkerContext
 from erlang_port.errors import Cancelled
 from erlang_port.etf.erlpack_input import kinds_of
 from erlang_port.etf.formats import encode_json, encode_msgpack
 from erlang_port.requests.window import Window
 from erlang_port.wire import frames
-
-if TYPE_CHECKING:
-    from erlang_port.worker import Worker
-
-#: The most values in one frame. More cost latency and memory at both ends, fewer cost
-#: frames: with 256 integers a frame costs under 10 ns for each.
-RUN_LENGTH = 256
-
-#: The most encoded bytes in one frame, but for the last value. A larger number holds
-#: other streams' frames back for longer, a smaller one costs system calls.
-RUN_BYTES = 64 * 1024
 
 #: A window of fewer values than four runs is filled in four runs, so that one is taken
 #: while the next is made.
@@ -31,7 +22,7 @@ RUNS_PER_WINDOW = 4
 
 #: Types whose values cannot change and run no code when they are encoded: they may be
 #: encoded together, after the generator has gone on.
-FIXED_TYPES = frozenset((int, float, bool, NoneType, str, bytes))
+FIXED_TYPES: frozenset[type] = frozenset((int, float, bool, NoneType, str, bytes))
 
 _NO_TYPES: frozenset[type] = frozenset()
 _ROWS = frozenset((tuple,))
@@ -50,8 +41,27 @@ ERROR = b"h\x02w\x05error"
 _FORMATTERS: tuple[Callable[[Any], bytes] | None, ...] = (None, encode_msgpack, encode_json)
 
 
+class Runner(Protocol):
+    """What runs a stream's iterator: a thread, or a task on the event loop."""
+
+    def run(self) -> Any:
+        """From the first value to the terminal event."""
+
+    def resume(self) -> None:
+        """There is credit, or the stream is cancelled. From any thread."""
+
+    def cancel(self) -> None:
+        """The stream is cancelled. From any thread."""
+
+    def end_run(self) -> None:
+        """What is held fills a frame: the run ends with this value."""
+
+
 class Stream:
     """One stream: its options, its window and how its frames are made.
+
+    Its runner may change: whether a function returns a generator or a coroutine is seen when it
+    has been called. Whoever becomes the runner looks at the window and at `is_cancelled` first.
 
     `lock` guards the window and who sends: frames of one stream leave in order.
 
@@ -59,8 +69,11 @@ class Stream:
     encodes at once what could change.
     """
 
+    is_stream = True
     is_cancelled = False
     is_ended = False
+    has_slot = False
+    runner: Runner
     #: Its place among the streams of the worker, by when they came.
     order = 0
     has_sent = False
@@ -68,9 +81,15 @@ class Stream:
     _waiting_sent = False
 
     def __init__(
-        self, program: Worker, address: bytes, options: frames.StreamOptions, flags: int
+        self,
+        context: WorkerContext,
+        end: EndRequest,
+        address: bytes,
+        options: frames.StreamOptions,
+        flags: int,
     ) -> None:
-        self.program = program
+        self.context = context
+        self._end = end
         self.address = address
         self.traceback = bool(flags & frames.FLAG_TRACEBACK)
         self.window = Window(options.window, options.window_bytes, options.demand)
@@ -80,7 +99,7 @@ class Stream:
         self.owner = options.owner
         self._format = _FORMATTERS[options.format]
         #: The types of values that may be held as they are while the generator goes on.
-        self.fixed_types = FIXED_TYPES if self._format is None else _NO_TYPES
+        self.fixed_types: frozenset[type] = FIXED_TYPES if self._format is None else _NO_TYPES
         #: The encoded bytes that are held.
         self.held_bytes = 0
         self._encode: Callable[[Any], bytes]
@@ -95,21 +114,17 @@ class Stream:
         if self.run_bytes <= 0:
             self.longest_run = 1
 
-    def inherit_from(self, stream: Stream) -> None:
-        """Goes on where another kind of stream found that it is this kind."""
-        self.traceback = stream.traceback
-        self.window = stream.window
-        self.order = stream.order
-
-    # What the node asks for.
+    # What the node asks for; from any thread.
 
     def credit(self, taken: int, taken_bytes: int, demand: int) -> None:
         """The owner has taken and asked for so much."""
-        raise NotImplementedError
+        self.window.credit(taken, taken_bytes, demand)
+        self.runner.resume()
 
     def cancel(self) -> None:
         """Ends the stream as soon as may be; the owner has its answer already."""
-        raise NotImplementedError
+        self.is_cancelled = True
+        self.runner.cancel()
 
     # Frames.
 
@@ -130,7 +145,7 @@ class Stream:
             self._waiting_sent = True
             size = len(self.prefix) + len(_WAITING)
             header = frames.header(frames.EVENT, self.address, size)
-            self.program.put([header, self.prefix, _WAITING], size, False)
+            self.context.put([header, self.prefix, _WAITING], size, False)
         return False
 
     def hold(self, value: Any) -> Any:
@@ -150,16 +165,20 @@ class Stream:
             raise RuntimeError("encoding a value raised StopIteration") from error
         self.held_bytes += len(encoded)
         if self.held_bytes > self.run_bytes:
-            self._end_run()
+            self.runner.end_run()
         return [encoded]
 
-    def _prepare_to_hold(self) -> None:
-        """Before the first `hold`, on the thread that iterates: encoders are a thread's own."""
+    def prepare_to_hold(self) -> Any:
+        """Before the first `hold`, on the thread that iterates: encoders are a thread's own.
+
+        Returns the same as `hold`, compiled, where there is an accelerator.
+        """
         form = self._format
         if form is None:
-            self._encode = self.program.encoder().encode
+            encoder = self.context.encoder()
+            self._encode = encoder.encode
             self._encoded_from = 1  # After the version byte.
-            return
+            return encoder.holder()
 
         def formatted(value: Any) -> bytes:
             data = form(value)
@@ -167,9 +186,7 @@ class Stream:
 
         self._encode = formatted
         self._encoded_from = 0
-
-    def _end_run(self) -> None:
-        """What is held fills a frame, or somebody waits: the run ends with this value."""
+        return None
 
     def frame(self, held: list[Any]) -> tuple[list[Any], int, int, Exception | None]:
         """As many held values as make one frame: buffers, bytes, values, and what stopped it."""
@@ -195,7 +212,7 @@ class Stream:
 
     def _list_of(self, held: list[Any]) -> tuple[bytes, int, Exception | None]:
         """A list of as many held values as fit a frame, as `Encoder.encode_run` makes it."""
-        encoder = self.program.encoder()
+        encoder = self.context.encoder()
         together = encoder.encode_held(held, self.run_bytes)
         if together is not None:
             return *together, None
@@ -225,7 +242,7 @@ class Stream:
 
     def _lone_frame(self, held: Any) -> tuple[list[Any], int, int, Exception | None]:
         try:
-            buffers = held if type(held) is list else self.program.encoder().parts(held)
+            buffers = held if type(held) is list else self.context.encoder().parts(held)
             size = len(self._data_prefix) + (
                 len(buffers[0]) if len(buffers) == 1 else sum(map(len, buffers))
             )
@@ -247,7 +264,7 @@ class Stream:
         """What the owner is told of an exception. Calls its `__str__`: that is user code."""
         if self.is_cancelled:
             error = Cancelled()
-        return self.program.reason(error, self.traceback)
+        return self.context.reason(error, self.traceback)
 
     def finish(self, reason: bytes | None) -> None:
         """Sends the terminal event, once, and forgets the stream."""
@@ -256,4 +273,4 @@ class Stream:
                 return
             self.is_ended = True
         buffers = [self.prefix, _DONE] if reason is None else [self.prefix, ERROR, reason]
-        self.program.ended(self, frames.LAST, buffers)
+        self._end(self, frames.LAST, buffers)

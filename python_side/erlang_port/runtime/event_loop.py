@@ -98,7 +98,7 @@ class EventLoop:
                     self._failed(error)  # User code has closed the loop.
 
     def _run_queue(self) -> None:
-        # Set back before the queue is read: what comes later rings again.
+        # Set back before the queue is read: what comes later wakes the loop again.
         self._is_called = False
         try:
             while self._queue:

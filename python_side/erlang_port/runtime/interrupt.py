@@ -92,8 +92,8 @@ class InterruptibleRegion:
 
     __slots__ = (
         "__weakref__",
-        "_bell",
         "_due",
+        "_event",
         "_raised_for",
         "_set_at",
         "_thread",
@@ -110,7 +110,7 @@ class InterruptibleRegion:
         self._token = RLock()
         self._token.acquire()
         self._thread = get_ident()
-        self._bell: OneShotEvent | None = None
+        self._event: OneShotEvent | None = None
         #: The calling thread is about to run user code.
         self.enter: Callable[[], object] = self._token.release
         #: It has returned from there.
@@ -224,8 +224,8 @@ class InterruptibleRegion:
         if self._raised_for is request:
             self._raised_for = None
             return Outcome.RAISED
-        bell = self._bell
-        if bell is None:
+        event = self._event
+        if event is None:
             self._due = request
             return Outcome.LATER
         frame = frame_of(self._thread)
@@ -233,8 +233,8 @@ class InterruptibleRegion:
             return Outcome.LATER
         # Waiting for a lock is not broken off by an exception.
         self._due = None
-        bell.is_interrupt = True
-        bell.ring()
+        event.is_interrupt = True
+        event.set()
         return Outcome.RAISED
 
     def _interrupt_user_code(self, request: object) -> tuple[Outcome, tuple[int, int] | None]:
@@ -258,20 +258,20 @@ class InterruptibleRegion:
             self.is_set = was_set
         return Outcome.LATER, (id(frame), offset)
 
-    def wait(self, bell: OneShotEvent, timeout: float = -1) -> bool:
-        """Waits on behalf of user code, shielded; false if the bell did not ring in time.
+    def wait(self, event: OneShotEvent, timeout: float = -1) -> bool:
+        """Waits on behalf of user code, shielded; false if the event was not set in time.
 
         `timeout` is in seconds, -1 for as long as it takes. Raises `Cancelled` when it was an
-        interrupt that rang it.
+        interrupt that was_set it.
         """
-        self._bell = bell
+        self._event = event
         try:
-            rang = bell.wait(timeout)
+            was_set = event.wait(timeout)
         finally:
-            self._bell = None
-        if bell.is_interrupt:
+            self._event = None
+        if event.is_interrupt:
             raise Cancelled
-        return rang
+        return was_set
 
 
 #: Below this there is no user code.
@@ -340,7 +340,7 @@ class InterruptibleCoroutine(Coroutine[Any, Any, Any]):
 
 
 class OneShotEvent:
-    """Wakes the one thread that waits for it; ringing it twice does no harm."""
+    """Wakes the one thread that waits for it; to set it twice does no harm."""
 
     __slots__ = ("_lock", "is_interrupt")
 
@@ -350,10 +350,10 @@ class OneShotEvent:
         self.is_interrupt = False
 
     def wait(self, timeout: float = -1) -> bool:
-        """Waits for so many seconds, -1 for as long as it takes; false if it did not ring."""
+        """Waits for so many seconds, -1 for as long as it takes; false if it was not set."""
         return self._lock.acquire(timeout=timeout)
 
-    def ring(self) -> None:
+    def set(self) -> None:
         """From any thread, any number of times."""
         try:
             self._lock.release()

@@ -19,7 +19,7 @@ from erlang_port.wire.poller import Poller
 Work = Callable[[], None]
 Reader = Callable[[], list[Work]]
 
-#: ThreadPool that stay when there is nothing to do. More cost memory (about 50 KiB each);
+#: Threads that stay when there is nothing to do. More cost memory (about 50 KiB each);
 #: fewer cost a thread's start, about 100 us, when that many requests come at once.
 MIN_IDLE = 4
 
@@ -27,7 +27,7 @@ MIN_IDLE = 4
 IDLE_SECONDS = 10.0
 
 #: For so long no thread is asked for after the system has refused one. A smaller number
-#: costs attempts in vain, a larger one lets work wait when there is room again.
+#: costs attempts that fail, a larger one lets work wait when there is room again.
 REFUSED_SECONDS = 0.2
 
 
@@ -37,21 +37,19 @@ class ThreadPool:
     def __init__(
         self,
         poller: Poller,
-        read: Reader,
         limit: int,
         failed: Callable[[BaseException], None],
-        memory: MemoryLimit | None = None,
     ) -> None:
         self._poller = poller
-        self._read = read
         self._limit = limit
         self._failed = failed
-        self._memory = memory
+        self._read: Reader = list
+        self._memory: MemoryLimit | None = None
         self._work: deque[Work] = deque()
         self._lock = threading.Lock()
         self._idle = 0
         self._total = 0
-        self._lent = 0
+        self._blocked = 0
         self._closed = False
         self._threads: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
         #: Those that must not end, see `keep`.
@@ -59,8 +57,10 @@ class ThreadPool:
         #: When the system last refused a thread.
         self._refused = -1.0
 
-    def start(self) -> None:
-        """Starts the first threads."""
+    def start(self, read: Reader, memory: MemoryLimit | None = None) -> None:
+        """Starts the first threads; idle ones call `read` for what has come."""
+        self._read = read
+        self._memory = memory
         for _ in range(MIN_IDLE):
             self._spawn()
 
@@ -74,7 +74,7 @@ class ThreadPool:
         """The calling thread waits for something that other threads may have to do."""
         with self._lock:
             self._total -= 1
-            self._lent += 1
+            self._blocked += 1
         self._ensure_reader()
         if self._work:
             self._poller.wake()
@@ -83,7 +83,7 @@ class ThreadPool:
         """It works again; there may be more threads than the limit for a while."""
         with self._lock:
             self._total += 1
-            self._lent -= 1
+            self._blocked -= 1
 
     def keep(self) -> bool:
         """Lets the calling thread end only with the process; false if it is not of these."""
@@ -99,9 +99,9 @@ class ThreadPool:
             self._poller.wake()
 
     def statistics(self) -> dict[str, int]:
-        """ThreadPool in all, threads that wait, and pieces of work that wait for one."""
+        """Threads in all, threads that wait, and pieces of work that wait for one."""
         return {
-            "threads": self._total + self._lent,
+            "threads": self._total + self._blocked,
             "idle_threads": self._idle,
             "queued": len(self._work),
         }
@@ -130,7 +130,8 @@ class ThreadPool:
             self._spawn()
 
     def _may_spawn(self) -> bool:
-        # One thread more than the limit, so that a full house still hears a cancel.
+        # One thread above the limit is kept for reading, so that a cancel is read even when all
+        # others are busy.
         if self._total > self._limit:
             return False
         return self._refused < 0 or time.monotonic() - self._refused > REFUSED_SECONDS
@@ -173,8 +174,8 @@ class ThreadPool:
                         self._idle += 1
                 else:
                     if self._has_reader():
-                        # Whoever takes work wakes the next one while there is more: two
-                        # rings of the bell may let only one thread through (epoll(7)).
+                        # Two writes to the eventfd may wake only one thread (epoll(7)), so
+                        # each thread that takes work wakes the next.
                         if queue:
                             poller.wake()
                         return work

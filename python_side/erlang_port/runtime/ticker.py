@@ -20,7 +20,7 @@ LAST_TICKS = 20
 
 
 class Tickable(Protocol):
-    """What wants to be looked at while it collects values."""
+    """What has something to send while it collects values."""
 
     def tick(self) -> None:
         """Called every tick."""
@@ -35,8 +35,8 @@ class Ticker:
         self._deadlines: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = itertools.count()
         self._lock = threading.Lock()
-        self._bell = threading.Lock()
-        self._bell.acquire()
+        self._wakeup = threading.Lock()
+        self._wakeup.acquire()
         self._asleep = False
         self._closed = False
 
@@ -50,7 +50,7 @@ class Ticker:
         self._wake()
 
     def add(self, ticked: Tickable) -> None:
-        """From now on `ticked` is looked at every tick."""
+        """From now on `ticked` is called every tick."""
         self._active.add(ticked)
         if self._asleep:
             self._wake()
@@ -68,9 +68,9 @@ class Ticker:
 
     def _wake(self) -> None:
         try:
-            self._bell.release()
+            self._wakeup.release()
         except RuntimeError:
-            pass  # It rings already.
+            pass  # It wakes already.
 
     def _run(self) -> None:
         try:
@@ -93,9 +93,10 @@ class Ticker:
                 time.sleep(TICK_SECONDS)
                 continue
             self._asleep = True
-            # A stream that came in between saw a thread awake and did not ring.
+            # A stream added between the check and this line saw `_asleep` false and did not wake
+            # the thread: checked once more.
             if not self._active:
-                self._bell.acquire(timeout=self._until_next())
+                self._wakeup.acquire(timeout=self._until_next())
             self._asleep = False
 
     def _until_next(self) -> float:

@@ -15,15 +15,15 @@ import threading
 
 
 class EpollPoller:
-    """ThreadPool wait; an arrival, or a call of `wake`, lets one of them through."""
+    """Threads wait; an arrival, or a call of `wake`, lets one of them through."""
 
     def __init__(self, fd: int) -> None:
-        self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._wakeup_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._epoll = select.epoll()
         # Edge-triggered: level-triggered would wake a second thread while the first
-        # one reads. The bell is never read: each write is an edge of its own.
+        # one reads. The eventfd is never read: each write is an edge of its own.
         self._epoll.register(fd, select.EPOLLIN | select.EPOLLET)
-        self._epoll.register(self._bell, select.EPOLLIN | select.EPOLLET)
+        self._epoll.register(self._wakeup_fd, select.EPOLLIN | select.EPOLLET)
         self._fd = fd
 
     def wait(self, timeout: float) -> bool:
@@ -32,14 +32,14 @@ class EpollPoller:
         if not events:
             return False
         if events[0][1] & select.EPOLLHUP:
-            # The end of the input may share this edge with the last data. A reader that
-            # finds the data does not look for the end, and no edge will tell of it again.
+            # epoll reports data and hang-up in one edge. The thread that reads the data does
+            # not see the hang-up, so another thread is woken to read the end.
             self.wake()
         return True
 
     def wake(self) -> None:
         """Lets one thread through."""
-        os.eventfd_write(self._bell, 1)
+        os.eventfd_write(self._wakeup_fd, 1)
 
     def pause(self) -> None:
         """From now on arrivals let nobody through: somebody polls."""
@@ -59,7 +59,7 @@ class EpollPoller:
 
     def descriptors(self) -> tuple[int, ...]:
         """What a forked child must close."""
-        return self._bell, self._epoll.fileno()
+        return self._wakeup_fd, self._epoll.fileno()
 
 
 class PollPoller:
@@ -67,11 +67,11 @@ class PollPoller:
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
-        self._bell, self._rope = os.pipe()
-        os.set_blocking(self._bell, False)
+        self._wakeup_read_fd, self._wakeup_write_fd = os.pipe()
+        os.set_blocking(self._wakeup_read_fd, False)
         self._poll = select.poll()
         self._poll.register(fd, select.POLLIN)
-        self._poll.register(self._bell, select.POLLIN)
+        self._poll.register(self._wakeup_read_fd, select.POLLIN)
         self._turn = threading.Lock()
 
     def wait(self, timeout: float) -> bool:
@@ -80,9 +80,9 @@ class PollPoller:
             return False
         try:
             ready = self._poll.poll(timeout * 1000)
-            if any(fd == self._bell for fd, _ in ready):
+            if any(fd == self._wakeup_read_fd for fd, _ in ready):
                 try:
-                    os.read(self._bell, 1)
+                    os.read(self._wakeup_read_fd, 1)
                 except BlockingIOError:
                     pass
             return bool(ready)
@@ -91,7 +91,7 @@ class PollPoller:
 
     def wake(self) -> None:
         """Lets one thread through."""
-        os.write(self._rope, b"!")
+        os.write(self._wakeup_write_fd, b"!")
 
     def pause(self) -> None:
         """Arrivals let one through all the same; it finds nothing to read, or reads."""
@@ -105,7 +105,7 @@ class PollPoller:
 
     def descriptors(self) -> tuple[int, ...]:
         """What a forked child must close."""
-        return self._bell, self._rope
+        return self._wakeup_read_fd, self._wakeup_write_fd
 
 
 Poller = EpollPoller | PollPoller

@@ -28,24 +28,22 @@ class Receiver:
         poller: Poller,
         dispatch: Dispatch,
         on_end: Callable[[], None],
+        submit: Callable[[Work], None],
     ) -> None:
         self._frame_reader = frame_reader
         self._poller = poller
         self._dispatch = dispatch
         self._on_end = on_end
-        self._submit: Callable[[Work], None] | None = None
+        #: What a stream reads and others are to do goes there.
+        self._submit = submit
         #: Held while frames are dispatched: they are, in the order of their arrival.
-        self.lock = threading.Lock()
+        self._lock = threading.Lock()
         #: The stream that reads, if it is not for any idle thread to do.
         self.lessee: object = None
 
-    def submit_to(self, submit: Callable[[Work], None]) -> None:
-        """What a stream reads and others are to do goes to `submit`."""
-        self._submit = submit
-
     def read(self) -> list[Work]:
         """Dispatches what has come; returns what is left to be done."""
-        with self.lock:
+        with self._lock:
             try:
                 found = self._frame_reader.frames()
             except (EOFError, OSError):
@@ -59,18 +57,18 @@ class Receiver:
             self._poller.resume()
         self._on_end()
 
-    def take(self, stream: object) -> None:
+    def lease(self, stream: object) -> None:
         """From now on `stream` reads, unless another one does."""
-        if self.lessee is None and self._submit is not None and self.lock.acquire(blocking=False):
+        if self.lessee is None and self._lock.acquire(blocking=False):
             if self.lessee is None:
                 self.lessee = stream
                 self._poller.pause()
-            self.lock.release()
+            self._lock.release()
 
     def release(self, stream: object) -> None:
         """Any idle thread may read again."""
         if self.lessee is stream:
-            with self.lock:
+            with self._lock:
                 if self.lessee is stream:
                     self.lessee = None
                     # What has come meanwhile opens the poller at once (epoll_ctl(2)).
@@ -80,7 +78,6 @@ class Receiver:
         """Reads on a stream's own thread; false when nothing came within so many seconds."""
         if seconds and not self._poller.poll(seconds):
             return False
-        assert self._submit is not None
         for work in self.read():
             self._submit(work)
         return True

@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+import test_loop_runner
+import test_thread_runner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import test_async_stream
-import test_sync_stream
 from erlang_port.etf.decoder import decode
 from erlang_port.etf.encoder import Encoder
 from erlang_port.etf.formats import encode_json, encode_msgpack
@@ -181,14 +181,14 @@ def run(stream: Any, chosen: StreamOptions) -> list[Any]:
 @settings(max_examples=100, deadline=None, derandomize=True)
 @given(steps=STEPS, chosen=CHOSEN)
 def test_a_sync_stream_sends_what_was_yielded(steps: Steps, chosen: StreamOptions) -> None:
-    found = run(test_sync_stream.Run(generator(steps), chosen), chosen)
+    found = run(test_thread_runner.Run(generator(steps), chosen), chosen)
     assert found == expected(steps, chosen)
 
 
 @settings(max_examples=100, deadline=None, derandomize=True)
 @given(steps=STEPS, chosen=CHOSEN)
 def test_an_async_stream_sends_what_was_yielded(steps: Steps, chosen: StreamOptions) -> None:
-    found = run(test_async_stream.Run(async_generator(steps), chosen), chosen)
+    found = run(test_loop_runner.Run(async_generator(steps), chosen), chosen)
     assert found == expected(steps, chosen)
 
 
@@ -199,7 +199,7 @@ class Stops:
 
 @pytest.mark.parametrize("before", [0, 3, 100])
 def test_an_encoder_that_raises_stop_iteration_ends_no_stream_in_silence(before: int) -> None:
-    stream = test_sync_stream.Run([*range(before), Stops(), 1]).start()
+    stream = test_thread_runner.Run([*range(before), Stops(), 1]).start()
     tag, reason = stream.end()
     assert (tag, reason[0]) == ("error", "RuntimeError")
     assert stream.node.values == list(range(before))
@@ -214,7 +214,7 @@ def test_a_generator_is_not_resumed_after_a_value_that_cannot_be_sent(before: in
         yield [object()]
         resumed.append(True)
 
-    stream = test_sync_stream.Run(values()).start()
+    stream = test_thread_runner.Run(values()).start()
     assert stream.end()[0] == "error"
     assert stream.node.values == list(range(before))
     assert resumed == []
@@ -236,6 +236,6 @@ def test_an_iterator_that_has_ended_is_asked_no_more() -> None:
             return self.number
 
     once = Once()
-    stream = test_sync_stream.Run(once).start()
+    stream = test_thread_runner.Run(once).start()
     assert stream.end() == "done"
     assert once.ends == 1

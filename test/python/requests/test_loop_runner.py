@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_thread_runner import CHOSEN, SIZES, TAKES, expected
 
-from erlang_port.requests.async_stream import AsyncStream
+from erlang_port.requests.loop_runner import LoopRunner
+from erlang_port.requests.stream import Stream
 from erlang_port.wire.frames import StreamOptions
-from streams import NodeClient, StreamProgram, options
-from test_sync_stream import CHOSEN, SIZES, TAKES, expected
+from streams import NodeClient, StreamContext, make_stream, options
 
 
 class Run:
@@ -23,21 +24,24 @@ class Run:
     def __init__(self, source: Any, chosen: StreamOptions | None = None) -> None:
         chosen = chosen or options()
         self.node = NodeClient(chosen)
-        self.program = StreamProgram(self.node)
-        self.stream = AsyncStream(self.program, b"address", chosen, 0)  # type: ignore[arg-type]
-        self.stream.source = source
-        self.program.loop.call_soon_threadsafe(self.stream.start)
+        self.context = StreamContext(self.node)
+        self.stream = make_stream(self.context, chosen)
+        self.stream.runner = runner = LoopRunner(self.stream, source, None, self._not_async)
+        self.context.loop.call_soon_threadsafe(runner.start)
 
     def start(self) -> Run:
-        self.program.loop.start()
+        self.context.loop.start()
         return self
+
+    def _not_async(self, _stream: Stream, value: Any) -> None:
+        self.node.wrong.append(f"not async: {value!r}")
 
     def take(self, count: int = 1_000_000) -> None:
         self.stream.credit(*self.node.take(count))
 
     def end(self) -> Any:
         self.node.wait(lambda: self.node.terminal is not None)
-        self.program.close()
+        self.context.close()
         assert self.node.wrong == []
         return self.node.terminal
 

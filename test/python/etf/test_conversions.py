@@ -28,10 +28,10 @@ from pathlib import Path
 from types import MappingProxyType
 
 import pytest
+import test_libraries
 from hypothesis import given
 from hypothesis import strategies as st
 
-import test_libraries
 from erlang_port.etf import conversions
 from erlang_port.etf.conversions import RULES, convert, register_encoder
 from erlang_port.etf.decoder import decode
@@ -40,7 +40,7 @@ from erlang_port.etf.terms import Atom, Bitstring, FrozenDict, FrozenList, Impro
 from erlang_port.etf.writer import Writer
 from strategies import Color, Level, Own, Point, Record, Text, meaning, same_key_twice, values
 
-DOCS = Path(__file__).resolve().parents[2] / "docs" / "types.md"
+DOCS = Path(__file__).resolve().parents[3] / "docs" / "types.md"
 NONE = Atom("none")
 
 

@@ -417,7 +417,7 @@ def test_no_library_is_imported() -> None:
     )
     done = subprocess.run(
         [sys.executable, "-S", "-c", program],
-        env={"PYTHONPATH": ":".join([str(Path(__file__).parents[2] / "python_side"), *sys.path])},
+        env={"PYTHONPATH": ":".join([str(Path(__file__).parents[3] / "python_side"), *sys.path])},
         capture_output=True,
         text=True,
         check=True,

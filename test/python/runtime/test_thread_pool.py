@@ -16,8 +16,8 @@ from port import PATIENCE, eventually, shut
 Work = Callable[[], None]
 
 
-class House:
-    """ThreadPool that read numbers from a pipe; each but 0 names a piece of work."""
+class Reading:
+    """Threads that read numbers from a pipe; each but 0 names a piece of work."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -28,8 +28,8 @@ class House:
         self.work: dict[int, Work] = {}
         self.zeros = 0
         self.failures: list[BaseException] = []
-        self.threads = ThreadPool(self._poller, self._read, limit, self.failures.append)
-        self.threads.start()
+        self.threads = ThreadPool(self._poller, limit, self.failures.append)
+        self.threads.start(self._read)
 
     def _read(self) -> list[Work]:
         with self._lock:
@@ -57,8 +57,8 @@ class House:
 
 
 @pytest.fixture(params=[1, 2, 8])
-def house(request: pytest.FixtureRequest) -> Iterator[House]:
-    made = House(request.param)
+def reading(request: pytest.FixtureRequest) -> Iterator[Reading]:
+    made = Reading(request.param)
     yield made
     made.close()
 
@@ -77,47 +77,47 @@ class Job:
         self.has_ended.set()
 
 
-def test_what_arrives_is_done(house: House) -> None:
+def test_what_arrives_is_done(reading: Reading) -> None:
     done = [threading.Event() for _ in range(50)]
-    house.work = {i + 1: event.set for i, event in enumerate(done)}
-    for number in house.work:
-        house.send(number)
+    reading.work = {i + 1: event.set for i, event in enumerate(done)}
+    for number in reading.work:
+        reading.send(number)
     assert all(event.wait(PATIENCE) for event in done)
 
 
-def test_what_arrives_together_is_done_side_by_side(house: House) -> None:
-    jobs = [Job() for _ in range(house.limit)]
-    house.work = {i + 1: job for i, job in enumerate(jobs)}
-    house.send(*house.work)
+def test_what_arrives_together_is_done_side_by_side(reading: Reading) -> None:
+    jobs = [Job() for _ in range(reading.limit)]
+    reading.work = {i + 1: job for i, job in enumerate(jobs)}
+    reading.send(*reading.work)
     assert all(job.has_begun.wait(PATIENCE) for job in jobs)
     for job in jobs:
         job.may_end.set()
 
 
-def test_past_the_limit_work_waits_and_arrivals_are_read(house: House) -> None:
-    most = max(house.limit, MIN_IDLE)
+def test_past_the_limit_work_waits_and_arrivals_are_read(reading: Reading) -> None:
+    most = max(reading.limit, MIN_IDLE)
     jobs = [Job() for _ in range(most + 3)]
-    house.work = {i + 1: job for i, job in enumerate(jobs)}
-    house.send(*house.work)
-    eventually(lambda: sum(job.has_begun.is_set() for job in jobs) >= house.limit)
-    eventually(lambda: house.count("queued") >= 3)
-    assert house.count("threads") <= most + 1
+    reading.work = {i + 1: job for i, job in enumerate(jobs)}
+    reading.send(*reading.work)
+    eventually(lambda: sum(job.has_begun.is_set() for job in jobs) >= reading.limit)
+    eventually(lambda: reading.count("queued") >= 3)
+    assert reading.count("threads") <= most + 1
     # A frame without work, such as a cancel, is dispatched although all are busy.
-    house.send(0)
-    eventually(lambda: house.zeros == 1)
+    reading.send(0)
+    eventually(lambda: reading.zeros == 1)
     for job in jobs:
         job.may_end.set()
     assert all(job.has_ended.wait(PATIENCE) for job in jobs)
 
 
-def test_work_can_be_handed_in_from_outside_and_from_work(house: House) -> None:
+def test_work_can_be_handed_in_from_outside_and_from_work(reading: Reading) -> None:
     done = threading.Event()
-    house.threads.submit(lambda: house.threads.submit(done.set))
+    reading.threads.submit(lambda: reading.threads.submit(done.set))
     assert done.wait(PATIENCE)
 
 
-def test_a_thread_that_lends_its_place_keeps_nobody_waiting() -> None:
-    house = House(1)
+def test_a_thread_that_blocks_keeps_nobody_waiting() -> None:
+    reading = Reading(1)
     innermost, outermost = threading.Event(), threading.Event()
 
     def nested(depth: int) -> None:
@@ -130,26 +130,26 @@ def test_a_thread_that_lends_its_place_keeps_nobody_waiting() -> None:
             nested(depth - 1)
             done.set()
 
-        house.threads.submit(deeper)
-        house.threads.begin_blocking()
+        reading.threads.submit(deeper)
+        reading.threads.begin_blocking()
         done.wait(PATIENCE)
-        house.threads.end_blocking()
+        reading.threads.end_blocking()
 
     def begin() -> None:
         nested(20)
         outermost.set()
 
-    house.threads.submit(begin)
+    reading.threads.submit(begin)
     assert innermost.wait(PATIENCE)
     assert outermost.wait(PATIENCE)
-    house.close()
+    reading.close()
 
 
-def test_threads_are_counted(house: House) -> None:
+def test_threads_are_counted(reading: Reading) -> None:
     job = Job()
-    house.threads.submit(job)
+    reading.threads.submit(job)
     assert job.has_begun.wait(PATIENCE)
-    eventually(lambda: house.count("threads") == house.count("idle_threads") + 1)
-    assert house.count("queued") == 0
+    eventually(lambda: reading.count("threads") == reading.count("idle_threads") + 1)
+    assert reading.count("queued") == 0
     job.may_end.set()
-    eventually(lambda: house.count("threads") == house.count("idle_threads"))
+    eventually(lambda: reading.count("threads") == reading.count("idle_threads"))

@@ -181,19 +181,19 @@ def test_two_threads_and_their_storms_do_not_mix() -> None:
 
 def test_a_wait_is_broken_off() -> None:
     region = InterruptibleRegion()
-    bell = OneShotEvent()
+    event = OneShotEvent()
 
     def interrupt() -> None:
-        while region._bell is None:
+        while region._event is None:
             time.sleep(0)
         assert region.interrupt(REQUEST)
 
     thread = threading.Thread(target=interrupt)
     thread.start()
     with pytest.raises(Cancelled):
-        region.run(REQUEST, lambda: region.shielded(region.wait, bell))
+        region.run(REQUEST, lambda: region.shielded(region.wait, event))
     thread.join()
-    assert bell.is_interrupt
+    assert event.is_interrupt
 
 
 class Turn:

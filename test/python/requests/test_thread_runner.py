@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from erlang_port.requests.sync_stream import FAST_VALUES, FIRST_RUN, SyncStream
+from erlang_port.batching import FAST_ITEMS
+from erlang_port.requests.thread_runner import FIRST_RUN, ThreadRunner
 from erlang_port.wire.frames import StreamOptions
 from port import PATIENCE
-from streams import NodeClient, StreamProgram, options
+from streams import NodeClient, StreamContext, make_stream, options
 
 
 class Run:
@@ -22,10 +23,11 @@ class Run:
     def __init__(self, iterable: Iterable[Any], chosen: StreamOptions | None = None) -> None:
         chosen = chosen or options()
         self.node = NodeClient(chosen)
-        self.program = StreamProgram(self.node)
-        self.stream = SyncStream(self.program, b"address", chosen, 0)  # type: ignore[arg-type]
-        self.stream.iterator = iter(iterable)
-        self.thread = threading.Thread(target=self.stream.run)
+        self.context = StreamContext(self.node)
+        self.stream = make_stream(self.context, chosen)
+        self.stream.runner = self.runner = ThreadRunner(self.stream)
+        self.runner.iterator = iter(iterable)
+        self.thread = threading.Thread(target=self.runner.run)
 
     def start(self) -> Run:
         self.thread.start()
@@ -33,8 +35,8 @@ class Run:
 
     def tick(self) -> None:
         """Two ticks: a run is sent by the second one that finds it."""
-        self.program.ticker.tick()
-        self.program.ticker.tick()
+        self.context.ticker.tick()
+        self.context.ticker.tick()
 
     def take(self, count: int = 1_000_000) -> None:
         self.stream.credit(*self.node.take(count))
@@ -84,7 +86,7 @@ def test_fast_values_share_frames() -> None:
     assert len(run.node.out) < 500
 
 
-@pytest.mark.parametrize("count", range(FAST_VALUES, FAST_VALUES + 2 * FIRST_RUN, 3))
+@pytest.mark.parametrize("count", range(FAST_ITEMS, FAST_ITEMS + 2 * FIRST_RUN, 3))
 def test_the_clock_sends_what_a_fast_generator_left_before_it_paused(count: int) -> None:
     place = Place()
     run = Run(then_stay(range(count), place, [-1])).start()
@@ -102,9 +104,9 @@ def test_the_first_tick_of_a_run_leaves_it_alone() -> None:
     run = Run(then_stay(range(100), place)).start()
     place.reach()
     before = len(run.node.values)
-    run.program.ticker.tick()
+    run.context.ticker.tick()
     assert len(run.node.values) == before
-    run.program.ticker.tick()
+    run.context.ticker.tick()
     assert run.node.values == list(range(100))
     place.may_go.set()
     assert run.end() == "done"
@@ -147,14 +149,14 @@ def test_a_clock_that_found_no_room_does_not_try_again_before_there_is_some() ->
     # In the midst of a run, with more out than leaves room for what is pending.
     run.node.terminal = None
     run.stream.window.send(1, 900)
-    run.stream._pending.append("x" * 500)
-    run.program.ticker.add(run.stream)
+    run.runner._collector.pending.append("x" * 500)
+    run.context.ticker.add(run.runner)
     run.tick()
-    tried = run.program.encodings
+    tried = run.context.encodings
     assert run.node.waiting == 1
     for _ in range(50):
         run.tick()
-    assert run.program.encodings == tried
+    assert run.context.encodings == tried
     run.stream.credit(1, 900, -1)
     run.tick()
     assert run.node.values == ["x" * 500]
@@ -166,7 +168,7 @@ def test_nothing_that_was_yielded_after_a_value_that_is_no_term_is_sent() -> Non
     run = Run(then_stay([*range(20), "\ud800"], place, range(20, 40))).start()
     place.reach()
     run.tick()
-    assert isinstance(run.stream._failure, UnicodeEncodeError)
+    assert isinstance(run.runner._failure, UnicodeEncodeError)
     place.may_go.set()
     assert run.end()[0] == "error"
     assert run.node.values == list(range(20))
@@ -270,7 +272,7 @@ def test_whatever_the_options_all_values_come_and_never_too_many_at_once(
         if 0 <= run.node.demand <= len(run.node.values):
             run.node.demand += 3
         run.take(takes[turn % len(takes)] or (turn % 3 == 0))
-        run.program.ticker.tick()
+        run.context.ticker.tick()
         run.thread.join(0.0002)
     assert run.end() == "done"
     assert run.node.values == expected(values, chosen)

@@ -766,12 +766,12 @@ def test_opaque_terms_go_back_as_they_came(term):
 @pytest.mark.timeout(120)
 def test_all_of_it_again_without_erlpack():
     """The codec's tests, in an interpreter that cannot import erlpack."""
-    here = Path(__file__).parent
-    files = ["test_terms.py", "test_etf.py", "test_conversions.py", "test_encoder.py"]
+    here = Path(__file__).parents[1]
+    files = [f"etf/test_{name}.py" for name in ("terms", "decoder", "conversions", "encoder")]
     program = (
         "import sys; sys.modules['erlpack'] = sys.modules['erlang_accelerator'] = None\n"
         "import pytest\n"
-        f"sys.exit(pytest.main(['-q', *{[str(here / name) for name in files]}]))"
+        f"sys.exit(pytest.main(['-q', *{[str(here / 'etf' / name) for name in files]}]))"
     )
     done = subprocess.run(
         [sys.executable, "-c", program],

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from erlang_port.batching import RUN_LENGTH
 from erlang_port.node import channel
-from erlang_port.node.channel import RUN_LENGTH, Channel
+from erlang_port.node.channel import Channel
 from erlang_port.wire import frames
-from fakes import FakeOutbox, FakeTicker, payload
+from fakes import FakeFrameWriter, FakeTicker, payload
 
 
 class Clock:
@@ -25,7 +26,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def test_bytes_are_joined(clock):
-    frame_writer, ticker = FakeOutbox(), FakeTicker()
+    frame_writer, ticker = FakeFrameWriter(), FakeTicker()
     lines = Channel(frames.OUTPUT, frame_writer.put, ticker, 1000, is_list=False)
     expected = b""
     for number in range(2 * RUN_LENGTH):
@@ -39,7 +40,7 @@ def test_bytes_are_joined(clock):
 
 
 def test_terms_are_listed(clock):
-    frame_writer, ticker = FakeOutbox(), FakeTicker()
+    frame_writer, ticker = FakeFrameWriter(), FakeTicker()
     records = Channel(frames.LOG, frame_writer.put, ticker, 1000)
     for number in range(20):
         records.put([b"a", bytes([number])], 2)
@@ -48,23 +49,23 @@ def test_terms_are_listed(clock):
 
 
 def test_one_that_comes_alone_leaves_at_once(clock):
-    frame_writer, ticker = FakeOutbox(), FakeTicker()
+    frame_writer, ticker = FakeFrameWriter(), FakeTicker()
     lines = Channel(frames.OUTPUT, frame_writer.put, ticker, 1000, is_list=False)
     for number in range(10):
         clock.now += 1
         lines.put([b"x\n"], 2)
         assert len(frame_writer.frames) == number + 1
-    assert lines.room.sent == 20
-    assert lines.room.is_full() is False
+    assert lines.window.sent == 20
+    assert lines.window.is_full() is False
 
 
 def test_the_ticker_is_let_go(clock):
-    frame_writer, ticker = FakeOutbox(), FakeTicker()
+    frame_writer, ticker = FakeFrameWriter(), FakeTicker()
     lines = Channel(frames.OUTPUT, frame_writer.put, ticker, 1000, is_list=False)
     for _ in range(10):
         lines.put([b"x\n"], 2)
-    assert ticker.hot
+    assert ticker.active
     ticker.tick()
     ticker.tick()
-    assert not ticker.hot
+    assert not ticker.active
     assert b"".join(frame[6:] for frame in frame_writer.frames) == b"x\n" * 10

@@ -19,7 +19,7 @@ from erlang_port.etf.terms import Atom, FrozenList, MapKey
 from strategies import EXAMPLES, meaning
 from strategies import terms as any_terms
 
-GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "terms.txt"
+GOLDEN = Path(__file__).resolve().parents[2] / "golden" / "terms.txt"
 
 
 def nested(depth):

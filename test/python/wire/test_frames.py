@@ -22,7 +22,7 @@ class Golden(NamedTuple):
 
 
 def _read() -> list[Golden]:
-    path = Path(__file__).resolve().parents[1] / "golden" / "frames.txt"
+    path = Path(__file__).resolve().parents[2] / "golden" / "frames.txt"
     rows = [line.split("\t") for line in path.read_text().splitlines() if line[0] != "#"]
     return [Golden(way, name, bytes.fromhex(data), *rest) for way, name, data, *rest in rows]
 

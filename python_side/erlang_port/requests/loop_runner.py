@@ -1,4 +1,4 @@
-"""A stream of an async iterator: a task on the worker's event loop.
+"""Runs an async iterator: a task on the worker's event loop.
 
 Values that the generator yields without giving way to the loop share a frame; as soon
 as it awaits something, what it has yielded leaves. So no value waits for a clock.
@@ -10,15 +10,11 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextvars import Context
 from inspect import isawaitable, iscoroutine
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from erlang_port.current import context_of, current
 from erlang_port.errors import Cancelled
 from erlang_port.requests.stream import Stream
-from erlang_port.wire import frames
-
-if TYPE_CHECKING:
-    from erlang_port.worker import Worker
 
 #: A generator with longer runs than this seldom awaits anything: after each run it gives
 #: way. A larger number lets it hold the loop for longer, a smaller one costs those that
@@ -26,18 +22,24 @@ if TYPE_CHECKING:
 FIRST_RUN = 8
 
 
-class AsyncStream(Stream):
-    """Runs as a task; all methods but `credit` and `cancel` are called on the loop."""
+class LoopRunner:
+    """Runs as a task; all methods but `resume` and `cancel` are called on the loop."""
 
     def __init__(
-        self, program: Worker, address: bytes, options: frames.StreamOptions, flags: int
+        self,
+        stream: Stream,
+        source: Any,
+        variables: Context | None,
+        iterate_on_thread: Callable[[Stream, Any], None],
     ) -> None:
-        super().__init__(program, address, options, flags)
+        self.stream = stream
+        self._worker = stream.context
         #: What the function returned: an async iterable, or an awaitable of anything.
-        self.source: Any = None
-        self.options = options
-        #: In which that function was called, until the task has a copy of it.
-        self.context: Context | None = None
+        self._source = source
+        #: The context variables with which it was called, until the task has a copy of them.
+        self._variables = variables
+        #: What becomes of a coroutine's result that is iterated on a thread.
+        self._iterate_on_thread = iterate_on_thread
         self._pending: list[Any] = []
         self._flush_is_due = False
         #: How many values may be pending: more for a generator that does not await, as
@@ -53,21 +55,25 @@ class AsyncStream(Stream):
 
     # From other threads.
 
-    def credit(self, taken: int, taken_bytes: int, demand: int) -> None:
-        self.window.credit(taken, taken_bytes, demand)
+    def resume(self) -> None:
+        """There is credit."""
         if self._change is not None or self._pending:
-            self.program.loop.call_soon_threadsafe(self._resume)
+            self._worker.loop.call_soon_threadsafe(self._resume)
 
     def cancel(self) -> None:
-        self.is_cancelled = True
-        self.program.loop.call_soon_threadsafe(self._cancel_task)
+        """The stream is cancelled."""
+        self._worker.loop.call_soon_threadsafe(self._cancel_task)
+
+    def end_run(self) -> None:
+        """What is held fills a frame; `_iterate` sees that for itself."""
 
     # On the loop.
 
     def start(self) -> None:
         """Makes the task."""
-        context, self.context = self.context or context_of(self), None
-        self._task = context.run(self.program.loop.create_task, self, self.run(), self._ended)
+        variables, self._variables = self._variables or context_of(self.stream), None
+        create_task = self._worker.loop.create_task
+        self._task = variables.run(create_task, self.stream, self.run(), self._ended)
 
     def _cancel_task(self) -> None:
         if self._cancel_observed:
@@ -88,20 +94,20 @@ class AsyncStream(Stream):
 
     async def run(self) -> Callable[[], None]:
         """From the first value to the last; returns what is to be done then."""
-        current.set(self)
+        current.set(self.stream)
         error: BaseException | None = None
         iterator: Any = None
-        source, self.source = self.source, None
+        source, self._source = self._source, None
         self._has_begun = True
         try:
-            if self.is_cancelled:
+            if self.stream.is_cancelled:
                 if iscoroutine(source):
                     source.close()
                 raise Cancelled
             while isawaitable(source):
                 source = await source
             if not hasattr(type(source), "__aiter__"):
-                return lambda: self.program.become_sync(self, source)
+                return lambda: self._iterate_on_thread(self.stream, source)
             iterator = source.__aiter__()
             await self._iterate(iterator)
         except BaseException as raised:
@@ -116,37 +122,38 @@ class AsyncStream(Stream):
                 await iterator.aclose()
         except BaseException as raised:
             error = error or raised
-        if self.is_cancelled:
+        if self.stream.is_cancelled:
             error = Cancelled()
-        reason = None if error is None else self.reason(error)
-        return lambda: self.finish(reason)
+        reason = None if error is None else self.stream.reason(error)
+        return lambda: self.stream.finish(reason)
 
     def _ended(self, then: Callable[[], None] | None, error: BaseException | None) -> None:
         if then is not None:
             then()
         else:
-            self.finish(self.reason(error or Cancelled()))
+            self.stream.finish(self.stream.reason(error or Cancelled()))
 
     async def _iterate(self, iterator: AsyncIterator[Any]) -> None:
-        self._prepare_to_hold()
-        step, hold = iterator.__anext__, self.hold
+        stream = self.stream
+        stream.prepare_to_hold()
+        step, hold = iterator.__anext__, stream.hold
         pending = self._pending
-        loop = self.program.loop
+        loop = self._worker.loop
         # Values that may be appended before the window is looked at again.
         budget = 0
         while True:
             if budget > 0:
                 budget -= 1
             else:
-                room = self.available() - len(pending)
-                is_long = pending and self.held_bytes > self.run_bytes
+                room = stream.available() - len(pending)
+                is_long = pending and stream.held_bytes > stream.run_bytes
                 if room > 0 and len(pending) < self._batch_size and not is_long:
                     budget = min(room, self._batch_size - len(pending))
                     continue
                 self._flush()
-                if self.left == 0:
+                if stream.left == 0:
                     return
-                if pending or self.available() <= 0:
+                if pending or stream.available() <= 0:
                     await self._wait_for_room()
                 self._fit_run()
                 if self._batch_size > FIRST_RUN:
@@ -159,12 +166,12 @@ class AsyncStream(Stream):
                 return
             if self._failure is not None:
                 raise self._failure
-            if self.is_cancelled:
+            if stream.is_cancelled:
                 # It took no notice, or has not been told yet.
                 self._cancel_observed = True
                 raise Cancelled
             pending.append(hold(value))
-            if self.held_bytes > self.run_bytes:
+            if stream.held_bytes > stream.run_bytes:
                 budget = 0
             if not self._flush_is_due:
                 self._flush_is_due = True
@@ -172,8 +179,8 @@ class AsyncStream(Stream):
 
     def _fit_run(self) -> None:
         """The next run is twice as long, where what it holds is small."""
-        if self._frame_bytes * 2 <= self.run_bytes:
-            self._batch_size = min(self._batch_size * 2, self.longest_run)
+        if self._frame_bytes * 2 <= self.stream.run_bytes:
+            self._batch_size = min(self._batch_size * 2, self.stream.longest_run)
         else:
             self._batch_size = max(1, self._batch_size // 2)
 
@@ -185,10 +192,10 @@ class AsyncStream(Stream):
 
     def _flush_when_idle(self) -> None:
         self._flush_is_due = False
-        if self.is_ended:
+        if self.stream.is_ended:
             return
         try:
-            self.program.loop.run_user_code(self, self._flush)
+            self._worker.loop.run_user_code(self.stream, self._flush)
         except BaseException as failure:
             self._failure = failure
             self._cancel_task()
@@ -196,12 +203,12 @@ class AsyncStream(Stream):
     def _flush(self) -> None:
         """Sends what fits; what does not stays pending until there is room."""
         pending = self._pending
-        region = self.program.loop.region
+        region = self._worker.loop.region
         assert region is not None
         while pending:
-            buffers, size, count, error = self.frame(pending)
+            buffers, size, count, error = self.stream.frame(pending)
             if count:
-                if self.is_cancelled:
+                if self.stream.is_cancelled:
                     pending.clear()
                     return
                 if not region.shielded(self._put, buffers, size, count):
@@ -211,21 +218,21 @@ class AsyncStream(Stream):
                 raise error
 
     def _put(self, buffers: list[Any], size: int, count: int) -> bool:
-        if not self.fits(size):
+        if not self.stream.fits(size):
             return False
         del self._pending[:count]
-        self.sent(count, size)
-        self.held_bytes = 0
-        self.program.put(buffers, size, False)
+        self.stream.sent(count, size)
+        self.stream.held_bytes = 0
+        self._worker.put(buffers, size, False)
         self._frame_bytes = size
         return True
 
     async def _wait_for_room(self) -> None:
-        while self._pending or self.available() <= 0:
+        while self._pending or self.stream.available() <= 0:
             self._change = asyncio.get_running_loop().create_future()
             self._flush()
-            # A credit that came before the future was there rang nobody.
-            if self.left == 0 or (not self._pending and self.available() > 0):
+            # Credit that came before the future was there woke nobody: checked again.
+            if self.stream.left == 0 or (not self._pending and self.stream.available() > 0):
                 break
             await self._change
         self._change = None

@@ -1,4 +1,4 @@
-"""Messages in line: their order, their runs, and when they leave."""
+"""Messages in their queue: their order, their runs, and when they leave."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from erlang_port.batching import RUN_BYTES, RUN_LENGTH
 from erlang_port.etf.encoder import Encoder
 from erlang_port.etf.terms import Atom
-from erlang_port.node import messages
-from erlang_port.node.messages import RUN_BYTES, RUN_LENGTH, Messages, is_fixed
+from erlang_port.node import channel
+from erlang_port.node.messages import Messages, is_fixed
 from erlang_port.wire import frames
-from fakes import FakeProgram, payload
+from fakes import FakeFrameWriter, FakeTicker, payload
 
 A, B = b"w\x01a", b"w\x01b"
 
@@ -31,23 +32,33 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(messages, "time", clock)
+    monkeypatch.setattr(channel, "time", clock)
     return clock
 
 
-def send(line: Messages, to: bytes, term: Any) -> None:
+def send(messages: Messages, to: bytes, term: Any) -> None:
     """As `Node.send` does."""
     if not is_fixed(term):
         parts = Encoder().parts(term)
-        line.put(to, parts, sum(map(len, parts)))
-    elif not line.put_fixed(to, term):
-        line.put(to, term, None)
+        messages.put_term(to, parts, sum(map(len, parts)))
+    elif not messages.put_fixed(to, term):
+        messages.put_term(to, term, None)
 
 
-def delivered(program: FakeProgram) -> list[tuple[str, Any]]:
+class Sent:
+    """Messages, and the frames that they have left in."""
+
+    def __init__(self) -> None:
+        self.frame_writer = FakeFrameWriter()
+        self.ticker = FakeTicker()
+        encoder = Encoder()
+        self.messages = Messages(self.frame_writer.put, self.ticker, lambda: encoder)
+
+
+def delivered(sent: Sent) -> list[tuple[str, Any]]:
     """What the node makes of the frames."""
     found: list[tuple[str, Any]] = []
-    for frame in program.frame_writer.frames:
+    for frame in sent.frame_writer.frames:
         assert frame[4] == frames.SEND
         for entry in payload(frame):
             if len(entry) == 3:
@@ -60,52 +71,52 @@ def delivered(program: FakeProgram) -> list[tuple[str, Any]]:
 
 
 def test_a_message_that_comes_alone_leaves_at_once(clock):
-    program = FakeProgram()
-    line = Messages(program)
+    sent = Sent()
+    messages = sent.messages
     for number in range(5):
         clock.now += 1
-        send(line, A, number)
-        assert len(program.frame_writer.frames) == number + 1
-    assert delivered(program) == [("a", number) for number in range(5)]
-    assert not program.ticker.hot
+        send(messages, A, number)
+        assert len(sent.frame_writer.frames) == number + 1
+    assert delivered(sent) == [("a", number) for number in range(5)]
+    assert not sent.ticker.active
 
 
 def test_a_burst_leaves_in_runs_and_at_the_next_tick(clock):
-    program = FakeProgram()
-    line = Messages(program)
+    sent = Sent()
+    messages = sent.messages
     count = 3 * RUN_LENGTH
     for number in range(count):
-        send(line, A, number)
-    program.ticker.tick()
-    assert delivered(program) == [("a", number) for number in range(count)]
-    assert len(program.frame_writer.frames) < 10
+        send(messages, A, number)
+    sent.ticker.tick()
+    assert delivered(sent) == [("a", number) for number in range(count)]
+    assert len(sent.frame_writer.frames) < 10
     # A tick that finds nothing is the last one.
-    assert program.ticker.hot
-    program.ticker.tick()
-    assert not program.ticker.hot
-    send(line, A, "later")
-    program.ticker.tick()
-    assert delivered(program)[-1] == ("a", "later")
+    assert sent.ticker.active
+    sent.ticker.tick()
+    assert not sent.ticker.active
+    send(messages, A, "later")
+    sent.ticker.tick()
+    assert delivered(sent)[-1] == ("a", "later")
 
 
 def test_flush_leaves_nothing_behind(clock):
-    program = FakeProgram()
-    line = Messages(program)
+    sent = Sent()
+    messages = sent.messages
     for number in range(20):
-        send(line, A, number)
-        line.flush()
-        assert len(delivered(program)) == number + 1
+        send(messages, A, number)
+        messages.flush()
+        assert len(delivered(sent)) == number + 1
 
 
 def test_what_can_change_is_sent_as_it_was(clock):
-    program = FakeProgram()
-    line = Messages(program)
+    sent = Sent()
+    messages = sent.messages
     changing = [0]
     for number in range(20):
         changing[0] = number
-        send(line, A, changing)
-    line.flush()
-    assert delivered(program) == [("a", [number]) for number in range(20)]
+        send(messages, A, changing)
+    messages.flush()
+    assert delivered(sent) == [("a", [number]) for number in range(20)]
 
 
 @given(
@@ -131,41 +142,41 @@ def test_what_can_change_is_sent_as_it_was(clock):
 )
 def test_any_order_is_kept(steps):
     clock = Clock()
-    program = FakeProgram()
-    line = Messages(program)
+    sent = Sent()
+    messages = sent.messages
     expected = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(messages, "time", clock)
+        patch.setattr(channel, "time", clock)
         for to, term, then in steps:
-            send(line, to, term)
+            send(messages, to, term)
             expected.append((str(to[2:], "ascii"), term))
             if then == "tick":
-                program.ticker.tick()
+                sent.ticker.tick()
             elif then == "flush":
-                line.flush()
+                messages.flush()
             elif then == "pause":
                 clock.now += 1
-        line.flush()
-    found = [(to, term.encode() if type(term) is str else term) for to, term in delivered(program)]
+        messages.flush()
+    found = [(to, term.encode() if type(term) is str else term) for to, term in delivered(sent)]
     assert found == [(to, term.encode() if type(term) is str else term) for to, term in expected]
-    assert line.room.sent == sum(len(frame) - 6 for frame in program.frame_writer.frames)
+    assert messages.window.sent == sum(len(frame) - 6 for frame in sent.frame_writer.frames)
 
 
 def test_frames_are_no_longer_than_a_run(clock):
-    program = FakeProgram()
-    line = Messages(program)
+    sent = Sent()
+    messages = sent.messages
     text = "x" * 1000
     for _ in range(1000):
-        send(line, A, text)
-    line.flush()
-    assert len(delivered(program)) == 1000
-    assert max(map(len, program.frame_writer.frames)) < RUN_BYTES + 4096
+        send(messages, A, text)
+    messages.flush()
+    assert len(delivered(sent)) == 1000
+    assert max(map(len, sent.frame_writer.frames)) < RUN_BYTES + 4096
 
 
 def test_what_is_too_large_for_a_frame_is_refused():
-    line = Messages(FakeProgram())
+    messages = Sent().messages
     with pytest.raises(frames.FrameTooLargeError):
-        line.put(A, [b""], frames.MAX_FRAME)
+        messages.put_term(A, [b""], frames.MAX_FRAME)
 
 
 @pytest.mark.parametrize("term", [1, 2**80, -1.5, True, None, "ascii", b"bytes", Atom("ö")])

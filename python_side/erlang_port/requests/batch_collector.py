@@ -1,0 +1,106 @@
+"""Collects the values of a fast generator in C, and can be stopped from other threads."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from itertools import chain, groupby
+from operator import itemgetter
+from typing import Any
+
+from erlang_port.etf.erlpack_input import kinds_of
+
+#: Returns its second argument, at the price of a call from C to C.
+_second: Callable[[None, Any], Any] = {}.get  # type: ignore[assignment]
+
+
+class BatchCollector:
+    """The values of one batch after another, each as it was at its `yield`.
+
+    The loop over the iterator runs in C: no bytecode of this program runs between two values.
+    `map` takes one permit from a list before it asks for the next value, and an iterator over a
+    list looks at the list's length each time. So clearing the list, on any thread, ends the loop
+    when the generator yields next, and no value that it has yielded is lost.
+    """
+
+    def __init__(self, fixed_types: frozenset[type]) -> None:
+        #: What was collected and not taken away: other threads may take from its left end.
+        self.pending: deque[Any] = deque()
+        #: How many batches there were: tells the ticker one from the next.
+        self.number = 0
+        self._fixed_types = fixed_types
+        self._hold: Callable[[Any], Any]
+        self._holder: Any = None
+        #: One for each value that the batch may still take.
+        self._permits: list[None] = []
+        #: Whether the last batch held values of one fixed type only.
+        self._is_uniform = True
+
+    def hold_by(self, hold: Callable[[Any], Any], holder: Any) -> Callable[[Any], Any]:
+        """How a value is held that is not of a fixed type: by `holder`, if there is one.
+
+        `holder` is the same, compiled; see erlang_accelerator.c.
+        """
+        self._holder = holder
+        self._hold = holder or hold
+        return self._hold
+
+    def begin(self, length: int, size: int) -> None:
+        """The next batch: of so many values, or so many encoded bytes."""
+        self.number += 1
+        self._permits = [None] * length
+        if self._holder is not None:
+            self._holder.begin(self._permits, size)
+
+    def end(self) -> None:
+        """Ends the batch when the generator yields next. From any thread."""
+        self._permits.clear()
+
+    def was_ended(self) -> bool:
+        """Whether it was `end` that has ended the batch."""
+        return not self._permits
+
+    def collect(self, iterator: Iterator[Any]) -> None:
+        """Appends to `pending` until the batch ends, or the iterator does.
+
+        Raises what the iterator raises; what it yielded before is in `pending`.
+        """
+        pending = self.pending
+        values: Iterator[Any] = map(_second, self._permits, iterator)
+        if not self._is_uniform:
+            pending.extend(map(self._hold, values))
+            return
+        # As long as values are of one fixed type no code runs for each. `groupby` keeps the
+        # value that ends its first group, and the generator is not resumed before that one is
+        # held. `chain` asks an iterator no more once it has ended, unlike `map` and `groupby`.
+        groups = groupby(chain(values), type)
+        first = next(groups, None)
+        if first is None:
+            return
+        kind, group = first
+        if kind in self._fixed_types:
+            pending.extend(group)
+            second = next(groups, None)
+            if second is None:
+                return
+            group = second[1]
+        self._is_uniform = False
+        others = chain.from_iterable(map(itemgetter(1), groups))
+        pending.extend(map(self._hold, chain(group, others)))
+
+    def take(self) -> list[Any]:
+        """All that is pending, while nobody collects."""
+        values = list(self.pending)
+        self.pending.clear()
+        if values and not self._is_uniform:
+            kinds = kinds_of(values)
+            self._is_uniform = len(kinds) == 1 and kinds <= self._fixed_types
+        return values
+
+    def take_while_collecting(self) -> list[Any]:
+        """The same while another thread collects: what is pending now."""
+        return [self.pending.popleft() for _ in range(len(self.pending))]
+
+    def put_back(self, values: list[Any]) -> None:
+        """Puts values that were taken before those that came meanwhile."""
+        self.pending.extendleft(reversed(values))

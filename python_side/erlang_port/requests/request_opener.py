@@ -1,0 +1,152 @@
+"""From a frame to code that runs: on a thread, on the main thread, or on the event loop."""
+
+from __future__ import annotations
+
+import itertools
+from contextvars import copy_context
+from inspect import isawaitable
+from types import GeneratorType
+from typing import Any
+
+from erlang_port.context import Request, WorkerContext
+from erlang_port.current import current
+from erlang_port.errors import Cancelled
+from erlang_port.requests.call import Call
+from erlang_port.requests.loop_runner import LoopRunner
+from erlang_port.requests.main_module import MainModule
+from erlang_port.requests.main_thread import MainThread
+from erlang_port.requests.request_table import Handler, RequestTable
+from erlang_port.requests.stream import Stream
+from erlang_port.requests.stream_slots import StreamSlots
+from erlang_port.requests.targets import Targets
+from erlang_port.requests.thread_runner import ThreadRunner
+from erlang_port.runtime.thread_pool import Work
+from erlang_port.wire import frames
+
+
+class RequestOpener:
+    """Starts what the node asks for."""
+
+    def __init__(
+        self,
+        context: WorkerContext,
+        table: RequestTable,
+        targets: Targets,
+        slots: StreamSlots,
+        main_thread: MainThread,
+        main_module: MainModule,
+        uses_main: bool,
+    ) -> None:
+        self._context = context
+        self._table = table
+        self._targets = targets
+        self._slots = slots
+        self._main_thread = main_thread
+        self._main_module = main_module
+        #: Whether calls and sync streams run on the main thread, too.
+        self._uses_main = uses_main
+        self._orders = itertools.count()
+
+    def handlers(self) -> dict[int, Handler]:
+        """What is done for each kind of frame; on whichever thread reads."""
+        return {
+            frames.STREAM: self._on_stream,
+            frames.CALL: self._on_call,
+            frames.EXEC: self._on_exec,
+        }
+
+    def _on_stream(self, frame: bytes, address: bytes, offset: int) -> Work | None:
+        options, target = frames.read_stream(frame, offset)
+        stream = Stream(self._context, self._table.end, address, options, frame[target + 1])
+        stream.order = next(self._orders)
+        stream.runner = runner = ThreadRunner(stream)
+        self._table.add(stream)
+        return self._placed(stream, lambda: self._open(runner, frame, target), frame, target)
+
+    def _on_call(self, frame: bytes, address: bytes, offset: int) -> Work | None:
+        call = Call(
+            self._context,
+            self._table.end,
+            address,
+            frame[offset + 1],
+            lambda: self._targets.bind(frame, offset),
+        )
+        self._table.add(call)
+        return self._placed(call, call.run, frame, offset)
+
+    def _on_exec(self, frame: bytes, address: bytes, offset: int) -> None:
+        code = bytes(frame[offset + 1 :])
+        execution = Call(
+            self._context,
+            self._table.end,
+            address,
+            frame[offset],
+            lambda: (self._main_module.execute, [code.decode()], {}),
+        )
+        self._table.add(execution)
+        self._main_thread.submit(execution, execution.run)
+
+    def _placed(self, request: Request, work: Work, frame: bytes, target: int) -> Work | None:
+        """Leaves work to the main thread, if it is to run there; or returns it."""
+        if self._uses_main and not self._targets.is_async(frame, target):
+            self._main_thread.submit(request, work)
+            return None
+        return work
+
+    # Streams: from a request to an iterator; on a thread.
+
+    def _open(self, runner: ThreadRunner, frame: bytes, target: int) -> None:
+        stream = runner.stream
+
+        def source() -> tuple[bool, Any]:
+            if stream.is_cancelled:
+                raise Cancelled
+            function, args, kwargs = self._targets.bind(frame, target)
+            value = function(*args, **kwargs)
+            kind = type(value)
+            if kind is GeneratorType:
+                return False, value
+            if hasattr(kind, "__aiter__") or isawaitable(value):
+                return True, value
+            return False, iter(value)
+
+        found = runner.run_user_code(source)
+        del source
+        if found is None:
+            return
+        is_async, value = found
+        if is_async:
+            loop_runner = LoopRunner(stream, value, runner.variables, self._iterate_on_thread)
+            stream.runner = loop_runner
+            self._context.loop.call_soon_threadsafe(loop_runner.start)
+        else:
+            runner.iterator = value
+            self._iterate(stream)
+
+    def _iterate_on_thread(self, stream: Stream, value: Any) -> None:
+        """A coroutine returned something that is iterated on a thread."""
+        # The task's: this is the end of its last step.
+        variables = copy_context()
+        variables.run(current.set, stream)
+        stream.runner = runner = ThreadRunner(stream, variables)
+
+        def source() -> Any:
+            if stream.is_cancelled:
+                raise Cancelled
+            return iter(value)
+
+        def iterate() -> None:
+            runner.iterator = runner.run_user_code(source)
+            if runner.iterator is not None:
+                self._iterate(stream)
+
+        if self._uses_main:
+            self._main_thread.submit(stream, iterate)
+        else:
+            self._context.threads.submit(iterate)
+
+    def _iterate(self, stream: Stream) -> None:
+        if self._uses_main:
+            self._slots.run_on_main(stream)
+        else:
+            self._slots.run(stream)
