@@ -61,6 +61,10 @@ __all__ = (
     "whereis",
 )
 
+# As user code knows them, in messages, reprs and pickles.
+for _name in __all__:
+    globals()[_name].__module__ = "erlang"
+
 
 def __getattr__(name: str) -> Function:
     """The registered function of that name."""

@@ -154,6 +154,7 @@ class _Request:
         self.prefix = b"\x83h\x03w\x09py_stream" + reference.raw
         self.owner = b"\x83" + owner.raw
         self.is_cancelled = False
+        self.is_ended = False
 
 
 class _Client:
@@ -208,9 +209,6 @@ class _Client:
 
     def is_registered(self, name: str) -> bool:
         return name in self._node._functions
-
-    def is_cancelled(self, request: Any) -> bool:
-        return bool(request.is_cancelled)
 
     def waiter(self) -> tuple[Callable[[], object], Callable[[], object]]:
         lock = threading.Lock()
