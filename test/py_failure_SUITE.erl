@@ -472,7 +472,7 @@ caller_is_killed(Config) ->
 interrupt_a_stream(Config) ->
     %% Python code that never yields is broken off after the grace period, wherever it is:
     %% in the generator, in its finally block, in what encodes a value or reports an error.
-    start(#{workers => 1, interrupt_after => 100}, Config),
+    start(#{workers => 1, interrupt_after => 100, interrupt_grace => 100}, Config),
     Generators = [
         spin,
         async_spin,

@@ -55,6 +55,7 @@ class Callable:
 
 
 instance = Callable()
+bound = Offered().method
 shell = functools.partial(os.system)
 table: dict[str, object] = {"system": system}
 data = 7

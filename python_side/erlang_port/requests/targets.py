@@ -7,13 +7,17 @@ import importlib
 import inspect
 import sys
 from collections.abc import Callable
-from types import FunctionType
+from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
 from erlang_port.errors import NotAllowed
 from erlang_port.etf import decoder
 from erlang_port.requests.source import compile_source
 from erlang_port.wire import frames
+
+#: What a module defines, by `def`, `class` or in C: no objects that can be called, and no methods
+#: that are bound to one.
+_DEFINITIONS = (FunctionType, BuiltinFunctionType, type)
 
 
 class Targets:
@@ -58,9 +62,10 @@ class Targets:
             raise NotAllowed
         if name.startswith("_") or "." in name:
             raise NotAllowed
-        found = getattr(self._module(module), name, None)
+        # Not by getattr: a module may make attributes as they are asked for.
+        found = vars(self._module(module)).get(name)
         # By the module's own name: `os.path` is a name for another one.
-        if getattr(found, "__module__", None) != self._module(module).__name__:
+        if not isinstance(found, _DEFINITIONS) or found.__module__ != self._module(module).__name__:
             raise NotAllowed
         return found
 
