@@ -22,8 +22,8 @@ load(Pool) ->
 
 %% The tuple of workers in the pool's row, see py_pool.
 workers(Pool) ->
-    [Workers] = ets:select(py_pools, [{{row, Pool, '_', '_', '_', '$1', '_'}, [], ['$1']}]),
-    tuple_to_list(Workers).
+    [Row] = ets:lookup(py_pools, Pool),
+    tuple_to_list(element(6, Row)).
 
 %% @doc The Python process of a worker, or `gone'.
 -spec os_pid(pid()) -> string() | gone.
