@@ -67,6 +67,8 @@ unknown_options(_Config) ->
     Unknown = [
         {stream, [widnow, workers, replay]},
         {collect, [owner, demand, workers, kwargs]},
+        {enumerable, [owner, demand, workers]},
+        {enumerable_eval, [owner, demand, workers, kwargs]},
         {call, [window, owner, replay, batch, kwargs]},
         {exec, [window, owner, kwargs]},
         {pool, [pool, owner, timeout, kwargs, workerz, <<"workers">>]},
@@ -82,7 +84,7 @@ unknown_options(_Config) ->
 no_map(_Config) ->
     [
         ?assertError({badopt, {options, Opts}}, check(Kind, Opts))
-     || Kind <- [stream, collect, call, exec, pool, worker], Opts <- [[1], [{a, b, c}], [{a, 1} | b], none, 1]
+     || Kind <- [stream, collect, enumerable, enumerable_eval, call, exec, pool, worker], Opts <- [[1], [{a, b, c}], [{a, 1} | b], none, 1]
     ],
     ok.
 
@@ -158,6 +160,8 @@ types_have_every_option(_Config) ->
         ?assertEqual({Kind, lists:sort([Key || {Of, Key, _, _} <- options(), Of =:= Kind])}, {Kind, explained(Kind)})
      || Kind <- [stream, collect, call, exec, pool, worker]
     ],
+    ?assertEqual(explained(stream) -- [owner, demand], explained(enumerable)),
+    ?assertEqual(explained(collect), explained(enumerable_eval)),
     ?assertEqual(explained(stream), lists:usort(Common ++ checked(Forms, stream_option))),
     ?assertEqual(explained(exec), lists:usort(Common ++ checked(Forms, exec_option))),
     ?assertEqual(explained(pool), lists:sort(checked(Forms, pool_option))).
@@ -292,6 +296,8 @@ check(Kind, Opts) -> check(Kind, Opts, #{}).
 
 check(pool, Opts, _Pool) -> py_options:pool(Opts);
 check(worker, Opts, _Pool) -> py_options:worker(Opts);
+check(enumerable, Opts, _Pool) -> py_options:enumerable(Opts);
+check(enumerable_eval, Opts, _Pool) -> py_options:enumerable_eval(Opts);
 check(Kind, Opts, Pool) -> py_options:Kind(Opts, Pool).
 
 %% Kind, option, values that it may have, and some that it must not.

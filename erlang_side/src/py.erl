@@ -13,7 +13,10 @@
     stream_next/1, stream_next/2,
     stream_fold/3,
     stream/3, stream/4, stream/5,
-    stream_eval/1, stream_eval/2, stream_eval/3
+    stream_eval/1, stream_eval/2, stream_eval/3,
+    enumerable/3, enumerable/4,
+    enumerable_eval/1, enumerable_eval/2, enumerable_eval/3,
+    foreach/2
 ]).
 %% Code and calls.
 -export([
@@ -228,6 +231,70 @@ collect(Worker, Target, Opts) ->
         ok -> py_stream:collect(Worker, Target, make_ref(), Opts);
         Overloaded -> Overloaded
     end.
+
+%% @equiv enumerable(M, F, Args, #{})
+-spec enumerable(name(), name(), [term()]) -> py_enumerable:enumerable().
+enumerable(M, F, Args) ->
+    enumerable(M, F, Args, #{}).
+
+%% @doc A fun of two arguments by the reduce protocol of Elixir's `Enumerable': all of `Enum' and
+%% `Stream' works on it. Each walk starts the generator anew, in the process that walks, and what
+%% ends a walk early closes it: a `halt', and an exception of the consumer's. A Python exception is
+%% `error({Class, Message})', and so are other reasons. `Opts' are those of {@link stream_start/4}
+%% without `owner' and `demand'; `batch' says only how many values come in one message.
+%%
+%% `Enumerable({cont, Acc}, fun(Value, Acc) -> {cont | halt | suspend, Acc} end)' is `{done, Acc}',
+%% `{halted, Acc}' or `{suspended, Acc, Continue}'. `Continue' is called once, in the same process.
+-spec enumerable(name(), name(), [term()], options(py_options:stream_options())) ->
+    py_enumerable:enumerable().
+enumerable(M, F, Args, Opts) ->
+    Checked = py_options:enumerable(Opts),
+    Names = {py_name:identifier(M), py_name:identifier(F)},
+    is_list(Args) orelse py_badopt:raise(args, Args),
+    walked(fun() -> stream_start(element(1, Names), element(2, Names), Args, Checked) end).
+
+%% @equiv enumerable_eval(Code, #{}, #{})
+-spec enumerable_eval(unicode:chardata()) -> py_enumerable:enumerable().
+enumerable_eval(Code) ->
+    enumerable_eval(Code, #{}, #{}).
+
+%% @equiv enumerable_eval(Code, Locals, #{})
+-spec enumerable_eval(unicode:chardata(), pairs()) -> py_enumerable:enumerable().
+enumerable_eval(Code, Locals) ->
+    enumerable_eval(Code, Locals, #{}).
+
+%% @doc The same for what an expression evaluates to, each time it is walked.
+-spec enumerable_eval(unicode:chardata(), pairs(), options(py_options:stream_options())) ->
+    py_enumerable:enumerable().
+enumerable_eval(Code, Locals, Opts) ->
+    Checked = py_options:enumerable_eval(Opts),
+    Text = py_text:utf8(code, Code),
+    _ = py_name:locals(Locals),
+    walked(fun() ->
+        with_worker(Checked, stream, fun(Worker, Filled) ->
+            start_stream(Worker, py_call:expression(Text, Locals, Filled), Filled)
+        end)
+    end).
+
+walked(Start) ->
+    py_enumerable:new(Start, fun(Ref) -> stream_cancel(Ref, [flush]) end).
+
+%% @doc Calls `Fun' with each value of an enumerable, or of a stream whose owner is the caller. A
+%% stream that fails returns its error; an enumerable raises it, as whenever it is walked. When
+%% `Fun' raises, the generator is closed.
+-spec foreach(fun((term()) -> term()), py_enumerable:enumerable() | reference()) ->
+    ok | {error, py_error:reason()}.
+foreach(Fun, Ref) when is_reference(Ref) ->
+    Each = fun(Value, ok) ->
+        _ = Fun(Value),
+        {cont, ok}
+    end,
+    case stream_fold(Each, ok, Ref) of
+        {ok, ok} -> ok;
+        {error, Reason, ok} -> {error, Reason}
+    end;
+foreach(Fun, Enumerable) when is_function(Enumerable, 2) ->
+    py_enumerable:foreach(Fun, Enumerable).
 
 %%% Code and calls.
 

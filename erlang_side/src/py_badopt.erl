@@ -8,7 +8,7 @@
 -export_type([kind/0]).
 
 %% What the options are for.
--type kind() :: stream | collect | call | exec | pool | worker | argument.
+-type kind() :: stream | collect | enumerable | enumerable_eval | call | exec | pool | worker | argument.
 
 %% @doc For arguments that are not in a map of options.
 -spec raise(atom(), term()) -> no_return().
@@ -40,6 +40,8 @@ explain(Kind, Key, Value, Allowed) ->
 
 name(stream) -> "a stream";
 name(collect) -> "a stream that is returned as a list";
+name(enumerable) -> "py:enumerable/4";
+name(enumerable_eval) -> "py:enumerable_eval/3";
 name(call) -> "a call";
 name(exec) -> "py:exec/2";
 name(pool) -> "a pool";
@@ -59,6 +61,10 @@ allowed(collect) ->
         take => "a positive integer",
         format => "term, msgpack or json"
     });
+allowed(enumerable) ->
+    maps:without([owner, demand], allowed(stream));
+allowed(enumerable_eval) ->
+    allowed(collect);
 allowed(call) ->
     request();
 allowed(exec) ->

@@ -2,7 +2,7 @@
 %% or a value out of range, raises `error({badopt, {Key, Value}})'.
 -module(py_options).
 
--export([call/2, collect/2, exec/2, pool/1, stream/2, worker/1]).
+-export([call/2, collect/2, enumerable/1, enumerable_eval/1, exec/2, pool/1, stream/2, worker/1]).
 -export([map/1, request/1, timeout/1]).
 -export_type([call_options/0, list_of/1, pairs/0, flags/0, pool_options/0, stream_options/0]).
 
@@ -26,14 +26,15 @@
     atoms => atom | str,
     traceback => boolean()
 }.
-%% Options of `py:stream_start/4', `py:stream/5' and `py:stream_eval/3'.
+%% Options of `py:stream_start/4', `py:stream/5', `py:stream_eval/3', `py:enumerable/4' and
+%% `py:enumerable_eval/3'.
 %% <ul>
-%% <li>`owner' (default: the caller): who gets the events; may be on another node. Not where the values are returned as a list.</li>
-%% <li>`kwargs' (default: none): keyword arguments. `py:stream_start/4' only; the others have an argument for it.</li>
+%% <li>`owner' (default: the caller): who gets the events; may be on another node. Not where the values are returned as a list, or walked.</li>
+%% <li>`kwargs' (default: none): keyword arguments. `py:stream_start/4' and `py:enumerable/4' only; the others have an argument for it.</li>
 %% <li>`pool' (default: `default'): which Python runs it.</li>
 %% <li>`window' (default: `1024'): how many values may have been yielded and not yet taken from the owner's mailbox.</li>
 %% <li>`window_bytes' (default: `4194304'): the same in encoded bytes.</li>
-%% <li>`demand' (default: not set): pull mode: how many values may come now; more by `py:stream_demand/2'. Not where the values are returned as a list.</li>
+%% <li>`demand' (default: not set): pull mode: how many values may come now; more by `py:stream_demand/2'. Not where the values are returned as a list, or walked.</li>
 %% <li>`batch' (default: not set): events are `{batch, Values}', with at most this many values.</li>
 %% <li>`take' (default: not set): the stream ends with `done' after this many values, and the generator is closed.</li>
 %% <li>`format' (default: `term'): what a value is when it arrives.</li>
@@ -177,6 +178,28 @@ collect_option(demand, _) -> false;
 %% They have an argument of their own.
 collect_option(kwargs, _) -> false;
 collect_option(Key, V) -> stream_option(Key, V).
+
+%% @private
+%% @doc The same for a stream that is walked as an enumerable. Defaults are filled in by each walk.
+-spec enumerable(term()) -> map().
+enumerable(Given) ->
+    enumerable(enumerable, fun enumerable_option/2, Given).
+
+%% @private
+%% @doc The same for one of an expression.
+-spec enumerable_eval(term()) -> map().
+enumerable_eval(Given) ->
+    enumerable(enumerable_eval, fun collect_option/2, Given).
+
+%% A message for many values, since the walk hands them on one by one.
+enumerable(Kind, Check, Given) ->
+    Opts = map(Given),
+    checked(Kind, Check, Opts),
+    maps:merge(#{batch => 1024}, Opts).
+
+enumerable_option(owner, _) -> false;
+enumerable_option(demand, _) -> false;
+enumerable_option(Key, V) -> stream_option(Key, V).
 
 stream_option(owner, V) -> is_pid(V);
 stream_option(kwargs, V) -> is_map(V) orelse is_list(V);
