@@ -25,6 +25,7 @@ from erlang_port.etf.scalars import (
     DecodeError,
     Scalar,
 )
+from erlang_port.etf.structs import STRUCT, of_struct
 from erlang_port.etf.terms import (
     FrozenDict,
     FrozenList,
@@ -261,7 +262,7 @@ def _close_frozen_list(items: list[Any], pos: int) -> Any:
         raise _no_key(error, pos) from None
 
 
-def _close_map(items: list[Any], pos: int) -> dict[Any, Any]:
+def _close_map(items: list[Any], pos: int) -> Any:
     pairs = iter(items)
     try:
         value = dict(zip(pairs, pairs))  # noqa: B905 - twice the same iterator
@@ -269,13 +270,18 @@ def _close_map(items: list[Any], pos: int) -> dict[Any, Any]:
         raise _no_key(error, pos) from None
     if 2 * len(value) != len(items):
         raise _SameKeyError
-    return value
+    return of_struct(value) if STRUCT in value else value
 
 
-def _close_frozen_map(items: list[Any], pos: int) -> FrozenDict:
-    value = _close_map(items, pos)
+def _close_frozen_map(items: list[Any], pos: int) -> Any:
+    return _frozen(_close_map(items, pos), pos)
+
+
+def _frozen(value: Any, pos: int) -> Any:
+    """A map, or what a struct means, as it is in a map key."""
+    kind = type(value)
     try:
-        return FrozenDict(value)
+        return FrozenDict(value) if kind is dict else frozenset(value) if kind is set else value
     except TypeError as error:
         raise _no_key(error, pos) from None
 
@@ -294,7 +300,7 @@ _CLOSE: Final[tuple[tuple[Callable[[list[Any], int], Any], ...], ...]] = (
 
 def _keyed_map(
     data: Buffer, pos: int, text: bool, scalars: Scalars, count: int, frozen: bool, depth: int
-) -> tuple[dict[Any, Any], int]:
+) -> tuple[Any, int]:
     """The map of `count` keys and values that begin at `pos`, and the offset after it.
 
     Reads it key by key, so that the bytes of each are at hand: all keys that are equal to another
@@ -312,9 +318,10 @@ def _keyed_map(
         value = {key if times[key] == 1 else MapKey(raw, key): entry for key, raw, entry in entries}
         if len(value) != len(entries):
             raise DecodeError("a map has the same key twice before", pos)
-        return FrozenDict(value) if frozen else value, pos
     except TypeError as error:
         raise _no_key(error, pos) from None
+    meant = of_struct(value) if STRUCT in value else value
+    return _frozen(meant, pos) if frozen else meant, pos
 
 
 def _unwrap(data: Buffer, mark: re.Match[bytes]) -> tuple[Any, int]:

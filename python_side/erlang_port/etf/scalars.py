@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
 from erlang_port.etf.opaque import Fun, Pid, Port, Reference, received_opaque
+from erlang_port.etf.structs import STRUCT, STRUCT_AS_STR
 from erlang_port.etf.terms import Atom, Bitstring, received_atom
 
 __all__ = ("ATOMS_AS_STR", "SCALARS", "SHORT_TEXT", "Buffer", "DecodeError", "Scalar")
@@ -145,12 +146,16 @@ def _atom(data: Buffer, pos: int, start: int, end: int) -> Any:
 
 def _short_name(data: Buffer, pos: int, text: bool) -> tuple[Any, int]:
     value, end = _short_atom(data, pos, text)
-    return (str(value), end) if type(value) is Atom else (value, end)
+    return (_name(value), end) if type(value) is Atom else (value, end)
 
 
 def _long_name(data: Buffer, pos: int, text: bool) -> tuple[Any, int]:
     value, end = _long_atom(data, pos, text)
-    return (str(value), end) if type(value) is Atom else (value, end)
+    return (_name(value), end) if type(value) is Atom else (value, end)
+
+
+def _name(atom: Atom) -> str:
+    return STRUCT_AS_STR if atom == STRUCT else str(atom)
 
 
 def _bits(data: Buffer, pos: int, text: bool) -> tuple[Bitstring, int]:
