@@ -104,9 +104,12 @@ class ThreadRunner:
     def _send_pending(self) -> None:
         """Sends what the generator has yielded before it paused; releases the lock."""
         try:
+            # Before the window is checked: credit that comes in between takes it back.
+            self._flush_pending = True
             rest = self._send(self._collector.take_while_collecting(), False)
             self._collector.put_back(rest)
-            self._flush_pending = bool(rest)
+            if not rest:
+                self._flush_pending = False
         except BaseException as error:
             self._failure = error
         finally:

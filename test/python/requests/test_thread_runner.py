@@ -242,6 +242,26 @@ def test_an_exception_comes_after_the_values_before_it() -> None:
     assert run.node.values == list(range(50))
 
 
+def test_credit_that_comes_while_the_clock_finds_no_room_is_not_lost() -> None:
+    run = Run(iter(()), options(window_bytes=1000)).start()
+    assert run.end() == "done"
+    run.node.terminal = None
+    run.stream.window.send(1, 900)
+    run.runner._collector.pending.append("x" * 500)
+    run.context.ticker.add(run.runner)
+    fits = run.stream.fits
+
+    def fits_just_before_the_credit(size: int) -> bool:
+        found = fits(size)
+        run.stream.credit(1, 900, -1)
+        return found
+
+    run.stream.fits = fits_just_before_the_credit  # type: ignore[method-assign]
+    run.tick()
+    run.tick()
+    assert run.node.values == ["x" * 500]
+
+
 CHOSEN = st.builds(
     options,
     window=st.integers(1, 9) | st.just(1024),
