@@ -275,7 +275,7 @@ sender() ->
     [Sender] = [
         Pid
      || {process, Pid} <- Monitors,
-        {current_function, {py_delivery, _, _}} <- [process_info(Pid, current_function)]
+        {py_delivery, _, _} <- [proc_lib:translate_initial_call(Pid)]
     ],
     Sender.
 

@@ -729,7 +729,7 @@ full_result(Opts, Ref) ->
 %% The stream's process ends after its last event.
 monitor_stream(Ref) ->
     case ets:lookup(py_streams, Ref) of
-        [{Ref, Pid, _Owner}] -> monitor(process, Pid);
+        [Row] -> monitor(process, element(2, Row));
         [] -> monitor(process, spawn(fun() -> ok end))
     end.
 

@@ -5,12 +5,23 @@
 %% {@link await/2}, which may give it up.
 %% @hidden
 -module(py_async_call).
+-behaviour(gen_server).
 
 -include("py_worker.hrl").
 
 -export([await/2, cast/3, spawn_call/3, tables/0]).
+-export([enter/4]).
+-export([init/1, handle_call/3, handle_cast/2, handle_info/2, format_status/1]).
 
 -define(TABLE, py_async_call).
+
+-record(call, {
+    %% What the caller waits for, and its monitor; none of a cast.
+    ref :: reference() | none,
+    monitor :: reference() | none,
+    worker :: #worker{},
+    request = none :: reference() | none
+}).
 
 %% @doc Makes the table; its owner outlives every call.
 -spec tables() -> ok.
@@ -21,12 +32,7 @@ tables() ->
 %% @doc Makes a call and drops its result. A failure is logged.
 -spec cast(#worker{}, py_call:target(), timeout()) -> ok.
 cast(Worker, Target, Timeout) ->
-    _ = spawn(fun() ->
-        case py_call:run(Worker, Target, Timeout) of
-            {ok, _} -> ok;
-            {error, Reason} -> py_log:cast_failed(Reason)
-        end
-    end),
+    _ = proc_lib:spawn(?MODULE, enter, [none, Worker, Target, Timeout]),
     ok.
 
 %% @doc Makes a call whose result comes later, to the process that calls this, as
@@ -34,23 +40,81 @@ cast(Worker, Target, Timeout) ->
 %% interrupted.
 -spec spawn_call(#worker{}, py_call:target(), timeout()) -> reference().
 spawn_call(Worker, Target, Timeout) ->
-    Caller = self(),
-    {Pid, Ref} = spawn_opt(fun() -> init(Caller, Worker, Target, Timeout) end, [
+    {Pid, Ref} = proc_lib:spawn_opt(?MODULE, enter, [self(), Worker, Target, Timeout], [
         {monitor, [{alias, reply_demonitor}]}
     ]),
     ets:insert(?TABLE, {Ref, Pid}),
     Pid ! {'begin', Ref},
     Ref.
 
-init(Caller, Worker, Target, Timeout) ->
+%% @private
+-spec enter(Caller :: pid() | none, #worker{}, py_call:target(), timeout()) -> no_return().
+enter(none, Worker, Target, Timeout) ->
+    enter(#call{ref = none, monitor = none, worker = Worker}, Target, Timeout);
+enter(Caller, Worker, Target, Timeout) ->
     Monitor = erlang:monitor(process, Caller),
     receive
         {'begin', Ref} ->
-            Ref ! {Ref, call(Worker, Target, Monitor, Timeout)},
-            forget({Ref, self()});
+            enter(#call{ref = Ref, monitor = Monitor, worker = Worker}, Target, Timeout);
         {'DOWN', Monitor, process, _, _} ->
-            forget({'_', self()})
+            forget({'_', self()}),
+            exit(normal)
     end.
+
+enter(Call = #call{worker = Worker}, Target, Timeout) ->
+    case py_call:start(Worker, Target) of
+        {ok, Request} ->
+            _ = is_integer(Timeout) andalso erlang:send_after(Timeout, self(), late),
+            gen_server:enter_loop(?MODULE, [], Call#call{request = Request});
+        Draining ->
+            _ = ended(Draining, Call),
+            exit(normal)
+    end.
+
+%%% gen_server callbacks. A server, because such a process survives that the code is loaded twice.
+
+-spec init(term()) -> ignore.
+init(_) ->
+    ignore.
+
+-spec handle_call(term(), gen_server:from(), #call{}) -> {reply, term(), #call{}}.
+handle_call(_Other, _From, Call) ->
+    {reply, {error, unknown}, Call}.
+
+-spec handle_cast(term(), #call{}) -> {noreply, #call{}}.
+handle_cast(_Other, Call) ->
+    {noreply, Call}.
+
+-spec handle_info(term(), #call{}) -> {noreply, #call{}} | {stop, normal, #call{}}.
+handle_info({Request, Payload}, Call = #call{request = Request, worker = Worker}) ->
+    ended(py_call:result(Worker, Payload), Call);
+handle_info({'DOWN', Request, process, _, Reason}, Call = #call{request = Request}) ->
+    ended({error, py_error:worker_exit(Reason)}, Call);
+handle_info({'DOWN', Monitor, process, _, _}, Call = #call{monitor = Monitor}) ->
+    given_up(Call);
+handle_info(give_up, Call) ->
+    given_up(Call);
+handle_info(late, Call = #call{request = Request, worker = Worker}) ->
+    py_port:cancel(Worker, Request),
+    ended({error, timeout}, Call);
+handle_info(_Other, Call) ->
+    {noreply, Call}.
+
+given_up(Call = #call{ref = Ref, request = Request, worker = Worker}) ->
+    py_port:cancel(Worker, Request),
+    forget({Ref, self()}),
+    {stop, normal, Call}.
+
+ended(Result, Call = #call{ref = none}) ->
+    case Result of
+        {ok, _} -> ok;
+        {error, Reason} -> py_log:cast_failed(Reason)
+    end,
+    {stop, normal, Call};
+ended(Result, Call = #call{ref = Ref}) ->
+    Ref ! {Ref, Result},
+    forget({Ref, self()}),
+    {stop, normal, Call}.
 
 forget(Row) ->
     try
@@ -60,26 +124,10 @@ forget(Row) ->
         error:badarg -> true
     end.
 
-call(Worker, Target, Monitor, Timeout) ->
-    case py_call:start(Worker, Target) of
-        {ok, Call} -> wait(Worker, Call, Monitor, Timeout);
-        Draining -> Draining
-    end.
-
-wait(Worker, Call, Monitor, Timeout) ->
-    receive
-        {Call, Payload} ->
-            py_call:result(Worker, Payload);
-        {'DOWN', Call, process, _, Reason} ->
-            {error, py_error:worker_exit(Reason)};
-        give_up ->
-            py_call:abandon(Worker, Call);
-        {'DOWN', Monitor, process, _, _} ->
-            py_call:abandon(Worker, Call)
-    after Timeout ->
-        py_call:abandon(Worker, Call),
-        {error, timeout}
-    end.
+%% A result is its caller's, and nobody else's to see.
+-spec format_status(gen_server:format_status()) -> gen_server:format_status().
+format_status(Status) ->
+    py_status:without_values(Status).
 
 %% @doc Waits for the result of `spawn_call'. When the time is over the call is
 %% given up, and its result is dropped.

@@ -7,7 +7,7 @@
 -include("py_worker.hrl").
 
 -export([function/5, expression/3, run/3, exec/4, stats/2]).
--export([start/2, abandon/2, result/2]).
+-export([start/2, result/2]).
 -export_type([target/0]).
 
 -type target() :: py_frame:target().
@@ -64,7 +64,7 @@ request(Worker = #worker{pid = Pid}, Frame, Timeout) ->
         receive
             {Ref, Payload} -> result(Worker, Payload)
         after 0 ->
-            abandon(Worker, Ref),
+            py_port:cancel(Worker, Ref),
             {error, timeout}
         end
     end.
@@ -82,25 +82,15 @@ start(Worker = #worker{pid = Pid}, Target) ->
             Draining
     end.
 
-%% @doc Gives a call up: its code is interrupted.
--spec abandon(#worker{}, Ref :: reference()) -> ok.
-abandon(Worker, Ref) ->
-    py_port:watch(Worker, Ref),
-    _ = py_port:write(Worker, py_frame:cancel(py_frame:address(Ref))),
-    ok.
-
 %% @doc What a reply says. One that is no term is the worker's fault: it is
 %% replaced.
 -spec result(#worker{}, binary()) -> {ok, term()} | {error, py_error:reason()}.
 result(#worker{pid = Pid}, Payload) ->
-    try binary_to_term(Payload) of
-        {ok, Value} -> {ok, Value};
-        {error, Reason} -> {error, py_error:reason(Reason)};
-        _ -> protocol_error(Pid)
-    catch
-        error:badarg -> protocol_error(Pid)
+    case py_etf:decode(Payload) of
+        {ok, {ok, Value}} -> {ok, Value};
+        {ok, {error, Reason}} -> {error, py_error:reason(Reason)};
+        {error, atom_limit} -> {error, atom_limit};
+        _ ->
+            py_port:replace(Pid, bad_frame),
+            {error, {worker_exit, bad_frame}}
     end.
-
-protocol_error(Pid) ->
-    py_port:replace(Pid, bad_frame),
-    {error, {worker_exit, bad_frame}}.

@@ -16,17 +16,16 @@ start(Worker, Id, Payload) ->
 run(Worker = #worker{pid = Pid}, Id, Payload) ->
     case question(Payload) of
         {ok, Question} -> answer(Worker, Id, Question);
-        error -> py_port:replace(Pid, bad_frame)
+        {error, Reason} -> py_port:replace(Pid, Reason)
     end.
 
 question(Payload) ->
-    try binary_to_term(Payload) of
-        Question = {call, _Name, Args} when is_list(Args) -> {ok, Question};
-        Question = {whereis, _Name, []} -> {ok, Question};
-        Question = {registered, _Name, []} -> {ok, Question};
-        _ -> error
-    catch
-        error:badarg -> error
+    case py_etf:decode(Payload) of
+        {ok, Question = {call, _Name, Args}} when is_list(Args) -> {ok, Question};
+        {ok, Question = {whereis, _Name, []}} -> {ok, Question};
+        {ok, Question = {registered, _Name, []}} -> {ok, Question};
+        {ok, _} -> {error, bad_frame};
+        {error, Reason} -> {error, Reason}
     end.
 
 answer(Worker, Id, Question) ->

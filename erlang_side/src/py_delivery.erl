@@ -6,11 +6,14 @@
 %% on.
 %% @hidden
 -module(py_delivery).
+-behaviour(gen_server).
 
 -include("py_worker.hrl").
 -include_lib("kernel/include/logger.hrl").
 
 -export([start/1]).
+-export([enter/1]).
+-export([init/1, handle_call/3, handle_cast/2, handle_info/2, format_status/1]).
 
 %% Python is sent what was delivered in steps of this many bytes, of 8 MiB that may
 %% be under way.
@@ -28,33 +31,76 @@
 %% @doc Starts the process; the caller is its worker and monitors it.
 -spec start(#worker{}) -> {pid(), reference()}.
 start(Worker) ->
-    spawn_opt(fun() -> init(Worker) end, [monitor, {message_queue_data, off_heap}]).
+    proc_lib:spawn_opt(?MODULE, enter, [Worker], [monitor, {message_queue_data, off_heap}]).
 
-init(Worker = #worker{pid = Pid}) ->
-    loop(#state{
+%% @private
+-spec enter(#worker{} | pid()) -> no_return().
+enter(Worker = #worker{pid = Pid}) ->
+    gen_server:enter_loop(?MODULE, [], #state{
         worker_monitor = erlang:monitor(process, Pid),
         credit = py_credit:new(Worker, send, ?CREDIT_BYTES),
         callbacks = py_callback_queue:new(Worker)
-    }).
+    });
+enter(Delivery) when is_pid(Delivery) ->
+    gen_server:enter_loop(?MODULE, [], {remote_sender, Delivery}).
 
-loop(State = #state{worker_monitor = Monitor}) ->
-    receive
-        {send, Payload} ->
-            loop(send(Payload, State));
-        {reply, Ref, Payload} ->
-            Ref ! {Ref, Payload},
-            loop(State);
-        {callback, Id, Payload} ->
-            loop(State#state{callbacks = py_callback_queue:add(Id, Payload, State#state.callbacks)});
-        {sent, Bytes} ->
-            loop(sent(Bytes, State));
+%%% gen_server callbacks, also of those who send to other nodes. Servers, because such a process
+%%% survives that the code is loaded twice.
+
+-type state() :: #state{} | {remote_sender, Delivery :: pid()}.
+
+-spec init(term()) -> ignore.
+init(_) ->
+    ignore.
+
+-spec handle_call(term(), gen_server:from(), state()) -> {reply, term(), state()}.
+handle_call(_Other, _From, State) ->
+    {reply, {error, unknown}, State}.
+
+-spec handle_cast(term(), state()) -> {noreply, state()}.
+handle_cast(_Other, State) ->
+    {noreply, State}.
+
+%% What the worker sent may be no term that it should be. That is the end of the worker, which
+%% reports it.
+-spec handle_info(term(), state()) -> {noreply, state()} | {stop, term(), state()}.
+handle_info(Message, State = #state{worker_monitor = Monitor}) ->
+    case Message of
         {'DOWN', Monitor, process, _, _} ->
-            maps:foreach(fun(_, Sender) -> Sender ! stop end, State#state.remote_senders);
-        {'DOWN', Ended, process, _, Reason} ->
-            loop(State#state{callbacks = py_callback_queue:ended(Ended, Reason, State#state.callbacks)});
-        {timeout, Timer, stall} ->
-            loop(State#state{callbacks = py_callback_queue:stalled(Timer, State#state.callbacks)})
-    end.
+            maps:foreach(fun(_, Sender) -> Sender ! stop end, State#state.remote_senders),
+            {stop, normal, State};
+        _ ->
+            try
+                {noreply, message(Message, State)}
+            catch
+                exit:Reason -> {stop, {shutdown, Reason}, State}
+            end
+    end;
+handle_info({send, Messages, Size}, Sender = {remote_sender, Delivery}) ->
+    _ = [To ! Message || {To, Run} <- Messages, Message <- Run],
+    Delivery ! {sent, Size},
+    {noreply, Sender};
+handle_info(stop, Sender) ->
+    {stop, normal, Sender}.
+
+message({send, Payload}, State) ->
+    send(Payload, State);
+message({reply, Ref, Payload}, State) ->
+    Ref ! {Ref, Payload},
+    State;
+message({callback, Id, Payload}, State = #state{callbacks = Callbacks}) ->
+    State#state{callbacks = py_callback_queue:add(Id, Payload, Callbacks)};
+message({sent, Bytes}, State) ->
+    sent(Bytes, State);
+message({'DOWN', Ended, process, _, Reason}, State = #state{callbacks = Callbacks}) ->
+    State#state{callbacks = py_callback_queue:ended(Ended, Reason, Callbacks)};
+message({timeout, Timer, stall}, State = #state{callbacks = Callbacks}) ->
+    State#state{callbacks = py_callback_queue:stalled(Timer, Callbacks)}.
+
+%% What Python code sends is nobody else's to see.
+-spec format_status(gen_server:format_status()) -> gen_server:format_status().
+format_status(Status) ->
+    py_status:without_values(Status).
 
 %%% Messages.
 
@@ -85,6 +131,7 @@ deliver_to({Node, Where}, Messages, Remote) ->
     [{Node, Where, Messages} | Remote].
 
 destination(Pid) when is_pid(Pid), node(Pid) =:= node() -> {local, Pid};
+destination(Id) when node(Id) =:= nonode@nohost, node() =/= nonode@nohost -> destination(py_frame:localized(Id));
 destination(Pid) when is_pid(Pid) -> {node(Pid), Pid};
 destination(Ref) when is_reference(Ref), node(Ref) =:= node() -> {local, Ref};
 destination(Ref) when is_reference(Ref) -> {node(Ref), Ref};
@@ -136,18 +183,8 @@ remote_sender(Node, State = #state{remote_senders = Senders}) ->
             {Pid, State};
         #{} ->
             Delivery = self(),
-            Pid = spawn_link(fun() -> remote_loop(Delivery) end),
+            Pid = proc_lib:spawn_link(?MODULE, enter, [Delivery]),
             {Pid, State#state{remote_senders = Senders#{Node => Pid}}}
-    end.
-
-remote_loop(Delivery) ->
-    receive
-        {send, Messages, Size} ->
-            _ = [To ! Message || {To, Run} <- Messages, Message <- Run],
-            Delivery ! {sent, Size},
-            remote_loop(Delivery);
-        stop ->
-            ok
     end.
 
 sent(Bytes, State = #state{credit = Credit}) ->

@@ -7,7 +7,7 @@
 -type status() :: non_neg_integer() | {signal, pos_integer()} | term().
 %% An exit code, or the signal that ended the Python process. Another term
 %% if the node ended the worker or found it gone: `stopped',
-%% `kill_after', `bad_frame', `unresponsive',
+%% `kill_after', `bad_frame', `atom_limit', `unresponsive',
 %% `exit_unknown', `noproc'; `starting' where none
 %% has been ready yet.
 
@@ -19,7 +19,9 @@
     | overloaded
     | draining
     | not_allowed
+    | atom_limit
     | {worker_exit, status()}
+    | {stream_exit, term()}
     | {no_pool, term()}
     | {nodedown, node()}
     | {python_not_found, string()}
@@ -64,6 +66,10 @@ format_error(draining) ->
     "the pool is drained and takes nothing new until py:resume/1";
 format_error(not_allowed) ->
     "the pool option allow does not name this";
+format_error(atom_limit) ->
+    "Python code has sent more names that the node did not know than may become atoms; send them as str";
+format_error({worker_exit, atom_limit}) ->
+    "the worker was replaced: " ++ format_error(atom_limit);
 format_error({worker_exit, {signal, Signal}}) ->
     text("the Python process was ended by signal ~p", [Signal]);
 format_error({worker_exit, Code}) when is_integer(Code) ->
@@ -98,6 +104,10 @@ format_error({worker_exit, bad_frame}) ->
     "the Python process sent what is no frame";
 format_error({worker_exit, kill_after}) ->
     "the worker was replaced: what was cancelled in it did not end within the pool option kill_after";
+format_error({stream_exit, killed}) ->
+    "the node's own process of the stream was killed, as by a limit of the heap";
+format_error({stream_exit, Why}) ->
+    text("the node's own process of the stream ended: ~tp", [Why]);
 format_error({worker_exit, Why}) ->
     text("the worker ended: ~tp", [Why]);
 format_error({Class, Message}) when is_binary(Message) ->

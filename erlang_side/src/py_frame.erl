@@ -2,9 +2,10 @@
 %% docs/protocol.md. Nothing here sends or receives.
 %%
 %% A frame is `<<Kind, Size, Address:Size/binary, Payload/binary>>', behind
-%% the four bytes of length that `{packet, 4}' adds. The address is an
-%% External Term Format pid or reference that Python hands back unread, so
-%% the worker process needs no table to route an answer.
+%% the four bytes of length that `{packet, 4}' adds. The address holds the numbers
+%% of a pid or a reference and Python hands it back unread, so the worker process needs no
+%% table to route an answer. It does not hold the node's name, which changes when
+%% distribution is started or stopped.
 %% @hidden
 -module(py_frame).
 
@@ -16,6 +17,7 @@
     cancel/1,
     credit/4,
     data_prefix/1,
+    event_prefix/1,
     exec/3,
     items/1,
     parse/1,
@@ -25,12 +27,13 @@
     stop/0,
     stream/5,
     target/5,
-    level/1
+    level/1,
+    localized/1
 ]).
 -export_type([address/0, counted/0, frame/0, target/0]).
 
 -type address() :: <<_:8, _:_*8>>.
-%% A length byte and the External Term Format of a pid or a reference.
+%% A length byte, and the numbers of a pid or a reference of this node.
 -type target() :: iodata().
 %% What Python is to run, with its arguments.
 -type counted() :: send | callback | output | log.
@@ -71,18 +74,56 @@
 -define(REPLY_AFTER_SENDS, 75).
 -define(LEAVING, 76).
 
+%% What follows in a frame with one value.
+-define(DATA, <<$h, 2, $w, 4, "data">>).
+
 %% Numbers that stand for "no limit" in 64 bits, signed.
 -define(UNLIMITED, -1).
 
 %% @doc The address under which answers reach a process or an alias.
 -spec address(pid() | reference()) -> address().
 address(PidOrAlias) ->
-    <<131, Ext/binary>> = external(PidOrAlias),
-    <<(byte_size(Ext) + 1), 131, Ext/binary>>.
+    {Tag, _Name, Numbers} = identifier(external(PidOrAlias)),
+    <<(byte_size(Numbers) + 1), Tag, Numbers/binary>>.
 
 %% The same bytes from every OTP release: from 26 on this is the default.
 external(Term) ->
     term_to_binary(Term, [{minor_version, 2}]).
+
+%% The parts of a pid or a reference: its tag, its node and what tells it from others of that node.
+identifier(<<131, $X, Atom, Rest/binary>>) ->
+    {Name, <<Numbers:8/binary, _Creation:32>>} = node_name(Atom, Rest),
+    {$X, Name, Numbers};
+identifier(<<131, $Z, _Size:16, Atom, Rest/binary>>) ->
+    {Name, <<_Creation:32, Numbers/binary>>} = node_name(Atom, Rest),
+    {$Z, Name, Numbers}.
+
+node_name($w, <<Size, Name:Size/binary, Rest/binary>>) -> {Name, Rest};
+node_name($v, <<Size:16, Name:Size/binary, Rest/binary>>) -> {Name, Rest}.
+
+%% The pid or reference of this node, whatever it is called by now. Raises badarg if the
+%% numbers are no such thing.
+local(Tag, Numbers) ->
+    Name = atom_to_binary(node()),
+    Atom = <<$v, (byte_size(Name)):16, Name/binary>>,
+    Creation = erlang:system_info(creation),
+    binary_to_term(local(Tag, Numbers, Atom, Creation), [safe]).
+
+local($X, <<Numbers:8/binary>>, Atom, Creation) ->
+    <<131, $X, Atom/binary, Numbers/binary, Creation:32>>;
+local($Z, Numbers, Atom, Creation) when byte_size(Numbers) rem 4 =:= 0 ->
+    <<131, $Z, (byte_size(Numbers) div 4):16, Atom/binary, Creation:32, Numbers/binary>>;
+local(_, _, _, _) ->
+    error(badarg).
+
+%% @doc A pid or reference that Python has kept since before distribution was started: then
+%% this node had no name, and no other node has none.
+-spec localized(pid() | reference()) -> pid() | reference().
+localized(Id) when node(Id) =:= nonode@nohost, node() =/= nonode@nohost ->
+    {Tag, _Name, Numbers} = identifier(external(Id)),
+    local(Tag, Numbers);
+localized(Id) ->
+    Id.
 
 %% @doc The first frame that a worker gets.
 -spec settings(#{binary() => term()}) -> iodata().
@@ -137,7 +178,12 @@ prefix(Ref) ->
 %% @doc What the payload of a frame with one value begins with.
 -spec data_prefix(reference()) -> binary().
 data_prefix(Ref) ->
-    <<(prefix(Ref))/binary, $h, 2, $w, 4, "data">>.
+    <<(prefix(Ref))/binary, ?DATA/binary>>.
+
+%% @doc What the payload of every event begins with.
+-spec event_prefix(DataPrefix :: binary()) -> binary().
+event_prefix(DataPrefix) ->
+    binary:part(DataPrefix, 0, byte_size(DataPrefix) - byte_size(?DATA)).
 
 number(Key, Opts) ->
     maps:get(Key, Opts, ?UNLIMITED).
@@ -199,15 +245,14 @@ stats(Address) ->
     <<?STATS, Address/binary>>.
 
 %% @doc The terms of a payload that carries a list of them. Anything else
-%% is the worker's fault: the process that reads it ends with `bad_frame', and the
+%% is the worker's fault: the process that reads it ends with the reason, and the
 %% worker is replaced.
 -spec items(binary()) -> [term()].
 items(Payload) ->
-    try binary_to_term(Payload) of
-        Items when is_list(Items) -> Items;
-        _ -> exit(bad_frame)
-    catch
-        error:badarg -> exit(bad_frame)
+    case py_etf:decode(Payload) of
+        {ok, Items} when is_list(Items) -> Items;
+        {ok, _} -> exit(bad_frame);
+        {error, Reason} -> exit(Reason)
     end.
 
 %% @doc Takes a frame from Python apart. Throws nothing: what breaks the
@@ -228,13 +273,14 @@ parse(<<?FAILED, 0, Payload/binary>>) -> {failed, none, Payload};
 parse(<<?LEAVING, 0>>) -> {leaving, none, <<>>};
 parse(_) -> error.
 
-routed(Kind, Address, Payload) ->
-    try binary_to_term(Address, [safe]) of
-        To when node(To) =/= node() -> error;
+routed(Kind, <<Tag, Numbers/binary>>, Payload) ->
+    try local(Tag, Numbers) of
         To when is_pid(To), Kind =:= event; is_pid(To), Kind =:= last -> {Kind, To, Payload};
         To when is_reference(To), Kind =:= reply; is_reference(To), Kind =:= reply_after_sends ->
             {Kind, To, Payload};
         _ -> error
     catch
         error:badarg -> error
-    end.
+    end;
+routed(_Kind, <<>>, _Payload) ->
+    error.

@@ -5,10 +5,13 @@
 %% It ends after its worker, when it has written all that the worker handed on.
 %% @hidden
 -module(py_output).
+-behaviour(gen_server).
 
 -include("py_worker.hrl").
 
 -export([level/0, start/1]).
+-export([enter/1]).
+-export([init/1, handle_call/3, handle_cast/2, handle_info/2, format_status/1]).
 
 %% How often the node's log level is read: no message announces a change. A
 %% smaller number costs more reads, a larger one lets Python log by the old level
@@ -31,9 +34,11 @@
 %% Python the present level.
 -spec start(#worker{}) -> {pid(), reference()}.
 start(Worker) ->
-    spawn_opt(fun() -> init(Worker) end, [monitor, {message_queue_data, off_heap}]).
+    proc_lib:spawn_opt(?MODULE, enter, [Worker], [monitor, {message_queue_data, off_heap}]).
 
-init(Worker = #worker{pid = Pid}) ->
+%% @private
+-spec enter(#worker{}) -> no_return().
+enter(Worker = #worker{pid = Pid}) ->
     State = #state{
         worker = Worker,
         worker_monitor = erlang:monitor(process, Pid),
@@ -41,21 +46,45 @@ init(Worker = #worker{pid = Pid}) ->
         output = py_credit:new(Worker, output, ?CREDIT_BYTES),
         log = py_credit:new(Worker, log, ?CREDIT_BYTES)
     },
-    loop(check_level(State)).
+    gen_server:enter_loop(?MODULE, [], check_level(State)).
 
-loop(State = #state{worker_monitor = Monitor}) ->
-    receive
-        {output, Payload} ->
-            put_chars(Payload),
-            loop(State#state{output = py_credit:taken(byte_size(Payload), State#state.output)});
-        {log, Payload} ->
-            lists:foreach(fun log/1, py_frame:items(Payload)),
-            loop(State#state{log = py_credit:taken(byte_size(Payload), State#state.log)});
-        check_level ->
-            loop(check_level(State));
-        {'DOWN', Monitor, process, _, _} ->
-            ok
-    end.
+%%% gen_server callbacks. A server, because such a process survives that the code is loaded twice.
+
+-spec init(term()) -> ignore.
+init(_) ->
+    ignore.
+
+-spec handle_call(term(), gen_server:from(), #state{}) -> {reply, term(), #state{}}.
+handle_call(_Other, _From, State) ->
+    {reply, {error, unknown}, State}.
+
+-spec handle_cast(term(), #state{}) -> {noreply, #state{}}.
+handle_cast(_Other, State) ->
+    {noreply, State}.
+
+-spec handle_info(term(), #state{}) -> {noreply, #state{}} | {stop, term(), #state{}}.
+handle_info({output, Payload}, State = #state{output = Credit}) ->
+    put_chars(Payload),
+    {noreply, State#state{output = py_credit:taken(byte_size(Payload), Credit)}};
+handle_info({log, Payload}, State = #state{log = Credit}) ->
+    try
+        lists:foreach(fun log/1, py_frame:items(Payload)),
+        {noreply, State#state{log = py_credit:taken(byte_size(Payload), Credit)}}
+    catch
+        %% The worker is at fault, and reports it.
+        exit:Reason -> {stop, {shutdown, Reason}, State}
+    end;
+handle_info(check_level, State) ->
+    {noreply, check_level(State)};
+handle_info({'DOWN', Monitor, process, _, _}, State = #state{worker_monitor = Monitor}) ->
+    {stop, normal, State};
+handle_info(_Other, State) ->
+    {noreply, State}.
+
+%% What Python prints is nobody else's to see.
+-spec format_status(gen_server:format_status()) -> gen_server:format_status().
+format_status(Status) ->
+    py_status:without_values(Status).
 
 %% A node without that device, or with one that is closed, loses what it would
 %% have shown.

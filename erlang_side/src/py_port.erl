@@ -5,7 +5,7 @@
 
 -include("py_worker.hrl").
 
--export([write/2, watch/2, replace/2]).
+-export([write/2, cancel/2, replace/2]).
 
 %% A large frame waits while the port holds more than this. A larger number
 %% costs memory in the node while Python is busy; a smaller one leaves the pipe
@@ -35,9 +35,14 @@ wait_for_room(Port) ->
             ok
     end.
 
-%% @doc The request with this address was cancelled: unless it ends within the
-%% pool's `kill_after', the worker is replaced.
--spec watch(#worker{}, pid() | reference()) -> ok.
+%% @doc Ends a request in Python. Unless that is done within the pool's `kill_after', the
+%% worker is replaced.
+-spec cancel(#worker{}, pid() | reference()) -> ok.
+cancel(Worker, Request) ->
+    watch(Worker, Request),
+    _ = write(Worker, py_frame:cancel(py_frame:address(Request))),
+    ok.
+
 watch(#worker{kill_after = infinity}, _Address) -> ok;
 watch(#worker{pid = Pid, kill_after = Ms}, Address) -> gen_server:cast(Pid, {watch, Address, Ms}).
 

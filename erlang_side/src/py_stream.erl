@@ -3,13 +3,17 @@
 %% worker, and keeps the time. It ends with the stream.
 %%
 %% The table py_streams maps the stream's reference to its process, for whoever
-%% wants to cancel it or to ask for more, and to its owner.
+%% wants to cancel it or to ask for more, and to its owner. A row goes when the owner has
+%% its terminal event: see py_stream_guard, which sends that of a process that was killed.
 %% @hidden
 -module(py_stream).
+-behaviour(gen_server).
 
 -include("py_worker.hrl").
 
 -export([start/4, collect/4, cancel/1, cancel_flush/1, demand/2, owner/1, tables/0]).
+-export([init/6]).
+-export([init/1, handle_call/3, handle_cast/2, handle_info/2, format_status/1]).
 
 -define(TABLE, py_streams).
 
@@ -35,6 +39,7 @@
     %% What a frame with one value begins with.
     data_prefix :: binary(),
     owner :: pid(),
+    is_local :: boolean(),
     %% Where values go: to the owner one by one or as batches, or into a list
     %% that the caller gets when all are there.
     sink :: each | batches | {collect, Alias :: reference(), Runs :: [[term()]]},
@@ -81,20 +86,24 @@ collect(Worker, Target, Ref, Opts) ->
             erlang:unalias(Alias),
             receive
                 {Alias, Result} -> Result
-            after 0 -> {error, py_error:worker_exit(Reason)}
+            after 0 -> {error, {stream_exit, Reason}}
             end
     end.
 
-%% The process waits for `begin', so that it cannot end before its reference is
-%% in the table; the caller then writes the request, which keeps the arguments
-%% out of a second process.
+%% The caller writes the request, which keeps the arguments out of a second process. The
+%% stream's process waits until that is done: a caller that is killed before leaves nothing.
 start(Worker, Target, Ref, Owner, Sink, Opts) ->
-    Caller = self(),
-    Pid = spawn(fun() -> init(Caller, Worker, Ref, Owner, Sink, Opts) end),
-    ets:insert(?TABLE, {Ref, Pid, Owner}),
+    Pid = proc_lib:spawn(?MODULE, init, [self(), Worker, Ref, Owner, Sink, Opts]),
+    Told =
+        case Sink of
+            {collect, _, _} -> none;
+            _ -> Owner
+        end,
+    py_stream_guard:watch({Ref, Pid, Owner, Told, Worker}),
+    _ = py_port:write(Worker, py_frame:stream(py_frame:address(Pid), Ref, Owner, Opts, Target)),
     Pid ! {'begin', Ref},
-    Address = py_frame:address(Pid),
-    _ = py_port:write(Worker, py_frame:stream(Address, Ref, Owner, Opts, Target)),
+    %% It was killed, and told to be so, before Python knew of it.
+    is_process_alive(Pid) orelse py_port:cancel(Worker, Pid),
     Pid.
 
 %% @doc Ends a stream: its owner gets `{error, cancelled}' unless it has had its
@@ -126,38 +135,43 @@ demand(Ref, N) ->
 %% sent its last event.
 -spec owner(reference()) -> pid() | none.
 owner(Ref) ->
-    try ets:lookup(?TABLE, Ref) of
-        [{Ref, _Pid, Owner}] -> Owner;
-        [] -> none
+    try
+        ets:lookup_element(?TABLE, Ref, 3)
     catch
         error:badarg -> none
     end.
 
 whereis_do(Ref, Fun) ->
-    try ets:lookup(?TABLE, Ref) of
-        [{Ref, Pid, _Owner}] -> Fun(Pid);
-        [] -> ok
+    try ets:lookup_element(?TABLE, Ref, 2) of
+        Pid -> Fun(Pid)
     catch
-        %% The application does not run, so nor does any stream.
+        %% It has ended, or the application does not run.
         error:badarg -> ok
     end.
 
 %%% The process.
 
+%% @private
+-spec init(pid(), #worker{}, reference(), pid(), term(), map()) -> no_return().
 init(Caller, Worker, Ref, Owner, Sink, Opts) ->
     OwnerMonitor = erlang:monitor(process, Owner),
     WorkerMonitor = erlang:monitor(process, Worker#worker.pid),
     CallerMonitor = erlang:monitor(process, Caller),
     receive
-        {'begin', Ref} -> ok;
-        {'DOWN', CallerMonitor, process, _, _} -> finish(Ref)
+        {'begin', Ref} ->
+            ok;
+        {'DOWN', CallerMonitor, process, _, _} ->
+            py_port:cancel(Worker, self()),
+            forget(Ref),
+            exit(normal)
     end,
     erlang:demonitor(CallerMonitor, [flush]),
     #{window := Size, window_bytes := Bytes, timeout := Timeout} = Opts,
-    S = #stream{
+    S = awaited(#stream{
         ref = Ref,
         data_prefix = py_frame:data_prefix(Ref),
         owner = Owner,
+        is_local = node(Owner) =:= node(),
         sink = Sink,
         worker = Worker,
         owner_monitor = OwnerMonitor,
@@ -165,29 +179,57 @@ init(Caller, Worker, Ref, Owner, Sink, Opts) ->
         timeout = Timeout,
         window = py_window:new(Size, Bytes, maps:get(demand, Opts, -1)),
         mailbox = py_mailbox:new(Owner, Ref)
-    },
-    loop(awaited(S)).
+    }),
+    gen_server:enter_loop(?MODULE, [], S, pause(S)).
 
-loop(S = #stream{ref = Ref, owner_monitor = OwnerMonitor, worker_monitor = WorkerMonitor}) ->
-    receive
-        {py_event, Payload} ->
-            loop(poll(event(Payload, S)));
-        {py_last, Payload} ->
-            last(decode(Payload, S), S);
-        {py_cancel, Ref} ->
-            stop(cancelled, S);
-        {py_demand, Ref, N} ->
-            loop(credit(S#stream{window = py_window:demand(N, S#stream.window)}));
-        {'DOWN', WorkerMonitor, process, _, Reason} ->
-            terminal({error, py_error:worker_exit(Reason)}, S);
-        {'DOWN', OwnerMonitor, process, _, _} ->
-            abandon(S),
-            finish(Ref);
-        Other ->
-            loop(mail(Other, S))
-    after pause(S) ->
-        poll_timeout(S)
+%%% gen_server callbacks. A server, and not a receive of its own: such a process survives
+%%% that the code is loaded twice.
+
+-spec init(term()) -> ignore.
+init(_) ->
+    ignore.
+
+-spec handle_call(term(), gen_server:from(), #stream{}) -> {reply, term(), #stream{}, timeout()}.
+handle_call(_Other, _From, S) ->
+    {reply, {error, unknown}, S, pause(S)}.
+
+-spec handle_cast(term(), #stream{}) -> {noreply, #stream{}, timeout()}.
+handle_cast(_Other, S) ->
+    noreply(S).
+
+%% What ends the stream is thrown, with its last state, from however deep.
+-spec handle_info(term(), #stream{}) -> {noreply, #stream{}, timeout()} | {stop, normal, #stream{}}.
+handle_info(Message, S) ->
+    try
+        noreply(message(Message, S))
+    catch
+        throw:{finished, Last} -> {stop, normal, Last}
     end.
+
+noreply(S) ->
+    {noreply, S, pause(S)}.
+
+message({py_event, Payload}, S) ->
+    poll(event(Payload, S));
+message({py_last, Payload}, S) ->
+    last(decode(Payload, S), S);
+message(timeout, S) ->
+    poll_timeout(S);
+message({py_cancel, Ref}, S = #stream{ref = Ref}) ->
+    stop(cancelled, S);
+message({py_demand, Ref, N}, S = #stream{ref = Ref}) ->
+    credit(S#stream{window = py_window:demand(N, S#stream.window)});
+message({'DOWN', Monitor, process, _, Reason}, S = #stream{worker_monitor = Monitor}) ->
+    terminal({error, py_error:worker_exit(Reason)}, S);
+message({'DOWN', Monitor, process, _, _}, S = #stream{owner_monitor = Monitor}) ->
+    owner_gone(S);
+message(Other, S) ->
+    mail(Other, S).
+
+%% Values are the owner's, and nobody else's to see.
+-spec format_status(gen_server:format_status()) -> gen_server:format_status().
+format_status(Status) ->
+    py_status:without_values(Status).
 
 %%% Events.
 
@@ -199,8 +241,8 @@ event(Payload, S = #stream{sink = each, data_prefix = Prefix}) when
     Size = byte_size(Prefix),
     case Payload of
         <<Prefix:Size/binary, $m, Length:32, Value:Length/binary>> ->
-            #stream{ref = Ref, owner = Owner, window = Window} = S,
-            Owner ! {py_stream, Ref, {data, Value}},
+            #stream{ref = Ref, window = Window} = S,
+            send({py_stream, Ref, {data, Value}}, S),
             NewWindow = py_window:received(1, byte_size(Payload), 1, Window),
             awaited(S#stream{window = NewWindow, polls = 0});
         _ ->
@@ -211,20 +253,20 @@ event(Payload, S) ->
 
 decoded({py_stream, _, waiting}, _Size, S = #stream{window = Window}) ->
     S#stream{window = py_window:blocked(Window)};
-decoded(Event, Size, S = #stream{ref = Ref, owner = Owner, sink = Sink, window = Window}) ->
+decoded(Event, Size, S = #stream{ref = Ref, sink = Sink, window = Window}) ->
     {Values, Messages, NewSink} =
         case {Event, Sink} of
             {{py_stream, Ref, {batch, Run}}, each} ->
-                N = send_each(Run, Ref, Owner, 0),
+                N = send_each(Run, Ref, S, 0),
                 {N, N, Sink};
             {Message = {py_stream, Ref, {data, _}}, each} ->
-                Owner ! Message,
+                send(Message, S),
                 {1, 1, Sink};
             {Message = {py_stream, Ref, {batch, Run}}, batches} ->
-                Owner ! Message,
+                send(Message, S),
                 {length(Run), 1, Sink};
             {{py_stream, Ref, {data, Value}}, batches} ->
-                Owner ! {py_stream, Ref, {batch, [Value]}},
+                send({py_stream, Ref, {batch, [Value]}}, S),
                 {1, 1, Sink};
             {{py_stream, Ref, {batch, Run}}, {collect, Alias, Runs}} ->
                 {length(Run), 1, {collect, Alias, [Run | Runs]}};
@@ -236,22 +278,43 @@ decoded(Event, Size, S = #stream{ref = Ref, owner = Owner, sink = Sink, window =
     NewWindow = py_window:received(Values, Size, Messages, Window),
     awaited(S#stream{sink = NewSink, window = NewWindow, polls = 0}).
 
-send_each([Value | Rest], Ref, Owner, N) ->
-    Owner ! {py_stream, Ref, {data, Value}},
-    send_each(Rest, Ref, Owner, N + 1);
-send_each([], _Ref, _Owner, N) ->
+send_each([Value | Rest], Ref, S, N) ->
+    send({py_stream, Ref, {data, Value}}, S),
+    send_each(Rest, Ref, S, N + 1);
+send_each([], _Ref, _S, N) ->
     N.
+
+%% A connection that was lost is not made anew: what was sent meanwhile would be missing.
+send(Message, #stream{is_local = true, owner = Owner}) ->
+    Owner ! Message;
+send(Message, S = #stream{owner = Owner}) ->
+    erlang:send(Owner, Message, [noconnect]) =:= ok orelse owner_gone(S).
 
 %% A frame that cannot be decoded, or is not this stream's, is the worker's
 %% fault: it is replaced, and the stream ends with it.
 decode(Payload, S = #stream{ref = Ref}) ->
-    try binary_to_term(Payload) of
-        Message = {py_stream, Ref, {batch, [_ | _] = Run}} when length(Run) > 0 -> Message;
-        {py_stream, Ref, {batch, _}} -> protocol_error(S);
-        Message = {py_stream, Ref, _} -> Message;
+    case py_etf:decode(Payload) of
+        {ok, Message = {py_stream, Ref, {batch, [_ | _] = Run}}} when length(Run) > 0 -> Message;
+        {ok, {py_stream, Ref, {batch, _}}} -> protocol_error(S);
+        {ok, Message = {py_stream, Ref, _}} -> Message;
+        {ok, {py_stream, Other, Event}} -> renamed(Other, Event, Payload, S);
+        {error, atom_limit} -> stop(atom_limit, S);
         _ -> protocol_error(S)
-    catch
-        error:badarg -> protocol_error(S)
+    end.
+
+%% The name of the node has changed since Python was sent the reference.
+renamed(Other, Event, Payload, S = #stream{ref = Ref, data_prefix = DataPrefix}) ->
+    Prefix = py_frame:event_prefix(DataPrefix),
+    Size = byte_size(Prefix),
+    case Payload of
+        <<Prefix:Size/binary, _/binary>> when is_reference(Other) ->
+            case Event of
+                {batch, [_ | _] = Run} when length(Run) > 0 -> {py_stream, Ref, Event};
+                {batch, _} -> protocol_error(S);
+                _ -> {py_stream, Ref, Event}
+            end;
+        _ ->
+            protocol_error(S)
     end.
 
 -spec protocol_error(#stream{}) -> no_return().
@@ -267,35 +330,57 @@ last({py_stream, _Ref, {error, Reason}}, S) -> terminal({error, py_error:reason(
 last(_, S) -> protocol_error(S).
 
 -spec terminal(done | {error, term()}, #stream{}) -> no_return().
-terminal(Event, S = #stream{ref = Ref}) ->
+terminal(Event, S) ->
     deliver_end(Event, S),
-    finish(Ref).
+    finish(S).
 
 %% The owner gets its answer before Python gets the cancel.
--spec stop(cancelled | timeout, #stream{}) -> no_return().
-stop(Reason, S = #stream{ref = Ref}) ->
+-spec stop(cancelled | timeout | atom_limit, #stream{}) -> no_return().
+stop(Reason, S = #stream{worker = Worker}) ->
     deliver_end({error, Reason}, S),
-    abandon(S),
-    finish(Ref).
+    py_port:cancel(Worker, self()),
+    finish(S).
 
-deliver_end(done, #stream{sink = {collect, Alias, Runs}}) ->
-    Alias ! {Alias, {ok, lists:append(lists:reverse(Runs))}},
-    ok;
-deliver_end(Error, #stream{sink = {collect, Alias, _}}) ->
-    Alias ! {Alias, Error},
-    ok;
-deliver_end(Event, #stream{ref = Ref, owner = Owner}) ->
-    Owner ! {py_stream, Ref, Event},
-    ok.
+-spec owner_gone(#stream{}) -> no_return().
+owner_gone(S = #stream{worker = Worker}) ->
+    py_port:cancel(Worker, self()),
+    finish(S).
 
-abandon(#stream{worker = Worker}) ->
-    py_port:watch(Worker, self()),
-    py_port:write(Worker, py_frame:cancel(py_frame:address(self()))).
+%% The row goes with the event: who finds a row of a process that was killed sends the
+%% event for it. The process is never killed between the two, because a signal reaches a
+%% process that runs when it has used up its reductions or waits, and it gets new ones here.
+deliver_end(Event, S = #stream{ref = Ref}) ->
+    erlang:yield(),
+    send_end(Event, S),
+    forget(Ref).
 
--spec finish(reference()) -> no_return().
-finish(Ref) ->
-    ets:delete(?TABLE, Ref),
-    exit(normal).
+send_end(done, #stream{sink = {collect, Alias, Runs}}) ->
+    Alias ! {Alias, {ok, lists:append(lists:reverse(Runs))}};
+send_end(Error, #stream{sink = {collect, Alias, _}}) ->
+    Alias ! {Alias, Error};
+send_end(Event, #stream{is_local = true, ref = Ref, owner = Owner}) ->
+    Owner ! {py_stream, Ref, Event};
+send_end(Event, S = #stream{ref = Ref, owner = Owner}) ->
+    case erlang:send(Owner, {py_stream, Ref, Event}, [noconnect, nosuspend]) of
+        nosuspend ->
+            timer:sleep(1),
+            send_end(Event, S);
+        _ ->
+            ok
+    end.
+
+forget(Ref) ->
+    try
+        ets:delete(?TABLE, Ref)
+    catch
+        %% The top supervisor was killed, and the table with it.
+        error:badarg -> true
+    end.
+
+-spec finish(#stream{}) -> no_return().
+finish(S = #stream{ref = Ref}) ->
+    forget(Ref),
+    throw({finished, S}).
 
 %%% The window.
 
@@ -361,8 +446,14 @@ pause(S = #stream{window = Window, deadline = Deadline}) ->
 
 pause_ms(Polls) when Polls < ?SPINS -> 0;
 pause_ms(Polls) ->
-    Longest = ?LONGEST_PAUSE_MS * (1 + ets:info(?TABLE, size) div ?STREAMS_PER_PAUSE),
+    Longest = ?LONGEST_PAUSE_MS * (1 + running() div ?STREAMS_PER_PAUSE),
     min(Longest, 1 bsl min(Polls - ?SPINS, 20)).
+
+running() ->
+    case ets:info(?TABLE, size) of
+        undefined -> 0;
+        Size -> Size
+    end.
 
 poll_timeout(S = #stream{deadline = Deadline, window = Window, polls = Polls}) ->
     case Deadline =/= infinity andalso py_window:waiting(Window) andalso now_ms() >= Deadline of
@@ -370,7 +461,7 @@ poll_timeout(S = #stream{deadline = Deadline, window = Window, polls = Polls}) -
             stop(timeout, S);
         false ->
             Polls < ?SPINS andalso erlang:yield(),
-            loop(poll(S#stream{polls = Polls + 1}))
+            poll(S#stream{polls = Polls + 1})
     end.
 
 now_ms() ->

@@ -10,15 +10,17 @@
 start_link() ->
     supervisor:start_link({local, ?MODULE}, ?MODULE, []).
 
-%% The reaper first: children are stopped in the reverse order, and it waits for
-%% the Python processes of the pools, of all at once, which it kills when their time is over.
+%% Children are stopped in the reverse order: the guard waits for the streams, and the reaper
+%% for the Python processes, of the pools, of all at once, which it kills when their time is over.
 -spec init([]) -> {ok, {supervisor:sup_flags(), [supervisor:child_spec()]}}.
 init([]) ->
+    ok = py_etf:init(),
     ok = py_stream:tables(),
     ok = py_pool:tables(),
     ok = py_functions:tables(),
     ok = py_async_call:tables(),
     ok = py_reaper:tables(),
+    Guard = #{id => py_stream_guard, start => {py_stream_guard, start_link, []}},
     Reaper = #{id => py_reaper, start => {py_reaper, start_link, []}, shutdown => infinity},
     Pools = #{id => py_pool_sup, start => {py_pool_sup, start_link, []}, type => supervisor},
-    {ok, {#{strategy => one_for_one, intensity => 10, period => 10}, [Reaper, Pools]}}.
+    {ok, {#{strategy => one_for_one, intensity => 10, period => 10}, [Guard, Reaper, Pools]}}.

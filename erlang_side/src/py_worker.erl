@@ -129,9 +129,9 @@ handle_info({'EXIT', Port, Reason}, State = #state{worker = #worker{port = Port}
 handle_info({'EXIT', Manager, Reason}, State = #state{manager = Manager}) ->
     stop(Reason, State);
 handle_info({'DOWN', Monitor, process, Pid, Reason}, State = #state{delivery = {Pid, Monitor}}) ->
-    stop_replace(Reason, State);
+    stop_replace(reason(Reason), State);
 handle_info({'DOWN', Monitor, process, Pid, Reason}, State = #state{output = {Pid, Monitor}}) ->
-    stop_replace(Reason, State);
+    stop_replace(reason(Reason), State);
 handle_info({start_timeout, Ms}, State = #state{ready = false}) ->
     stop({start_timeout, Ms}, State);
 handle_info({timeout, Timer, {stuck, Address}}, State = #state{watched = Watched}) ->
@@ -169,6 +169,9 @@ exited(Status, State = #state{ready = true}) ->
     stop({worker_exit, Status}, State);
 exited(Status, State = #state{opts = Opts}) ->
     stop({cannot_start, py_interpreter:exited(Status, Opts)}, State).
+
+reason({shutdown, Reason}) -> Reason;
+reason(Reason) -> Reason.
 
 %% Ends a worker that breaks the protocol or is stuck; the manager starts another.
 stop_replace(Reason, State) ->
@@ -212,8 +215,8 @@ handle_frame({Kind, none, Payload}, State = #state{output = {Output, _}}) when
     Output ! {Kind, Payload},
     {noreply, State};
 handle_frame({ready, none, Payload}, State = #state{ready = false, manager = Manager}) ->
-    try binary_to_term(Payload) of
-        Info = #{} ->
+    case py_etf:decode(Payload) of
+        {ok, Info = #{}} ->
             About = maps:without([input, crash, os_pid], Info),
             py_reaper:identify(maps:get(os_pid, Info, undefined), children(State)),
             Manager ! {py_worker, self(), {ready, About, State#state.worker}},
@@ -221,8 +224,6 @@ handle_frame({ready, none, Payload}, State = #state{ready = false, manager = Man
             {noreply, State#state{ready = true, input = hold(input, Info, State), crash = hold(crash, Info, State)}};
         _ ->
             stop_replace(bad_frame, State)
-    catch
-        error:badarg -> stop_replace(bad_frame, State)
     end;
 handle_frame({leaving, none, <<>>}, State = #state{ready = true, manager = Manager}) ->
     Manager ! {py_worker, self(), leaving},

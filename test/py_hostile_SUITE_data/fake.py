@@ -210,7 +210,7 @@ def reply_twice() -> None:
 
 def event_of_no_stream() -> None:
     # Another process's number, which nobody has.
-    at = len(stream) - 12
+    at = len(stream) - 8
     nobody = stream[:at] + struct.pack(">I", 0x7FF0) + stream[at + 4 :]
     put(frame(EVENT, nobody, prefix + DATA), frame(EVENT, nobody, b"\xff"))
     ends()

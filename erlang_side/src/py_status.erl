@@ -1,0 +1,19 @@
+%% @doc What `sys:get_status/1' and reports of a crash show of a process that handles a user's
+%% values: which it is, and nothing that came from Python or goes there.
+%% @hidden
+-module(py_status).
+
+-export([without_values/1]).
+
+%% @doc A status for `format_status/1' of a gen_server.
+-spec without_values(gen_server:format_status()) -> gen_server:format_status().
+without_values(Status) ->
+    maps:map(fun hidden/2, Status).
+
+hidden(state, State) -> {name(State), hidden};
+hidden(message, Message) -> {name(Message), hidden};
+hidden(log, _) -> [];
+hidden(_, Value) -> Value.
+
+name(Tuple) when is_tuple(Tuple), is_atom(element(1, Tuple)) -> element(1, Tuple);
+name(_) -> term.

@@ -1,0 +1,133 @@
+%% @doc Watches the process of each stream. One that is killed, by a limit of the heap or by
+%% whomever, cannot send its terminal event: this sends `{error, {stream_exit, Reason}}' for
+%% it and has Python cancel, so that its slot comes back.
+%%
+%% It keeps what it needs to know in its state, not only in the table py_streams, which ends with
+%% the top supervisor. When that ends, this waits for the streams that are left. If this itself
+%% is killed, the next one finds the streams in the table.
+%% @hidden
+-module(py_stream_guard).
+-behaviour(gen_server).
+
+-include("py_worker.hrl").
+
+-export([start_link/0, watch/1]).
+-export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
+-export_type([stream/0]).
+
+-type stream() :: {
+    Ref :: reference(), Pid :: pid(), Owner :: pid(), Told :: pid() | none, Worker :: #worker{}
+}.
+%% A row of py_streams. Who collects the values gets no event, and monitors the process.
+
+-define(TABLE, py_streams).
+
+-record(state, {streams = #{} :: #{pid() => stream()}}).
+
+%% No limit of the heap holds for it: nobody watches the last one that watches.
+-spec start_link() -> {ok, pid()} | {error, term()}.
+start_link() ->
+    gen_server:start_link({local, ?MODULE}, ?MODULE, [], [{spawn_opt, [{max_heap_size, 0}]}]).
+
+%% @doc Enters a stream. Without a table or a guard, which is a moment after the top
+%% supervisor was killed, nobody needs to: its worker ends as well.
+-spec watch(stream()) -> ok.
+watch(Stream) ->
+    try
+        ets:insert(?TABLE, Stream),
+        gen_server:cast(?MODULE, {watch, Stream})
+    catch
+        error:badarg -> ok
+    end.
+
+%%% gen_server callbacks.
+
+-spec init([]) -> {ok, #state{}}.
+init([]) ->
+    process_flag(trap_exit, true),
+    {ok, lists:foldl(fun add/2, #state{}, ets:tab2list(?TABLE))}.
+
+-spec handle_call(term(), gen_server:from(), #state{}) -> {reply, term(), #state{}}.
+handle_call(_Other, _From, State) ->
+    {reply, {error, unknown}, State}.
+
+-spec handle_cast(term(), #state{}) -> {noreply, #state{}}.
+handle_cast({watch, Stream}, State) ->
+    {noreply, add(Stream, State)};
+handle_cast(_Other, State) ->
+    {noreply, State}.
+
+-spec handle_info(term(), #state{}) -> {noreply, #state{}}.
+handle_info({'DOWN', _, process, Pid, Reason}, State) ->
+    {noreply, ended(Pid, Reason, State)};
+handle_info(_Other, State) ->
+    {noreply, State}.
+
+%% Streams end with their workers, and workers before this, so there is an end to this. The
+%% name is free at once, for an application that is started again.
+-spec terminate(term(), #state{}) -> ok.
+terminate(_Reason, State) ->
+    _ = unregister(?MODULE),
+    wait(State).
+
+wait(#state{streams = Streams}) when map_size(Streams) =:= 0 ->
+    ok;
+wait(State) ->
+    receive
+        {'DOWN', _, process, Pid, Reason} -> wait(ended(Pid, Reason, State));
+        {'$gen_cast', {watch, Stream}} -> wait(add(Stream, State))
+    end.
+
+%% A guard that was just started has it from the table, and from the message as well.
+add(Stream = {_, Pid, _, _, _}, State = #state{streams = Streams}) ->
+    case Streams of
+        #{Pid := _} ->
+            State;
+        #{} ->
+            _ = erlang:monitor(process, Pid),
+            State#state{streams = Streams#{Pid => Stream}}
+    end.
+
+ended(Pid, Reason, State = #state{streams = Streams}) ->
+    {Stream, Rest} = maps:take(Pid, Streams),
+    _ = Reason =:= normal orelse tell(Reason, Stream),
+    State#state{streams = Rest}.
+
+%% The row goes with the terminal event. If the table is gone, the top supervisor was killed, and
+%% only the reason says whether the stream came to its end.
+tell(Reason, Stream = {Ref, Pid, _Owner, Told, Worker}) ->
+    case is_row(Ref) of
+        false when Reason =:= noproc ->
+            ok;
+        false ->
+            py_port:cancel(Worker, Pid);
+        unknown when Reason =:= noproc ->
+            ok;
+        _ ->
+            is_pid(Told) andalso send(Told, {py_stream, Ref, {error, {stream_exit, exit_reason(Reason)}}}),
+            forget(Stream),
+            py_port:cancel(Worker, Pid)
+    end.
+
+%% It had ended before it was watched, by an exit that it did not choose.
+exit_reason(noproc) -> killed;
+exit_reason(Reason) -> Reason.
+
+%% An owner on another node may be slow to take it; nothing else waits for that.
+send(Told, Event) ->
+    erlang:send(Told, Event, [noconnect, nosuspend]) =:= nosuspend andalso
+        spawn(erlang, send, [Told, Event, [noconnect]]).
+
+is_row(Ref) ->
+    try
+        ets:member(?TABLE, Ref)
+    catch
+        error:badarg -> unknown
+    end.
+
+forget({Ref, _, _, _, _}) ->
+    try
+        ets:delete(?TABLE, Ref)
+    catch
+        error:badarg -> true
+    end.

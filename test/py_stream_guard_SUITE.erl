@@ -1,0 +1,235 @@
+%% @doc Every stream has one terminal event, whichever process of the node dies: its own, the
+%% one that watches it, a supervisor, by a kill, a limit of the heap or new code.
+-module(py_stream_guard_SUITE).
+
+-include_lib("common_test/include/ct.hrl").
+-include_lib("stdlib/include/assert.hrl").
+-import(test_stream_events, [all_events/1, each_event/1, next_values/2]).
+
+-export([all/0, suite/0]).
+-export([init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
+-export([
+    a_stream_is_killed/1,
+    a_stream_is_killed_at_any_moment/1,
+    a_stream_that_is_collected_is_killed/1,
+    a_limit_of_the_heap/1,
+    the_guard_is_killed/1,
+    the_application_stops/1,
+    the_top_supervisor_is_killed/1,
+    code_is_loaded_twice/1
+]).
+
+-define(LONG, 10000).
+
+-spec suite() -> [{atom(), term()}].
+suite() ->
+    [{timetrap, {minutes, 1}}].
+
+-spec all() -> [atom()].
+all() ->
+    [
+        a_stream_is_killed,
+        a_stream_is_killed_at_any_moment,
+        a_stream_that_is_collected_is_killed,
+        a_limit_of_the_heap,
+        the_guard_is_killed,
+        the_application_stops,
+        the_top_supervisor_is_killed,
+        code_is_loaded_twice
+    ].
+
+-spec init_per_suite(ct_suite:ct_config()) -> ct_suite:ct_config().
+init_per_suite(Config) ->
+    ok = application:set_env(erlang_python, pools, #{default => #{workers => 2}}),
+    Config.
+
+-spec end_per_suite(ct_suite:ct_config()) -> term().
+end_per_suite(_Config) ->
+    application:unset_env(erlang_python, pools).
+
+-spec init_per_testcase(atom(), ct_suite:ct_config()) -> ct_suite:ct_config().
+init_per_testcase(_Case, Config) ->
+    {ok, _} = application:ensure_all_started(erlang_python),
+    ok = py:exec(
+        "import asyncio, itertools, time\n"
+        "def idle(to=None):\n"
+        "    try:\n"
+        "        yield 'begun'\n"
+        "        while True:\n"
+        "            time.sleep(0.01)\n"
+        "            if erlang.stream().cancelled: return\n"
+        "    finally:\n"
+        "        if to: erlang.send(to, 'closed')\n"
+        "async def async_idle(to=None):\n"
+        "    try:\n"
+        "        yield 'begun'\n"
+        "        await asyncio.sleep(1000)\n"
+        "    finally:\n"
+        "        if to: erlang.send(to, 'closed')\n"
+        "def ticks():\n"
+        "    for n in itertools.count():\n"
+        "        time.sleep(0.01)\n"
+        "        yield n\n"
+        "async def async_ticks():\n"
+        "    for n in itertools.count():\n"
+        "        await asyncio.sleep(0.01)\n"
+        "        yield n\n"
+        "def large():\n"
+        "    yield 1\n"
+        "    yield list(range(1000000))\n"
+        "import erlang\n"
+    ),
+    Config.
+
+-spec end_per_testcase(atom(), ct_suite:ct_config()) -> term().
+end_per_testcase(_Case, _Config) ->
+    application:stop(erlang_python).
+
+%% The owner is told, once, and Python ends the generator, whatever the events are.
+-spec a_stream_is_killed(ct_suite:ct_config()) -> ok.
+a_stream_is_killed(_Config) ->
+    lists:foreach(
+        fun({Generator, Opts}) ->
+            {ok, Ref} = py:stream_start('__main__', Generator, [self()], Opts),
+            {ok, _} = py:stream_next(Ref, ?LONG),
+            exit(process(Ref), kill),
+            ?assertEqual({error, {stream_exit, killed}}, py:stream_next(Ref, ?LONG)),
+            receive
+                <<"closed">> -> ok
+            end,
+            test_leftovers:none(),
+            ?assertEqual(timeout, py:stream_next(Ref, 0))
+        end,
+        [{G, O} || G <- [idle, async_idle], O <- [#{}, #{batch => 10}, #{demand => 5}]]
+    ).
+
+%% Exactly one terminal event, and gapless values before it.
+-spec a_stream_is_killed_at_any_moment(ct_suite:ct_config()) -> ok.
+a_stream_is_killed_at_any_moment(_Config) ->
+    Ends = lists:map(
+        fun(N) ->
+            {ok, Ref} = py:stream_start(builtins, range, [2000], #{window => 500}),
+            Pid = process(Ref),
+            Taken = next_values(N, Ref),
+            exit(Pid, kill),
+            {Rest, End} = all_events(Ref),
+            Values = Taken ++ Rest,
+            ?assertEqual(lists:seq(0, length(Values) - 1), Values),
+            ?assertEqual(timeout, py:stream_next(Ref, 0)),
+            ?assert(End =:= done orelse End =:= {error, {stream_exit, killed}}),
+            End =:= done andalso ?assertEqual(2000, length(Values)),
+            End
+        end,
+        [N || _ <- lists:seq(1, 5), N <- [0, 1, 2, 10, 100, 500, 1000, 1500, 1990, 1999]]
+    ),
+    ?assert(lists:member({error, {stream_exit, killed}}, Ends)),
+    test_leftovers:none().
+
+-spec a_stream_that_is_collected_is_killed(ct_suite:ct_config()) -> ok.
+a_stream_that_is_collected_is_killed(_Config) ->
+    {Pid, Monitor} = spawn_monitor(fun() -> exit(py:stream('__main__', async_idle, [])) end),
+    test_eventually:true(fun() -> ets:info(py_streams, size) =:= 1 end),
+    [Row] = ets:tab2list(py_streams),
+    exit(element(2, Row), kill),
+    receive
+        {'DOWN', Monitor, process, Pid, Result} ->
+            ?assertEqual({error, {stream_exit, killed}}, Result)
+    end,
+    test_leftovers:none().
+
+%% A node may give every process a limit, by +hmax or at run time.
+-spec a_limit_of_the_heap(ct_suite:ct_config()) -> ok.
+a_limit_of_the_heap(_Config) ->
+    Limit = erlang:system_flag(max_heap_size, #{size => 500000, kill => true, error_logger => false}),
+    try
+        {ok, Ref} = py:stream_start('__main__', large, []),
+        ?assertEqual([{data, 1}, {error, {stream_exit, killed}}], each_event(Ref)),
+        ?assertEqual({error, {stream_exit, killed}}, py:stream('__main__', large, []))
+    after
+        erlang:system_flag(max_heap_size, Limit)
+    end,
+    test_leftovers:none().
+
+%% One that is started again watches the streams that run.
+-spec the_guard_is_killed(ct_suite:ct_config()) -> ok.
+the_guard_is_killed(_Config) ->
+    {ok, Ref} = py:stream_start('__main__', async_idle, []),
+    {ok, _} = py:stream_next(Ref, ?LONG),
+    Guard = whereis(py_stream_guard),
+    exit(Guard, kill),
+    test_eventually:true(fun() -> is_other(whereis(py_stream_guard), Guard) end),
+    exit(process(Ref), kill),
+    ?assertEqual({error, {stream_exit, killed}}, py:stream_next(Ref, ?LONG)),
+    test_leftovers:none().
+
+%% Those that their owners keep waiting are told, too.
+-spec the_application_stops(ct_suite:ct_config()) -> ok.
+the_application_stops(_Config) ->
+    Refs = [Ref || {ok, Ref} <- [py:stream_start(itertools, count, [], #{window => 4}) || _ <- lists:seq(1, 200)]],
+    [{ok, 0} = py:stream_next(Ref, ?LONG) || Ref <- Refs],
+    ok = application:stop(erlang_python),
+    Ends = [[E || E <- each_event(Ref), not is_data(E)] || Ref <- Refs],
+    ?assertEqual([[{error, {worker_exit, stopped}}]], lists:usort(Ends)),
+    ?assertEqual([], [R || R <- Refs, py:stream_next(R, 0) =/= timeout]).
+
+-spec the_top_supervisor_is_killed(ct_suite:ct_config()) -> ok.
+the_top_supervisor_is_killed(_Config) ->
+    Refs = [Ref || {ok, Ref} <- [py:stream_start(itertools, count, [], #{window => 4}) || _ <- lists:seq(1, 200)]],
+    [{ok, 0} = py:stream_next(Ref, ?LONG) || Ref <- Refs],
+    exit(whereis(py_sup), kill),
+    Ends = [[E || E <- each_event(Ref), not is_data(E)] || Ref <- Refs],
+    ?assertEqual([[{error, {worker_exit, killed}}]], lists:usort(Ends)),
+    ?assertEqual([], [R || R <- Refs, py:stream_next(R, 0) =/= timeout]),
+    test_eventually:true(fun() ->
+        [] =:= [A || {A, _, _} <- application:which_applications(), A =:= erlang_python]
+    end),
+    {ok, _} = application:ensure_all_started(erlang_python),
+    ?assertMatch({ok, _}, py:version()).
+
+%% A release that is upgraded twice in a row ends what still runs the oldest code.
+-spec code_is_loaded_twice(ct_suite:ct_config()) -> ok.
+code_is_loaded_twice(_Config) ->
+    Streams = [
+        begin
+            {ok, Ref} = py:stream_start('__main__', Generator, [], #{timeout => ?LONG}),
+            Ref
+        end
+     || Generator <- [ticks, async_ticks], _ <- lists:seq(1, 5)
+    ],
+    {ok, Silent} = py:stream_start('__main__', async_idle, [], #{timeout => 3000}),
+    {ok, _} = py:stream_next(Silent, ?LONG),
+    Call = py:spawn_call(time, sleep, [2]),
+    {monitored_by, Monitoring} = process_info(self(), monitored_by),
+    Own = [whereis(py_stream_guard) | Monitoring],
+    #{workers := Workers} = py:info(default),
+    {ok, Modules} = application:get_key(erlang_python, modules),
+    lists:foreach(
+        fun(Module) ->
+            _ = code:purge(Module),
+            {module, Module} = code:load_file(Module)
+        end,
+        Modules ++ Modules
+    ),
+    ?assertEqual([], [Pid || Pid <- Own, not is_process_alive(Pid)]),
+    lists:foreach(
+        fun(Ref) ->
+            _ = [{ok, _} = py:stream_next(Ref, ?LONG) || _ <- lists:seq(1, 20)],
+            ok = py:stream_cancel(Ref, [flush])
+        end,
+        Streams
+    ),
+    ?assertEqual({error, timeout}, py:stream_next(Silent, ?LONG)),
+    ?assertEqual({ok, none}, py:await(Call, ?LONG)),
+    ?assertEqual(pids(Workers), pids(maps:get(workers, py:info(default)))),
+    test_leftovers:none().
+
+%%% Helpers.
+
+process(Ref) -> ets:lookup_element(py_streams, Ref, 2).
+
+pids(Workers) -> [Pid || #{pid := Pid} <- Workers].
+
+is_other(Pid, Before) -> is_pid(Pid) andalso Pid =/= Before.
+
+is_data({data, _}) -> true;
+is_data(_) -> false.
