@@ -19,8 +19,11 @@
     closed_input/1,
     nonsense_before_it_is_ready/1,
     silence_before_it_is_ready/1,
-    changed_bytes/1
+    changed_bytes/1,
+    atoms_of_restarted_workers/1
 ]).
+%% Called in another node.
+-export([make_atoms/1]).
 %% Called by logger.
 -export([log/2]).
 
@@ -43,7 +46,8 @@ all() ->
         closed_input,
         nonsense_before_it_is_ready,
         silence_before_it_is_ready,
-        changed_bytes
+        changed_bytes,
+        atoms_of_restarted_workers
     ].
 
 -spec init_per_suite(ct_suite:ct_config()) -> ct_suite:ct_config().
@@ -128,6 +132,8 @@ frames_that_make_no_sense(Config) ->
         send_that_is_no_list,
         send_of_no_pairs,
         send_that_is_improper,
+        send_that_is_compressed,
+        send_of_no_float,
         request_that_is_no_term,
         request_of_nothing_known,
         log_that_is_no_term,
@@ -135,7 +141,10 @@ frames_that_make_no_sense(Config) ->
         log_of_wrong_records
     ],
     [replaced(Scenario, bad_frame, Config) || Scenario <- Scenarios],
-    replaced(failed_late, {failed, <<"why">>}, Config).
+    replaced(failed_late, {failed, <<"why">>}, Config),
+    Atoms = erlang:system_info(atom_count),
+    replaced(send_of_new_atoms, atom_limit, Config),
+    ?assert(erlang:system_info(atom_count) - Atoms < 1000).
 
 %% An answer too many ends the worker; those that were asked for have arrived.
 -spec answers_twice(ct_suite:ct_config()) -> ok.
@@ -288,6 +297,65 @@ replaced_once(Scenario, Reason, Logged) ->
 
 restarted(Status) ->
     {"a Python worker ended and is restarted", Status}.
+
+%% Names that Python code makes of data fill no table, however often its worker is replaced.
+-spec atoms_of_restarted_workers(ct_suite:ct_config()) -> ok.
+atoms_of_restarted_workers(_Config) ->
+    Ebins = [filename:dirname(code:which(Module)) || Module <- [py, ?MODULE]],
+    Args = ["+t", "40000" | lists:append([["-pa", Ebin] || Ebin <- Ebins])],
+    {ok, Peer, _} = peer:start(#{connection => standard_io, args => Args, wait_boot => ?LONG}),
+    try
+        {Results, Made} = peer:call(Peer, ?MODULE, make_atoms, [os:getenv("ERLANG_PYTHON", "python3")], 3 * ?LONG),
+        %% A tenth of the table.
+        ?assertEqual([ok, ok, ok, ok, {error, atom_limit}, {error, atom_limit}], Results),
+        ?assert(Made < 5000)
+    after
+        peer:stop(Peer)
+    end.
+
+%% The same as {@link atoms_of_restarted_workers/1}, in the node whose table is small.
+-spec make_atoms(string()) -> {[ok | {error, term()}], non_neg_integer()}.
+make_atoms(Python) ->
+    ok = application:load(erlang_python),
+    ok = application:set_env(erlang_python, pools, #{default => #{workers => 1, python => Python}}),
+    {ok, _} = application:ensure_all_started(erlang_python),
+    ok = logger:set_primary_config(level, none),
+    ok = py:exec(
+        "import erlang, uuid\n"
+        "def keys():\n"
+        "    yield [erlang.Atom(uuid.uuid4().hex) for _ in range(900)]\n"
+    ),
+    Before = erlang:system_info(atom_count),
+    Results = [
+        begin
+            ok = await_worker(),
+            {ok, Ref} = py:stream_start('__main__', keys, []),
+            Result =
+                case py:stream_next(Ref, ?LONG) of
+                    {ok, Keys} when length(Keys) =:= 900 ->
+                        done = py:stream_next(Ref, ?LONG),
+                        ok;
+                    Error ->
+                        %% A call says the same, and the worker lives.
+                        Error = py:eval("next(keys())"),
+                        Error
+                end,
+            {error, {worker_exit, 7}} = py:call(os, '_exit', [7]),
+            Result
+        end
+     || _ <- lists:seq(1, 6)
+    ],
+    {Results, erlang:system_info(atom_count) - Before}.
+
+await_worker() ->
+    case py:eval("1") of
+        {ok, 1} ->
+            ok;
+        {error, _} ->
+            receive
+            after 20 -> await_worker()
+            end
+    end.
 
 %% Starts a pool of one such worker, a stream and a call, and gives all that they get.
 run(Scenario, Opts, Config) ->

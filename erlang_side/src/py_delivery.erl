@@ -130,15 +130,20 @@ deliver_to({unknown, Name}, _Messages, Remote) ->
 deliver_to({Node, Where}, Messages, Remote) ->
     [{Node, Where, Messages} | Remote].
 
-destination(Pid) when is_pid(Pid), node(Pid) =:= node() -> {local, Pid};
-destination(Id) when node(Id) =:= nonode@nohost, node() =/= nonode@nohost -> destination(py_frame:localized(Id));
-destination(Pid) when is_pid(Pid) -> {node(Pid), Pid};
-destination(Ref) when is_reference(Ref), node(Ref) =:= node() -> {local, Ref};
-destination(Ref) when is_reference(Ref) -> {node(Ref), Ref};
+destination(Id) when is_pid(Id), node(Id) =:= node(); is_reference(Id), node(Id) =:= node() ->
+    {local, Id};
+destination(Id) when is_pid(Id); is_reference(Id) ->
+    case py_frame:localized(Id) of
+        Local when node(Local) =:= node() -> {local, Local};
+        Remote -> {node(Remote), Remote}
+    end;
 destination(Name) when is_atom(Name) -> {local, Name};
 destination(Name) when is_binary(Name) -> existing(Name);
-destination({Name, Node}) when is_atom(Name), Node =:= node() -> {local, Name};
-destination({Name, Node}) when is_atom(Name), is_atom(Node) -> {Node, {Name, Node}};
+destination({Name, Node}) when is_atom(Name), is_atom(Node) ->
+    case py_frame:is_own_name(Node) of
+        true -> {local, Name};
+        false -> {Node, {Name, Node}}
+    end;
 destination(_) -> exit(bad_frame).
 
 existing(Name) ->

@@ -42,7 +42,7 @@ decode_new(<<131, Term/binary>> = Payload) ->
     try new_names(Term, 1, Limit - atomics:get(Counter, 1), #{}) of
         Names ->
             case reserve(map_size(Names), Limit, Counter) of
-                true -> {ok, binary_to_term(Payload)};
+                true -> decode_any(Payload);
                 false -> {error, atom_limit}
             end
     catch
@@ -51,6 +51,14 @@ decode_new(<<131, Term/binary>> = Payload) ->
     end;
 decode_new(_) ->
     {error, bad_frame}.
+
+%% Not every sequence of tags is a term: a float may be none.
+decode_any(Payload) ->
+    try
+        {ok, binary_to_term(Payload)}
+    catch
+        error:badarg -> {error, bad_frame}
+    end.
 
 reserve(N, Limit, Counter) ->
     case atomics:add_get(Counter, 1, N) of

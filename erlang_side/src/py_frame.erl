@@ -28,7 +28,8 @@
     stream/5,
     target/5,
     level/1,
-    localized/1
+    localized/1,
+    is_own_name/1
 ]).
 -export_type([address/0, counted/0, frame/0, target/0]).
 
@@ -83,7 +84,8 @@
 %% @doc The address under which answers reach a process or an alias.
 -spec address(pid() | reference()) -> address().
 address(PidOrAlias) ->
-    {Tag, _Name, Numbers} = identifier(external(PidOrAlias)),
+    {Tag, Name, Creation, Numbers} = identifier(external(PidOrAlias)),
+    remember(Name, Creation),
     <<(byte_size(Numbers) + 1), Tag, Numbers/binary>>.
 
 %% The same bytes from every OTP release: from 26 on this is the default.
@@ -92,11 +94,11 @@ external(Term) ->
 
 %% The parts of a pid or a reference: its tag, its node and what tells it from others of that node.
 identifier(<<131, $X, Atom, Rest/binary>>) ->
-    {Name, <<Numbers:8/binary, _Creation:32>>} = node_name(Atom, Rest),
-    {$X, Name, Numbers};
+    {Name, <<Numbers:8/binary, Creation:32>>} = node_name(Atom, Rest),
+    {$X, Name, Creation, Numbers};
 identifier(<<131, $Z, _Size:16, Atom, Rest/binary>>) ->
-    {Name, <<_Creation:32, Numbers/binary>>} = node_name(Atom, Rest),
-    {$Z, Name, Numbers}.
+    {Name, <<Creation:32, Numbers/binary>>} = node_name(Atom, Rest),
+    {$Z, Name, Creation, Numbers}.
 
 node_name($w, <<Size, Name:Size/binary, Rest/binary>>) -> {Name, Rest};
 node_name($v, <<Size:16, Name:Size/binary, Rest/binary>>) -> {Name, Rest}.
@@ -116,14 +118,30 @@ local($Z, Numbers, Atom, Creation) when byte_size(Numbers) rem 4 =:= 0 ->
 local(_, _, _, _) ->
     error(badarg).
 
-%% @doc A pid or reference that Python has kept since before distribution was started: then
-%% this node had no name, and no other node has none.
+%% The names that this node has had while there were requests: Python may have kept a pid since.
+%% Distribution is seldom started, so that a persistent term is right.
+remember(Name, Creation) ->
+    case persistent_term:get(?MODULE, #{}) of
+        #{{Name, Creation} := _} -> ok;
+        Names -> persistent_term:put(?MODULE, Names#{{Name, Creation} => binary_to_atom(Name)})
+    end.
+
+%% @doc Of this node, if it is one that Python has kept since before distribution was started
+%% or stopped, when this node had another name.
 -spec localized(pid() | reference()) -> pid() | reference().
-localized(Id) when node(Id) =:= nonode@nohost, node() =/= nonode@nohost ->
-    {Tag, _Name, Numbers} = identifier(external(Id)),
-    local(Tag, Numbers);
+localized(Id) when node(Id) =:= node() ->
+    Id;
 localized(Id) ->
-    Id.
+    {Tag, Name, Creation, Numbers} = identifier(external(Id)),
+    case persistent_term:get(?MODULE, #{}) of
+        #{{Name, Creation} := _} -> local(Tag, Numbers);
+        #{} -> Id
+    end.
+
+%% @doc Whether it is a name that this node has had.
+-spec is_own_name(node()) -> boolean().
+is_own_name(Node) ->
+    Node =:= node() orelse lists:member(Node, maps:values(persistent_term:get(?MODULE, #{}))).
 
 %% @doc The first frame that a worker gets.
 -spec settings(#{binary() => term()}) -> iodata().

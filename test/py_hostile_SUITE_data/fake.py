@@ -12,6 +12,7 @@ import random
 import signal
 import struct
 import sys
+import zlib
 from collections.abc import Callable
 
 IN, OUT = 3, 4
@@ -173,6 +174,23 @@ def send_of_no_pairs() -> None:
 
 def send_that_is_improper() -> None:
     put(frame(SEND, b"", b"\x83l\0\0\0\x01h\x02w\x04nonea\x07a\x07"))
+
+
+def send_that_is_compressed() -> None:
+    # 64 MiB of zeros in some kilobytes.
+    text = b"m" + struct.pack(">I", 1 << 26) + bytes(1 << 26)
+    put(frame(SEND, b"", b"\x83P" + struct.pack(">I", len(text)) + zlib.compress(text)))
+
+
+def send_of_no_float() -> None:
+    put(frame(SEND, b"", b"\x83F" + b"\xff" * 8))
+
+
+def send_of_new_atoms() -> None:
+    # More than all workers of a node may make.
+    count = 200000
+    atoms = b"".join(b"w\x0aat_%07x" % n for n in range(count))
+    put(frame(SEND, b"", b"\x83l" + struct.pack(">I", count) + atoms + b"j"))
 
 
 def request_that_is_no_term() -> None:

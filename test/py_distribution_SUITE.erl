@@ -1,0 +1,155 @@
+%% @doc Distribution that is started and stopped in a running node changes its name, and
+%% nothing for streams, calls and workers.
+-module(py_distribution_SUITE).
+
+-include_lib("common_test/include/ct.hrl").
+-include_lib("stdlib/include/assert.hrl").
+
+-export([all/0, suite/0]).
+-export([started_and_stopped/1]).
+%% Called in the other node.
+-export([start/1, check/1, name/1, stop/0]).
+
+-define(LONG, 20000).
+
+-spec suite() -> [{atom(), term()}].
+suite() ->
+    [{timetrap, {minutes, 1}}].
+
+-spec all() -> [atom()].
+all() ->
+    [started_and_stopped].
+
+-spec started_and_stopped(ct_suite:ct_config()) -> term().
+started_and_stopped(_Config) ->
+    _ = os:cmd("epmd -daemon"),
+    %% A node that has no name yet, by another way than distribution.
+    {ok, Peer, _} = peer:start(#{connection => standard_io, args => paths(), wait_boot => ?LONG}),
+    try
+        call(Peer, start, [os:getenv("ERLANG_PYTHON", "python3")]),
+        call(Peer, check, [0]),
+        Name = "py_name_" ++ os:getpid() ++ "@127.0.0.1",
+        call(Peer, name, [list_to_atom(Name)]),
+        call(Peer, check, [1]),
+        call(Peer, stop, []),
+        call(Peer, check, [2]),
+        call(Peer, name, [list_to_atom("other_" ++ Name)]),
+        call(Peer, check, [3])
+    after
+        peer:stop(Peer)
+    end.
+
+paths() ->
+    Ebins = [filename:dirname(code:which(Module)) || Module <- [py, ?MODULE, test_eventually]],
+    lists:append([["-pa", Ebin] || Ebin <- Ebins]).
+
+call(Peer, Function, Args) ->
+    peer:call(Peer, ?MODULE, Function, Args, ?LONG).
+
+%%% In the other node.
+
+%% Streams of all kinds run, and a process waits in a call.
+-spec start(string()) -> ok.
+start(Python) ->
+    ok = application:load(erlang_python),
+    ok = application:set_env(erlang_python, pools, #{default => #{workers => 2, python => Python}}),
+    {ok, _} = application:ensure_all_started(erlang_python),
+    ok = py:exec(
+        "import asyncio, erlang, itertools, time\n"
+        "kept = []\n"
+        "def keep(pid): kept.append(pid)\n"
+        "def tell(name): [erlang.send(pid, 'told') for pid in kept]; erlang.send(name, 'named')\n"
+        "def ticks():\n"
+        "    for n in itertools.count():\n"
+        "        time.sleep(0.01)\n"
+        "        yield n\n"
+        "async def async_ticks():\n"
+        "    for n in itertools.count():\n"
+        "        await asyncio.sleep(0.01)\n"
+        "        yield n\n"
+        "def owned():\n"
+        "    for n in itertools.count():\n"
+        "        time.sleep(0.01)\n"
+        "        erlang.send(erlang.stream().owner, n)\n"
+        "        yield n\n"
+    ),
+    Keeper = self(),
+    spawn(fun() ->
+        register(?MODULE, self()),
+        Refs = [
+            begin
+                {ok, Ref} = py:stream_start('__main__', G, [], #{timeout => ?LONG}),
+                Ref
+            end
+         || G <- [ticks, async_ticks]
+        ],
+        {ok, Owned} = py:stream_start('__main__', owned, [], #{timeout => ?LONG}),
+        Call = py:spawn_call(time, sleep, [5]),
+        #{workers := Workers} = py:info(default),
+        {ok, none} = py:call('__main__', keep, [self()]),
+        Keeper ! started,
+        loop(Refs, Owned, Call, [Pid || #{pid := Pid} <- Workers])
+    end),
+    receive
+        started -> ok
+    end.
+
+%% The process that all is for: a call to it checks that all goes on.
+loop(Refs, Owned, Call, Workers) ->
+    receive
+        {check, From, Round} ->
+            From ! {checked, catch check(Round, Refs, Owned, Call, Workers)},
+            loop(Refs, Owned, Call, Workers)
+    end.
+
+-spec check(non_neg_integer()) -> ok.
+check(Round) ->
+    ?MODULE ! {check, self(), Round},
+    receive
+        {checked, Result} -> ok = Result
+    end.
+
+check(Round, Refs, Owned, Call, Workers) ->
+    [follow(Ref, 20) || Ref <- [Owned | Refs]],
+    %% It is sent to the pid that the stream names as its owner.
+    {ok, Value} = py:stream_next(Owned, ?LONG),
+    receive
+        Value -> ok
+    after 5000 -> error(not_sent)
+    end,
+    {ok, 2.0} = py:call(math, sqrt, [4]),
+    {ok, [0, 1, 2]} = py:stream(builtins, range, [3]),
+    %% A pid that Python has kept, under each name that the node has had.
+    [{ok, none} = py:call('__main__', tell, [{?MODULE, node()}]) || _ <- Workers, _ <- Workers],
+    receive
+        <<"told">> -> ok
+    after 5000 -> error(untold)
+    end,
+    receive
+        <<"named">> -> ok
+    after 5000 -> error(not_named)
+    end,
+    {ok, Started} = py:stream_start('__main__', ticks, []),
+    {ok, 0} = py:stream_next(Started, ?LONG),
+    ok = py:stream_cancel(Started, [flush]),
+    Round =:= 3 andalso ({ok, none} = py:await(Call, ?LONG)),
+    #{workers := Now, restarts := 0} = py:info(default),
+    Workers = [Pid || #{pid := Pid} <- Now],
+    ok.
+
+%% The next values are in order.
+follow(Ref, N) ->
+    {ok, First} = py:stream_next(Ref, ?LONG),
+    [{ok, V} = py:stream_next(Ref, ?LONG) || V <- lists:seq(First + 1, First + N)].
+
+-spec name(node()) -> ok.
+name(Name) ->
+    {ok, _} = net_kernel:start([Name, longnames]),
+    Name = node(),
+    ok.
+
+-spec stop() -> ok.
+stop() ->
+    ok = net_kernel:stop(),
+    nonode@nohost = node(),
+    ok.
