@@ -6,7 +6,7 @@
 
 -include("py_worker.hrl").
 
--export([function/5, expression/3, run/3, exec/4, stats/2]).
+-export([reserve/1, function/5, expression/3, run/3, exec/4, stats/2]).
 -export([start/2, result/2]).
 -export_type([target/0]).
 
@@ -25,10 +25,23 @@ function(_M, _F, Args, _Kwargs, _Opts) ->
 expression(Code, Locals, Opts) ->
     py_frame:target(expression, Opts, {py_text:utf8(code, Code), <<>>}, [], py_name:locals(Locals)).
 
+%% @doc Counts a call on a worker. Whoever drains the pool sets the mark first and counts
+%% then, and this is the other way round: so no request is missed by both.
+-spec reserve(#worker{}) -> ok | {error, draining}.
+reserve(#worker{load = Load}) ->
+    atomics:add(Load, ?LOAD_REQUESTS, 1),
+    case atomics:get(Load, ?LOAD_DRAINING) of
+        0 ->
+            ok;
+        _ ->
+            atomics:sub(Load, ?LOAD_REQUESTS, 1),
+            {error, draining}
+    end.
+
 %% @doc Makes a call and waits for its result.
 -spec run(#worker{}, target(), timeout()) -> {ok, term()} | {error, py_error:reason()}.
 run(Worker, Target, Timeout) ->
-    case py_pool:reserve_call(Worker) of
+    case reserve(Worker) of
         ok -> request(Worker, fun(Address) -> py_frame:call(Address, Target) end, Timeout);
         Draining -> Draining
     end.
@@ -73,7 +86,7 @@ request(Worker = #worker{pid = Pid}, Frame, Timeout) ->
 %% comes to the calling process later.
 -spec start(#worker{}, target()) -> {ok, Ref :: reference()} | {error, draining}.
 start(Worker = #worker{pid = Pid}, Target) ->
-    case py_pool:reserve_call(Worker) of
+    case reserve(Worker) of
         ok ->
             Ref = erlang:monitor(process, Pid, [{alias, reply_demonitor}]),
             _ = py_port:write(Worker, py_frame:call(py_frame:address(Ref), Target)),

@@ -5,7 +5,7 @@
 
 -include("py_worker.hrl").
 
--export([is_running/0, choose/1, reserve/1, reserve_call/1, exec/3, info/1, names/0]).
+-export([is_running/0, choose/1, reserve/1, exec/3, info/1, names/0]).
 -export([drain/2, resume/1, is_draining/1, requests/1]).
 -export([tables/0, claim/4, publish/4, vacate/2, known/0, owner/1, forget/1, forget/2]).
 -export_type([info/0, name/0, python_info/0, worker_info/0]).
@@ -258,27 +258,13 @@ reserve(Worker = #worker{load = Load, max_streams = Max}) ->
             atomics:sub(Load, ?LOAD_STREAMS, 1),
             {error, overloaded};
         _ ->
-            case reserve_call(Worker) of
+            case py_call:reserve(Worker) of
                 ok ->
                     ok;
                 Draining ->
                     atomics:sub(Load, ?LOAD_STREAMS, 1),
                     Draining
             end
-    end.
-
-%% @private
-%% @doc Counts a call on a worker. Whoever drains the pool sets the mark first and counts
-%% then, and this is the other way round: so no request is missed by both.
--spec reserve_call(#worker{}) -> ok | {error, draining}.
-reserve_call(#worker{load = Load}) ->
-    atomics:add(Load, ?LOAD_REQUESTS, 1),
-    case atomics:get(Load, ?LOAD_DRAINING) of
-        0 ->
-            ok;
-        _ ->
-            atomics:sub(Load, ?LOAD_REQUESTS, 1),
-            {error, draining}
     end.
 
 row(Name) ->
