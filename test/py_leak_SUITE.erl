@@ -180,7 +180,7 @@ threads(_Config) ->
         end
      || _ <- lists:seq(1, 40)
     ],
-    ?assert(lists:sum(threads()) > 2 * ?SPARE_THREADS),
+    test_eventually:true(fun() -> lists:sum(threads()) > 2 * ?SPARE_THREADS end),
     [ok = py:stream_cancel(Ref, [flush]) || Ref <- Refs],
     IsSpare = fun() -> lists:all(fun(Threads) -> Threads =< ?SPARE_THREADS end, threads()) end,
     %% They stay for longer than one wait takes.

@@ -1,4 +1,4 @@
-%% @doc Operating pools: under a supervisor of one's own.
+%% @doc Operating pools: under a supervisor of one's own, and what is known of them.
 -module(py_operation_SUITE).
 
 -include_lib("common_test/include/ct.hrl").
@@ -16,7 +16,12 @@
     a_supervisor_that_is_stopped_while_it_starts/1,
     a_name_that_is_taken/1,
     without_the_application/1,
-    no_pool_at_all/1
+    no_pool_at_all/1,
+    info_of_workers/1,
+    info_of_stuck_workers/1,
+    info_of_a_hundred_workers/1,
+    workers_that_are_listed/1,
+    a_table_for_the_shell/1
 ]).
 %% Of the supervisor.
 -export([init/1]).
@@ -27,7 +32,7 @@ suite() ->
 
 -spec all() -> [{group, atom()}].
 all() ->
-    [{group, supervised}].
+    [{group, supervised}, {group, info}].
 
 -spec groups() -> [{atom(), [atom()], [atom()]}].
 groups() ->
@@ -41,6 +46,13 @@ groups() ->
             a_name_that_is_taken,
             without_the_application,
             no_pool_at_all
+        ]},
+        {info, [], [
+            info_of_workers,
+            info_of_stuck_workers,
+            info_of_a_hundred_workers,
+            workers_that_are_listed,
+            a_table_for_the_shell
         ]}
     ].
 
@@ -178,6 +190,123 @@ no_pool_at_all(_Config) ->
     ?assertEqual(#{}, py:info()),
     ?assertEqual({error, {no_pool, default}}, py:eval("1")).
 
+%%% What is known of pools.
+
+%% What Python says of itself arrives without being asked for.
+-spec info_of_workers(ct_suite:ct_config()) -> term().
+info_of_workers(_Config) ->
+    {ok, _} = py:start_pool(mine, #{workers => 1}),
+    {ok, OsPid} = call(os, getpid),
+    {ok, Version} = call(platform, python_version),
+    #{last_exit := none, workers := [#{os_pid := OsPid, python := Version, rss := Rss, age := Age}]} = py:info(mine),
+    ?assert(Rss > 1_000_000),
+    ?assert(Age >= 0),
+    {ok, Ref} = py:stream_start(itertools, count, [], #{pool => mine, demand => 1}),
+    {ok, 0} = py:stream_next(Ref),
+    test_eventually:true(fun() ->
+        #{workers := [#{streams := Streams, requests := Requests}]} = py:info(mine),
+        {Streams, Requests} =:= {1, 1}
+    end),
+    ok = py:stream_cancel(Ref, [flush]),
+    test_eventually:true(fun() ->
+        #{workers := [#{streams := Streams, requests := Requests}]} = py:info(mine),
+        {Streams, Requests} =:= {0, 0}
+    end),
+    signal(OsPid, "KILL"),
+    test_eventually:true(fun() -> eval("1") =:= {ok, 1} end),
+    ?assertMatch(#{last_exit := {worker_exit, {signal, 9}}, restarts := 1}, py:info(mine)).
+
+%% A worker that holds the interpreter lock is not asked, and is seen not to answer.
+-spec info_of_stuck_workers(ct_suite:ct_config()) -> term().
+info_of_stuck_workers(_Config) ->
+    application:set_env(erlang_python, liveness_ms, 100),
+    {ok, _} = py:start_pool(mine, #{workers => 2}),
+    %% Stopped processes answer nothing, and use no processor.
+    #{workers := Listed} = py:info(mine),
+    OsPids = [OsPid || #{os_pid := OsPid} <- Listed],
+    Refs = [py:spawn_call(time, sleep, [0.3], #{}, #{pool => Pid}) || #{pid := Pid} <- Listed],
+    [signal(OsPid, "STOP") || OsPid <- OsPids],
+    test_eventually:true(fun() ->
+        {Micros, #{workers := Workers}} = timer:tc(py, info, [mine]),
+        ?assert(Micros < 100_000),
+        [timeout || #{error := timeout} <- Workers] =:= [timeout, timeout]
+    end),
+    ?assertMatch({_, _}, binary:match(iolist_to_binary(py_info_format:format(py:info())), <<"does not answer">>)),
+    [signal(OsPid, "CONT") || OsPid <- OsPids],
+    [{ok, none} = py:await(Ref) || Ref <- Refs],
+    test_eventually:true(fun() -> [e || #{error := _} <- maps:get(workers, py:info(mine))] =:= [] end),
+    application:unset_env(erlang_python, liveness_ms).
+
+%% Rows as a hundred workers have them: a millisecond is enough for all.
+-spec info_of_a_hundred_workers(ct_suite:ct_config()) -> term().
+info_of_a_hundred_workers(_Config) ->
+    {ok, _} = py:start_pool(mine, #{workers => 1}),
+    #{workers := [#{pid := Pid}]} = py:info(mine),
+    [Row] = ets:lookup(py_workers, Pid),
+    Pids = [spawn(fun() -> ok end) || _ <- lists:seq(1, 99)],
+    [ets:insert(py_workers, setelement(2, Row, Other)) || Other <- Pids],
+    ?assertMatch(#{workers := Workers} when length(Workers) =:= 100, py:info(mine)),
+    %% The shortest of some: other programs run beside the test.
+    Fastest = lists:min([element(1, timer:tc(py, info, [])) || _ <- lists:seq(1, 50)]),
+    ct:pal("info of 100 workers: ~b us", [Fastest]),
+    ?assert(Fastest < 1000),
+    [ets:delete(py_workers, Other) || Other <- Pids].
+
+%% A pid of the list is good for a request.
+-spec workers_that_are_listed(ct_suite:ct_config()) -> term().
+workers_that_are_listed(_Config) ->
+    {ok, _} = py:start_pool(mine, #{workers => 2, none => nil, binaries => bytes}),
+    #{workers := Workers} = py:info(mine),
+    [
+        begin
+            ?assertEqual({ok, OsPid}, py:call(os, getpid, [], #{}, #{pool => Pid})),
+            ?assertEqual({ok, <<"bytes">>}, py:eval("type(x).__name__", #{x => <<"a">>}, #{pool => Pid})),
+            ?assertMatch(#{pool := mine}, py:info(Pid))
+        end
+     || #{pid := Pid, os_pid := OsPid} <- Workers
+    ],
+    ok = py:stop_pool(mine),
+    [?assertEqual({error, {no_pool, Pid}}, py:eval("1", #{}, #{pool => Pid})) || #{pid := Pid} <- Workers],
+    {ok, Own} = py:start_worker(#{}),
+    #{workers := [#{pid := Listed}]} = py:info(Own),
+    ?assertEqual({ok, 1}, py:eval("1", #{}, #{pool => Listed})),
+    ok = py:stop_worker(Own).
+
+%% It fits a terminal, whatever there is to say, and can be repeated.
+-spec a_table_for_the_shell(ct_suite:ct_config()) -> term().
+a_table_for_the_shell(_Config) ->
+    Long = list_to_atom(lists:duplicate(200, $x)),
+    {ok, _} = py:start_pool(Long, #{workers => 1}),
+    {ok, _} = py:start_pool(mine, #{workers => 2}),
+    Error = {'ModuleNotFoundError', unicode:characters_to_binary(lists:duplicate(500, $y))},
+    Pools = maps:map(fun(_, Pool) -> Pool#{restarts => 123456, last_exit => Error, size => 4} end, py:info()),
+    [
+        ?assert(string:length(Line) =< 100, Line)
+     || Text <- [py_info_format:format(Pools), py_info_format:format(py:info())],
+        Line <- string:split(unicode:characters_to_list(Text), "\n", all)
+    ],
+    Self = self(),
+    Device = spawn(fun() -> device(Self) end),
+    Printer = spawn(fun() ->
+        group_leader(Device, self()),
+        py:i(1)
+    end),
+    Tables = [receive {printed, Chars} -> Chars end || _ <- [first, second, pause, third]],
+    ?assertMatch(["pool" ++ _, "pool" ++ _ | _], [T || T <- Tables, T =/= "\n"]),
+    exit(Printer, kill),
+    ?assertError({badopt, {seconds, 0}}, py:i(0)).
+
+device(To) ->
+    receive
+        {io_request, From, As, {put_chars, unicode, Chars}} ->
+            To ! {printed, unicode:characters_to_list(Chars)},
+            From ! {io_reply, As, ok},
+            device(To);
+        {io_request, From, As, _} ->
+            From ! {io_reply, As, {error, request}},
+            device(To)
+    end.
+
 %%% Helpers.
 
 -spec init([supervisor:child_spec()]) -> {ok, {supervisor:sup_flags(), [supervisor:child_spec()]}}.
@@ -201,3 +330,6 @@ eval(Code) ->
 
 exec(Code) ->
     py:exec(Code, #{pool => mine}).
+
+signal(OsPid, Name) ->
+    "" = os:cmd("kill -" ++ Name ++ " " ++ integer_to_list(OsPid)).

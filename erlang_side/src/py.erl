@@ -32,7 +32,7 @@
 %% What Python code may call.
 -export([register_function/2, register_function/3, unregister_function/1, functions/0]).
 %% Pools and workers of one's own.
--export([start_pool/2, stop_pool/1, pool_spec/2, drain/2, resume/1, info/0, info/1, i/0]).
+-export([start_pool/2, stop_pool/1, pool_spec/2, drain/2, resume/1, info/0, info/1, i/0, i/1]).
 -export([start_worker/1, start_worker/2, stop_worker/1, child_spec/1, child_spec/2]).
 
 -export_type([event/0, pool_info/0]).
@@ -509,7 +509,8 @@ child_spec(Opts) ->
 child_spec(Id, Opts) ->
     #{id => Id, start => {py, start_worker, [Opts]}, shutdown => 5000, type => worker}.
 
-%% @doc The state of every pool, by name.
+%% @doc The state of every pool, by name. Nobody is asked for it: it is there at once,
+%% whatever the workers do.
 -spec info() -> #{atom() => pool_info() | {error, py_error:reason()}}.
 info() ->
     maps:from_list([{Name, info(Name)} || Name <- py_pool:names()]).
@@ -523,6 +524,16 @@ info(Pool) ->
 -spec i() -> ok.
 i() ->
     io:put_chars(py_info_format:format(info())).
+
+%% @doc Prints it again and again, with a pause of `Seconds', until the caller is interrupted.
+-spec i(pos_integer()) -> no_return().
+i(Seconds) when is_integer(Seconds), Seconds > 0 ->
+    ok = i(),
+    timer:sleep(Seconds * 1000),
+    io:nl(),
+    i(Seconds);
+i(Seconds) ->
+    py_badopt:raise(seconds, Seconds).
 
 %%% What all of them share.
 

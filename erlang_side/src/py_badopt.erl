@@ -105,6 +105,7 @@ allowed(argument) ->
         kwargs => "a map or a list of pairs, whose keys are different names",
         locals => "a map or a list of pairs, whose keys are different names",
         options => "a map or a list of pairs",
+        seconds => "a positive integer",
         start => "link or monitor",
         timeout => milliseconds()
     }.

@@ -42,7 +42,7 @@
 -type frame() ::
     {
         ready | event | last | reply | reply_after_sends | send | callback | output | log | failed
-            | leaving,
+            | leaving | pulse,
         term(),
         binary()
     }
@@ -74,6 +74,7 @@
 -define(FAILED, 74).
 -define(REPLY_AFTER_SENDS, 75).
 -define(LEAVING, 76).
+-define(PULSE, 77).
 
 %% What follows in a frame with one value.
 -define(DATA, <<$h, 2, $w, 4, "data">>).
@@ -289,6 +290,7 @@ parse(<<?PONG, 0, Requests:32, Streams:32>>) -> {pong, Requests, Streams};
 parse(<<?READY, 0, Payload/binary>>) -> {ready, none, Payload};
 parse(<<?FAILED, 0, Payload/binary>>) -> {failed, none, Payload};
 parse(<<?LEAVING, 0>>) -> {leaving, none, <<>>};
+parse(<<?PULSE, 0, Payload/binary>>) -> {pulse, none, Payload};
 parse(_) -> error.
 
 routed(Kind, <<Tag, Numbers/binary>>, Payload) ->

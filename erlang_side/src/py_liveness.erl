@@ -12,7 +12,7 @@
 %% @hidden
 -module(py_liveness).
 
--export([new/1, received/1, tick/2, pong/3]).
+-export([new/1, received/1, tick/2, pong/3, is_silent/1]).
 -export_type([liveness/0, load/0]).
 
 %% Requests in flight, and how many of them are streams.
@@ -31,6 +31,8 @@
     pinged = none :: none | load(),
     activity = unknown :: stopped | unknown | non_neg_integer(),
     silent = 0 :: non_neg_integer(),
+    %% Whether a tick has passed since the ping.
+    waited = false :: boolean(),
     %% How much more was counted than Python knows of, at the last answer.
     surplus = {0, 0} :: load()
 }).
@@ -60,7 +62,9 @@ tick(Load, L = #liveness{process = Process}) ->
 silence({0, 0}, Activity, L = #liveness{pinged = none}) ->
     {quiet, L#liveness{activity = Activity}};
 silence(Load, Activity, L = #liveness{pinged = none}) ->
-    {ping, L#liveness{pinged = Load, activity = Activity, silent = 0}};
+    {ping, L#liveness{pinged = Load, activity = Activity, silent = 0, waited = false}};
+silence(Load, Activity, L = #liveness{waited = false}) ->
+    silence(Load, Activity, L#liveness{waited = true});
 silence(_Load, Activity, L = #liveness{activity = Activity, silent = Silent}) when is_integer(Activity) ->
     case Silent + 1 of
         ?SILENT_TICKS -> {unresponsive, L};
@@ -68,6 +72,11 @@ silence(_Load, Activity, L = #liveness{activity = Activity, silent = Silent}) wh
     end;
 silence(_Load, Activity, L) ->
     {quiet, L#liveness{activity = Activity, silent = 0}}.
+
+%% @doc Whether a ping was not answered for a whole tick.
+-spec is_silent(liveness()) -> boolean().
+is_silent(#liveness{has_sent = false, pinged = Pinged, waited = Waited}) -> Pinged =/= none andalso Waited;
+is_silent(_) -> false.
 
 %% @doc The ping was answered: Python knows of `Known' requests. Returns how much to
 %% subtract from the counters: a caller that is killed between counting a request and

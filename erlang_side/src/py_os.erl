@@ -2,7 +2,7 @@
 %% @hidden
 -module(py_os).
 
--export([activity/1, hold_open/2, is_alive/1, kill/1, kill_group/1, of_pid/1, of_port/1, pid/1, status/1]).
+-export([activity/1, hold_open/2, is_alive/1, kill/1, kill_group/1, of_pid/1, of_port/1, pid/1, rss/1, status/1]).
 -export_type([process/0]).
 
 -record(process, {
@@ -93,6 +93,25 @@ stat(Pid) ->
             {hd(Fields), lists:sum(Time), lists:nth(20, Fields)};
         _ ->
             {unknown, unknown, unknown}
+    end.
+
+%% @doc Its resident memory in bytes; `undefined' if the system does not say (outside Linux).
+-spec rss(process() | undefined) -> non_neg_integer() | undefined.
+rss(undefined) ->
+    undefined;
+rss(#process{pid = Pid}) ->
+    case read("/proc/" ++ integer_to_list(Pid) ++ "/status") of
+        {ok, Status} ->
+            case binary:split(Status, <<"VmRSS:">>) of
+                [_, Rest] ->
+                    {KiB, _} = string:to_integer(string:trim(binary_part(Rest, 0, min(30, byte_size(Rest))), leading)),
+                    KiB * 1024;
+                %% It has ended, and was not waited for.
+                _ ->
+                    undefined
+            end;
+        _ ->
+            undefined
     end.
 
 %% Raw, so that it does not wait for the node's file server.

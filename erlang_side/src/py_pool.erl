@@ -7,7 +7,7 @@
 
 -export([is_running/0, choose/1, reserve/1, exec/3, info/1, names/0]).
 -export([drain/2, resume/1, is_draining/1, requests/1]).
--export([tables/0, claim/4, publish/4, vacate/2, known/0, owner/1, forget/1, forget/2]).
+-export([tables/0, claim/4, publish/4, publish_about/2, vacate/2, known/0, owner/1, forget/1, forget/2]).
 -export_type([info/0, name/0, python_info/0, worker_info/0]).
 
 -type name() :: atom() | pid().
@@ -31,11 +31,19 @@
     draining := boolean()
 }.
 -type worker_info() :: #{
+    %% Accepted wherever the name of a pool is.
     pid := pid(),
+    %% The Python process; its resident memory in bytes, read some seconds ago at most, and
+    %% `undefined' outside Linux; and its version.
+    os_pid := pos_integer() | undefined,
+    rss := non_neg_integer() | undefined,
+    python := binary() | undefined,
+    %% Milliseconds since it became ready.
+    age := non_neg_integer(),
     %% Counted by the node: streams and other requests under way.
     streams := integer(),
     calls := non_neg_integer(),
-    %% Counted by Python: all requests, streams of plain generators that run and that
+    %% Counted by Python, and sent when it changes: all requests, streams of plain generators that run and that
     %% wait for a thread, threads, those that wait for work, work that waits for one, and
     %% coroutines.
     requests => non_neg_integer(),
@@ -48,7 +56,7 @@
     idle_threads => non_neg_integer(),
     queued => non_neg_integer(),
     tasks => non_neg_integer(),
-    %% Instead of those, if Python did not answer within a second.
+    %% `timeout' if a sign of life is overdue.
     error => py_error:reason()
 }.
 -type python_info() :: #{
@@ -80,7 +88,9 @@
     is_ours :: boolean(),
     %% There is no worker for anybody while it is drained. Kept here for a manager that
     %% is restarted.
-    draining = false :: boolean()
+    draining = false :: boolean(),
+    %% What py:info/1 tells that the manager knows.
+    about = #{restarts => 0, failures => 0, last_exit => none, python => #{}} :: map()
 }).
 
 %% @private
@@ -88,6 +98,7 @@
 -spec tables() -> ok.
 tables() ->
     ?TABLE = ets:new(?TABLE, [named_table, public, {keypos, #row.name}, {read_concurrency, true}]),
+    ok = py_workers:tables(),
     py_journal:tables().
 
 %% @private
@@ -172,6 +183,13 @@ mark(#worker{load = Load}, true) -> atomics:put(Load, ?LOAD_DRAINING, 1);
 mark(#worker{load = Load}, false) -> atomics:put(Load, ?LOAD_DRAINING, 0).
 
 %% @private
+%% @doc Updates what `py:info/1' tells of a pool.
+-spec publish_about(name(), map()) -> ok.
+publish_about(Name, About) ->
+    _ = ets:update_element(?TABLE, Name, {#row.about, About}),
+    ok.
+
+%% @private
 %% @doc A manager ends: there are no workers until it is restarted, which may have
 %% happened already.
 -spec vacate(name(), pid()) -> ok.
@@ -224,7 +242,15 @@ choose(Name) ->
         #row{workers = {}, reason = Reason} -> {error, Reason};
         #row{workers = {Worker}, defaults = Defaults} -> {ok, Worker, Defaults};
         #row{workers = Workers, defaults = Defaults} -> {ok, least_loaded(Workers), Defaults};
+        none when is_pid(Name) -> choose_worker(Name);
         none -> {error, {no_pool, Name}}
+    end.
+
+%% A worker of a pool, as py:info/1 lists it.
+choose_worker(Pid) ->
+    case py_workers:find(Pid) of
+        {Worker, Pool} -> {ok, Worker, defaults(Pool)};
+        none -> {error, {no_pool, Pid}}
     end.
 
 least_loaded(Workers) ->
@@ -368,28 +394,23 @@ names() ->
     end.
 
 %% @private
-%% @doc The state of a pool.
+%% @doc The state of a pool, from tables: nobody is asked.
 -spec info(name()) -> info() | {error, py_error:reason()}.
 info(Name) ->
-    case manager(Name) of
-        {ok, Manager} ->
-            try gen_server:call(Manager, info, infinity) of
-                {State, Workers} -> State#{workers => [worker_info(Worker) || Worker <- Workers]}
-            catch
-                %% It ended in between, and is restarted.
-                exit:{Reason, _} -> {error, py_error:worker_exit(Reason)}
+    case row(Name) of
+        #row{opts = #{workers := Size}, about = About, draining = Draining} ->
+            About#{
+                pool => Name,
+                size => Size,
+                draining => Draining,
+                journal => py_journal:length(Name),
+                workers => py_workers:infos(Name)
+            };
+        none when is_pid(Name) ->
+            case py_workers:find(Name) of
+                {_, Pool} -> info(Pool);
+                none -> {error, {no_pool, Name}}
             end;
-        error ->
+        none ->
             {error, {no_pool, Name}}
     end.
-
-worker_info(Worker = #worker{pid = Pid, load = Load}) ->
-    Counters =
-        case py_call:stats(Worker, 1000) of
-            {ok, Stats} -> Stats;
-            %% Stuck in C code with the interpreter lock held, or gone.
-            {error, Reason} -> #{error => Reason}
-        end,
-    Streams = atomics:get(Load, ?LOAD_STREAMS),
-    Requests = atomics:get(Load, ?LOAD_REQUESTS),
-    Counters#{pid => Pid, streams => Streams, calls => max(0, Requests - Streams)}.

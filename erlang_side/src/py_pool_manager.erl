@@ -244,18 +244,6 @@ handle_call({exec, _, _}, _From, State = #state{draining = true}) ->
     {reply, {error, draining}, State};
 handle_call({exec, Code, Opts}, From, State = #state{jobs = Jobs}) ->
     {noreply, next_job(State#state{jobs = py_exec_queue:exec(From, Code, Opts, Jobs)})};
-handle_call(info, _From, State = #state{name = Name, opts = Opts}) ->
-    Info = #{
-        pool => Name,
-        size => maps:get(workers, Opts),
-        restarts => State#state.restarts,
-        failures => State#state.failures,
-        last_exit => last_exit(State),
-        python => State#state.python,
-        journal => py_journal:length(Name),
-        draining => State#state.draining
-    },
-    {reply, {Info, ready_workers(State)}, State};
 handle_call(drain, _From, State) ->
     NewState = publish(State#state{draining = true}),
     {reply, {ok, under_way(NewState)}, NewState};
@@ -266,10 +254,6 @@ handle_call(resume, _From, State) ->
     {reply, {ok, under_way(NewState)}, NewState};
 handle_call(_Other, _From, State) ->
     {reply, {error, unknown}, State}.
-
-%% Nothing has ended while the reason is still the first one.
-last_exit(#state{reason = {worker_exit, starting}}) -> none;
-last_exit(#state{reason = Reason}) -> Reason.
 
 -spec handle_cast(term(), #state{}) -> {noreply, #state{}}.
 handle_cast({await_start, Pid, Alias, Prints}, State = #state{phase = starting, waiting = Waiting}) ->
@@ -389,7 +373,7 @@ announce(State) ->
 
 start_one(Attempt, State = #state{name = Name, opts = Opts, workers = Workers}) ->
     {Number, Journal} = py_journal:read(Name),
-    {ok, Pid} = py_worker:start_link(Opts, py_settings:settings(Opts, Journal)),
+    {ok, Pid} = py_worker:start_link(Name, Opts, py_settings:settings(Opts, Journal)),
     State#state{workers = Workers#{Pid => #slot{attempt = Attempt, number = Number}}}.
 
 %% A worker is in the row when it has run all that the others have.
@@ -399,7 +383,7 @@ ready(Pid, Info, Worker, State = #state{workers = Workers, name = Name, jobs = J
     State1 = State#state{workers = Workers#{Pid := Ready}, python = Info, failures = 0},
     py_log:ready(Name, Info),
     case py_exec_queue:is_running(Jobs) orelse Number =/= py_journal:last(Name) of
-        true -> next_job(State1#state{jobs = py_exec_queue:catch_up(Pid, Jobs)});
+        true -> next_job(publish(State1#state{jobs = py_exec_queue:catch_up(Pid, Jobs)}));
         false -> publish(State1)
     end.
 
@@ -423,6 +407,7 @@ publish(State = #state{name = Name, workers = Workers, reason = Reason}) ->
     Last = py_journal:last(Name),
     UpToDate = [W || #slot{worker = W = #worker{}, number = N} <- maps:values(Workers), N =:= Last],
     py_pool:publish(Name, UpToDate, Reason, State#state.draining),
+    py_pool:publish_about(Name, about(State)),
     State.
 
 %% How many requests run, in workers that leave, too, and how much code has yet to run in
@@ -434,8 +419,17 @@ under_way(#state{workers = Workers, jobs = Jobs}) ->
 running({leaving, Worker}) -> Worker;
 running(Worker) -> Worker.
 
-ready_workers(#state{workers = Workers}) ->
-    [Worker || #slot{worker = Worker = #worker{}} <- maps:values(Workers)].
+about(State) ->
+    #{
+        restarts => State#state.restarts,
+        failures => State#state.failures,
+        last_exit => last_exit(State),
+        python => State#state.python
+    }.
+
+%% Nothing has ended while the reason is still the first one.
+last_exit(#state{reason = {worker_exit, starting}}) -> none;
+last_exit(#state{reason = Reason}) -> Reason.
 
 exited(Pid, Reason, State = #state{phase = starting, workers = Workers}) ->
     give_up(start_failure(Reason), State#state{workers = maps:remove(Pid, Workers)});
@@ -444,6 +438,7 @@ exited(Pid, Reason, State = #state{dedicated = IsDedicated}) ->
     {#slot{worker = Was, attempt = Attempt, since = Since}, Rest} =
         maps:take(Pid, State#state.workers),
     State1 = State#state{workers = Rest},
+    py_workers:forget(Pid),
     case Was of
         starting when not IsDedicated ->
             {noreply, failed(Attempt, start_failure(Reason), State1)};
@@ -464,6 +459,7 @@ exited(Pid, Reason, State = #state{dedicated = IsDedicated}) ->
 %% A signal told it to go: another takes its place, while it ends what it runs.
 leaving(Pid, State = #state{name = Name, workers = Workers, dedicated = IsDedicated}) ->
     ?LOG_NOTICE(#{text => "a signal asked a Python worker to leave", pool => Name}, #{domain => ?DOMAIN}),
+    py_workers:forget(Pid),
     IsDedicated orelse (self() ! {start_worker, 0}),
     Slot = #slot{worker = Worker} = maps:get(Pid, Workers),
     publish(State#state{workers = Workers#{Pid := Slot#slot{worker = {leaving, Worker}}}}).

@@ -11,7 +11,7 @@
 -include("py_worker.hrl").
 -include_lib("kernel/include/logger.hrl").
 
--export([start_link/2]).
+-export([start_link/3]).
 -export([init/1, handle_continue/2, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
 
 %% How often a worker's signs of life are checked, unless the application's
@@ -19,12 +19,20 @@
 %% leaves callers of a worker that is gone waiting for longer.
 -define(LIVENESS_MS, 5000).
 
+%% How often the memory of a busy worker is read; of an idle one it is at each check of its
+%% signs of life. A smaller number costs more reads, of 30 us each.
+-define(RSS_MS, 1000).
+
 -record(state, {
     manager :: pid(),
+    pool :: py_pool:name(),
     opts :: py_options:pool_options(),
     settings :: py_settings:settings(),
     worker :: #worker{} | undefined,
     os_process :: py_os:process() | undefined,
+    %% Python itself, once it is ready; and when its memory was last looked up, in ms.
+    python :: py_os:process() | undefined,
+    rss_at = 0 :: integer(),
     %% What Python reads from, see py_os:hold_open/2.
     input :: file:fd() | undefined,
     %% Where Python's faulthandler writes when it crashes.
@@ -43,16 +51,16 @@
 %% @doc Starts a worker for the process that calls, which gets
 %% `{py_worker, Pid, {ready, Info, Worker}}' when Python takes work, or the
 %% worker's exit with the reason.
--spec start_link(py_options:pool_options(), py_settings:settings()) -> {ok, pid()}.
-start_link(PoolOpts, Settings) ->
-    gen_server:start_link(?MODULE, {self(), PoolOpts, Settings}, []).
+-spec start_link(py_pool:name(), py_options:pool_options(), py_settings:settings()) -> {ok, pid()}.
+start_link(Pool, PoolOpts, Settings) ->
+    gen_server:start_link(?MODULE, {self(), Pool, PoolOpts, Settings}, []).
 
 %%% gen_server callbacks.
 
--spec init({pid(), py_options:pool_options(), py_settings:settings()}) -> {ok, #state{}, {continue, open}}.
-init({Manager, Opts, Settings}) ->
+-spec init({pid(), py_pool:name(), py_options:pool_options(), py_settings:settings()}) -> {ok, #state{}, {continue, open}}.
+init({Manager, Pool, Opts, Settings}) ->
     process_flag(trap_exit, true),
-    {ok, #state{manager = Manager, opts = Opts, settings = Settings}, {continue, open}}.
+    {ok, #state{manager = Manager, pool = Pool, opts = Opts, settings = Settings}, {continue, open}}.
 
 -spec handle_continue(open, #state{}) -> {noreply, #state{}} | {stop, term(), #state{}}.
 handle_continue(open, State = #state{opts = Opts, settings = Settings}) ->
@@ -148,6 +156,7 @@ handle_info(_Other, State) ->
 terminate(_Reason, #state{worker = undefined}) ->
     ok;
 terminate(Reason, #state{worker = Worker = #worker{port = Port}, ready = IsReady, opts = Opts}) ->
+    py_workers:forget(self()),
     %% Python then leaves as Python leaves, and the reaper gives it the time.
     IsReady andalso is_orderly(Reason) andalso py_port:write(Worker, py_frame:stop()) andalso
         py_reaper:allow(maps:get(stop_timeout, Opts)),
@@ -214,14 +223,30 @@ handle_frame({Kind, none, Payload}, State = #state{output = {Output, _}}) when
 ->
     Output ! {Kind, Payload},
     {noreply, State};
-handle_frame({ready, none, Payload}, State = #state{ready = false, manager = Manager}) ->
+handle_frame({pulse, none, Payload}, State) ->
+    case py_etf:decode(Payload) of
+        {ok, Stats = #{}} ->
+            py_workers:update(self(), [{stats, Stats}]),
+            {noreply, update_rss(State)};
+        _ ->
+            stop_replace(bad_frame, State)
+    end;
+handle_frame({ready, none, Payload}, State = #state{ready = false, manager = Manager, worker = Worker}) ->
     case py_etf:decode(Payload) of
         {ok, Info = #{}} ->
-            About = maps:without([input, crash, os_pid], Info),
+            About = maps:without([input, crash, os_pid, counters], Info),
             py_reaper:identify(maps:get(os_pid, Info, undefined), children(State)),
-            Manager ! {py_worker, self(), {ready, About, State#state.worker}},
+            py_workers:enter(Worker, State#state.pool, maps:without([input, crash], Info)),
             schedule_liveness(),
-            {noreply, State#state{ready = true, input = hold(input, Info, State), crash = hold(crash, Info, State)}};
+            Ready = State#state{
+                ready = true,
+                python = py_os:of_pid(maps:get(os_pid, Info)),
+                input = hold(input, Info, State),
+                crash = hold(crash, Info, State)
+            },
+            Known = update_rss(Ready),
+            Manager ! {py_worker, self(), {ready, About, Worker}},
+            {noreply, Known};
         _ ->
             stop_replace(bad_frame, State)
     end;
@@ -276,7 +301,8 @@ schedule_liveness() ->
 
 liveness(State = #state{worker = Worker, liveness = Liveness}) ->
     {Finding, NewLiveness} = py_liveness:tick(load(Worker), Liveness),
-    NewState = State#state{liveness = NewLiveness},
+    py_workers:update(self(), [{is_silent, py_liveness:is_silent(NewLiveness)}]),
+    NewState = update_rss(State#state{liveness = NewLiveness}),
     case Finding of
         exit_unknown ->
             stop({worker_exit, exit_unknown}, NewState);
@@ -289,6 +315,16 @@ liveness(State = #state{worker = Worker, liveness = Liveness}) ->
         quiet ->
             schedule_liveness(),
             {noreply, NewState}
+    end.
+
+%% Not with each pulse of a busy worker.
+update_rss(State = #state{rss_at = At, python = Python}) ->
+    case erlang:monotonic_time(millisecond) of
+        Now when Now - At >= ?RSS_MS orelse At =:= 0 ->
+            py_workers:update(self(), [{rss, py_os:rss(Python)}]),
+            State#state{rss_at = Now};
+        _ ->
+            State
     end.
 
 load(#worker{load = Load}) ->

@@ -47,6 +47,7 @@ from erlang_port.requests.stream_slots import StreamSlots
 from erlang_port.requests.targets import Targets
 from erlang_port.runtime.event_loop import EventLoop
 from erlang_port.runtime.memory_limit import MemoryLimit
+from erlang_port.runtime.pulse import Pulse, encode
 from erlang_port.runtime.regions import Regions
 from erlang_port.runtime.thread_pool import ThreadPool, Work
 from erlang_port.runtime.ticker import Ticker
@@ -67,6 +68,7 @@ END_SECONDS = 0.2
 #: What is left for the interpreter's own end, as a part of the time.
 _LAST_PART = 0.25
 
+_OK = b"\x83h\x02w\x02ok"
 _ENDED_BY_SIGNAL = b"h\x02w\x0bworker_exith\x02w\x06signala\x0f"
 
 
@@ -107,6 +109,7 @@ class Worker:
         self._frame_writer = FrameWriter(write_fd, self.request_stop)
         self._loop = EventLoop(regions.current, self.abort)
         self._ticker = Ticker(self.abort)
+        self._pulse = Pulse(self._ticker, self._counters, self._send_pulse)
         self._threads = ThreadPool(poller, 2 * most_streams, self.abort)
         self._receiver = Receiver(
             frame_reader, poller, self.dispatch, self.request_stop, self._threads.submit
@@ -127,6 +130,7 @@ class Worker:
             _seconds(settings["interrupt_after"]),
             _seconds(settings["interrupt_grace"]),
             (self._main_thread.withdraw, self._slots.withdraw),
+            self._pulse,
         )
         targets = Targets(settings["allow"])
         self._main_module = MainModule(targets.allows_code())
@@ -164,7 +168,7 @@ class Worker:
             if work is not None:
                 self._threads.submit(work)
         # Before any user code runs: it may call Erlang functions.
-        self._threads.start(self._receiver.read, memory)
+        self._threads.start(self._receiver.read, memory, self._pulse.mark)
         self._node.open(settings["level"])
         signal.signal(signal.SIGTERM, self._on_sigterm)
         self._main_module.open(settings["preload"], settings["journal"], _print_traceback)
@@ -184,6 +188,7 @@ class Worker:
             Atom("input"): self._read_fd,
             Atom("os_pid"): self._pid,
             Atom("crash"): _record_crashes(),
+            Atom("counters"): {Atom(name): n for name, n in self._counters().items()},
         }
         self._context.send(frames.READY, b"", [self._context.encoder().encode(info)])
 
@@ -208,6 +213,8 @@ class Worker:
             if frame.__class__ is OversizedFrame:
                 raise MemoryError("no memory for a request of this size")
             offset = 2 + frame[1]
+            if not self._pulse.is_due:
+                self._pulse.mark()
             return self._handlers[frame[0]](frame, bytes(frame[2:offset]), offset)
         except Exception as error:
             self._refuse(frame, error)
@@ -229,16 +236,19 @@ class Worker:
             self._context.send(frames.REPLY, address, [b"\x83", ERROR, reason])
 
     def _on_stats(self, _frame: bytes, address: bytes, _offset: int) -> None:
-        counters = {
+        self._context.send(frames.REPLY, address, [_OK, encode(self._counters())[1:]])
+
+    def _send_pulse(self, counters: dict[str, int]) -> None:
+        self._context.send(frames.PULSE, b"", [encode(counters)])
+
+    def _counters(self) -> dict[str, int]:
+        return {
             **self._threads.statistics(),
             **self._loop.statistics(),
             **self._slots.statistics(),
             "requests": len(self._table),
             "waiting_main": self._main_thread.waiting(),
         }
-        atoms = {Atom(name): count for name, count in counters.items()}
-        body = self._context.encoder().parts(atoms)
-        self._context.send(frames.REPLY, address, [b"\x83h\x02w\x02ok", *body])
 
     # The end; from any thread.
 

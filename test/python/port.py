@@ -152,13 +152,13 @@ class Worker:
             self._bytes += chunk
 
     def expect(self, *kinds: int) -> Frame:
-        """The next frame that is one of these kinds; only output may come before it."""
+        """The next frame that is one of these kinds; only output and pulses may come before it."""
         while True:
             found = self.read()
             assert found is not None, "the output has ended"
             if found[0] in kinds:
                 return found
-            assert found[0] in (frames.OUTPUT, frames.LOG), found
+            assert found[0] in (frames.OUTPUT, frames.LOG, frames.PULSE), found
 
     def event(self, address: bytes) -> Any:
         """The next event of a stream."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from erlang_port.context import Request, WorkerContext
 from erlang_port.runtime.interrupt import Outcome
+from erlang_port.runtime.pulse import Pulse
 from erlang_port.runtime.thread_pool import Work
 from erlang_port.wire import frames
 
@@ -32,8 +33,10 @@ class RequestTable:
         interrupt_after: float,
         interrupt_grace: float,
         queues: tuple[Withdraw, ...],
+        pulse: Pulse,
     ) -> None:
         self._context = context
+        self._pulse = pulse
         self._interrupt_after = interrupt_after
         self._interrupt_grace = interrupt_grace
         self._queues = queues
@@ -66,6 +69,8 @@ class RequestTable:
         size = sum(map(len, buffers))
         header = frames.header(kind, request.address, size)
         self._requests.pop(request.address, None)
+        if not self._pulse.is_due:
+            self._pulse.mark()
         self._context.frame_writer.put([header, *buffers], size + len(header))
 
     def cancel(self, request: Request) -> None:

@@ -45,6 +45,8 @@ class ThreadPool:
         self._failed = failed
         self._read: Reader = list
         self._memory: MemoryLimit | None = None
+        #: Called when a thread was idle for long and ends.
+        self._ended: Callable[[], None] = _nothing
         self._work: deque[Work] = deque()
         self._lock = threading.Lock()
         self._idle = 0
@@ -57,10 +59,17 @@ class ThreadPool:
         #: When the system last refused a thread.
         self._refused = -1.0
 
-    def start(self, read: Reader, memory: MemoryLimit | None = None) -> None:
+    def start(
+        self,
+        read: Reader,
+        memory: MemoryLimit | None = None,
+        ended: Callable[[], None] | None = None,
+    ) -> None:
         """Starts the first threads; idle ones call `read` for what has come."""
         self._read = read
         self._memory = memory
+        if ended is not None:
+            self._ended = ended
         for _ in range(MIN_IDLE):
             self._spawn()
 
@@ -206,4 +215,9 @@ class ThreadPool:
             self._total -= 1
         if self._memory is not None:
             self._memory.thread_ends()
+        self._ended()
         return True
+
+
+def _nothing() -> None:
+    """Nobody wants to know."""

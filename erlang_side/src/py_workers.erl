@@ -1,0 +1,108 @@
+%% @doc The workers that are ready, with what is known of each. A worker writes its own row:
+%% whoever wants to know how it is reads the row, and asks neither the worker nor Python, which
+%% may be stuck.
+%% @hidden
+-module(py_workers).
+
+-include("py_worker.hrl").
+
+-export([tables/0, enter/3, update/2, forget/1]).
+-export([find/1, infos/1]).
+
+-define(TABLE, py_workers).
+
+-record(row, {
+    pid :: pid(),
+    pool :: py_pool:name(),
+    worker :: #worker{},
+    %% When it became ready, in milliseconds of monotonic time.
+    since :: integer(),
+    os_pid :: pos_integer() | undefined,
+    python :: py_pool:python_info(),
+    %% Resident memory in bytes, when it was last read.
+    rss = undefined :: non_neg_integer() | undefined,
+    %% What Python said last of itself.
+    stats = #{} :: #{atom() => non_neg_integer()},
+    %% Whether a sign of life is overdue.
+    is_silent = false :: boolean()
+}).
+
+%% @doc Makes the table; its owner outlives every worker.
+-spec tables() -> ok.
+tables() ->
+    ?TABLE = ets:new(?TABLE, [named_table, public, {keypos, #row.pid}]),
+    ok.
+
+%% @doc The calling worker is ready.
+-spec enter(#worker{}, py_pool:name(), py_pool:python_info()) -> ok.
+enter(Worker = #worker{pid = Pid}, Pool, Info) ->
+    ets:insert(?TABLE, #row{
+        pid = Pid,
+        pool = Pool,
+        worker = Worker,
+        since = now_ms(),
+        os_pid = maps:get(os_pid, Info, undefined),
+        python = maps:without([os_pid, counters], Info),
+        stats = maps:get(counters, Info, #{})
+    }),
+    ok.
+
+%% @doc Something about the calling worker has changed.
+-spec update(pid(), [{rss, non_neg_integer() | undefined} | {stats, map()} | {is_silent, boolean()}]) -> ok.
+update(Pid, Changes) ->
+    _ = ets:update_element(?TABLE, Pid, [{position(Key), Value} || {Key, Value} <- Changes]),
+    ok.
+
+position(rss) -> #row.rss;
+position(stats) -> #row.stats;
+position(is_silent) -> #row.is_silent.
+
+%% @doc A worker has ended, or takes nothing new.
+-spec forget(pid()) -> ok.
+forget(Pid) ->
+    try
+        ets:delete(?TABLE, Pid),
+        ok
+    catch
+        %% The top supervisor has ended, and the table with it.
+        error:badarg -> ok
+    end.
+
+%% @doc The worker of that pid, and its pool.
+-spec find(pid()) -> {#worker{}, py_pool:name()} | none.
+find(Pid) ->
+    try ets:lookup(?TABLE, Pid) of
+        [#row{worker = Worker, pool = Pool}] -> {Worker, Pool};
+        [] -> none
+    catch
+        error:badarg -> none
+    end.
+
+%% @doc What is known of the workers of a pool, the oldest first.
+-spec infos(py_pool:name()) -> [py_pool:worker_info()].
+infos(Pool) ->
+    Now = now_ms(),
+    Rows = ets:match_object(?TABLE, #row{pool = Pool, _ = '_'}),
+    [info(Row, Now) || Row <- lists:sort(fun is_older/2, Rows)].
+
+is_older(#row{since = A, pid = P}, #row{since = B, pid = Q}) -> {A, P} =< {B, Q}.
+
+info(Row = #row{worker = #worker{load = Load}, since = Since, stats = Stats}, Now) ->
+    Streams = max(0, atomics:get(Load, ?LOAD_STREAMS)),
+    Requests = atomics:get(Load, ?LOAD_REQUESTS),
+    silence(Row, Stats#{
+        pid => Row#row.pid,
+        os_pid => Row#row.os_pid,
+        rss => Row#row.rss,
+        age => Now - Since,
+        python => maps:get(python, Row#row.python, undefined),
+        streams => Streams,
+        calls => max(0, Requests - Streams)
+    }).
+
+%% Stuck in C code with the interpreter lock held, or stopped.
+silence(#row{is_silent = true}, Info) -> Info#{error => timeout};
+silence(#row{is_silent = false}, Info) -> Info.
+
+now_ms() ->
+    erlang:monotonic_time(millisecond).
