@@ -155,6 +155,12 @@ a_manager_is_killed(_Config) ->
     ok = py:drain(test, ?LONG),
     {test, Manager, _, _} = lists:keyfind(test, 1, supervisor:which_children(py_pool_sup)),
     exit(Manager, kill),
+    test_eventually:true(fun() ->
+        case lists:keyfind(test, 1, supervisor:which_children(py_pool_sup)) of
+            {test, Next, _, _} -> is_pid(Next) andalso Next =/= Manager;
+            false -> false
+        end
+    end),
     test_eventually:equal(2, fun() ->
         case py:info(test) of
             #{workers := Workers} -> length(Workers);

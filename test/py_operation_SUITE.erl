@@ -243,14 +243,14 @@ info_of_a_hundred_workers(_Config) ->
     {ok, _} = py:start_pool(mine, #{workers => 1}),
     #{workers := [#{pid := Pid}]} = py:info(mine),
     [Row] = ets:lookup(py_workers, Pid),
-    Pids = [spawn(fun() -> ok end) || _ <- lists:seq(1, 99)],
+    Pids = [spawn_link(fun() -> receive stop -> ok end end) || _ <- lists:seq(1, 99)],
     [ets:insert(py_workers, setelement(2, Row, Other)) || Other <- Pids],
     ?assertMatch(#{workers := Workers} when length(Workers) =:= 100, py:info(mine)),
     %% The shortest of some: other programs run beside the test.
     Fastest = lists:min([element(1, timer:tc(py, info, [])) || _ <- lists:seq(1, 50)]),
     ct:pal("info of 100 workers: ~b us", [Fastest]),
     ?assert(Fastest < 1000),
-    [ets:delete(py_workers, Other) || Other <- Pids].
+    [begin ets:delete(py_workers, Other), Other ! stop end || Other <- Pids].
 
 %% A pid of the list is good for a request.
 -spec workers_that_are_listed(ct_suite:ct_config()) -> term().

@@ -83,7 +83,8 @@ find(Pid) ->
 infos(Pool) ->
     Now = now_ms(),
     Rows = ets:match_object(?TABLE, #row{pool = Pool, _ = '_'}),
-    [info(Row, Now) || Row <- lists:sort(fun is_older/2, Rows)].
+    %% One that was killed has left its row, until its manager hears of it.
+    [info(Row, Now) || Row = #row{pid = Pid} <- lists:sort(fun is_older/2, Rows), is_process_alive(Pid)].
 
 is_older(#row{since = A, pid = P}, #row{since = B, pid = Q}) -> {A, P} =< {B, Q}.
 
