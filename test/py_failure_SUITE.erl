@@ -36,6 +36,7 @@
     interrupt_not_at_once/1,
     kill_after/1,
     kill_after_spares_what_ends/1,
+    what_has_ended_is_watched_no_more/1,
     timeouts_go_up_the_ladder/1,
     a_held_lock_is_the_worker_s_alone/1,
     full_disk/1,
@@ -89,6 +90,7 @@ groups() ->
         interrupt_not_at_once,
         kill_after,
         kill_after_spares_what_ends,
+        what_has_ended_is_watched_no_more,
         timeouts_go_up_the_ladder,
         a_held_lock_is_the_worker_s_alone
     ],
@@ -565,6 +567,21 @@ kill_after_spares_what_ends(Config) ->
     timer:sleep(4200),
     ?assertEqual({ok, Python}, call(pid, [])),
     py:stream_cancel(Ref, [flush]).
+
+-spec what_has_ended_is_watched_no_more(ct_suite:ct_config()) -> term().
+what_has_ended_is_watched_no_more(Config) ->
+    %% A worker keeps nothing of the requests that were cancelled and have ended.
+    start(#{workers => 1, kill_after => 3600000}, Config),
+    #{workers := [#{pid := Worker}]} = py:info(test),
+    Kept = fun() -> [map_size(Map) || Map <- tuple_to_list(sys:get_state(Worker)), is_map(Map)] end,
+    Before = Kept(),
+    Refs = [element(2, started(async_idle)) || _ <- lists:seq(1, 20)],
+    [py:stream_cancel(Ref, [flush]) || Ref <- Refs],
+    test_eventually:true(fun() ->
+        #{workers := [#{requests := Requests}]} = py:info(test),
+        Requests =:= 0
+    end),
+    ?assertEqual(Before, Kept()).
 
 -spec timeouts_go_up_the_ladder(ct_suite:ct_config()) -> term().
 timeouts_go_up_the_ladder(Config) ->

@@ -21,6 +21,16 @@ def closing(path: str, seconds: float) -> Iterator[int]:
         open(path, "w").close()
 
 
+def spinning(path: str) -> Iterator[int]:
+    """Yields once, and never again; leaves a file when it is closed."""
+    try:
+        yield 0
+        while True:
+            pass
+    finally:
+        open(path, "w").close()
+
+
 async def async_closing(path: str, seconds: float) -> AsyncIterator[int]:
     try:
         i = 0

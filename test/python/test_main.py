@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from erlang_port.etf import decoder
+from erlang_port.etf.terms import Atom
 from erlang_port.wire import frames
 from port import PREFIX, Worker, credit, eventually, expression, frame, stream, target
 
@@ -166,6 +167,19 @@ def test_a_worker_that_is_stuck_leaves_all_the_same() -> None:
         assert worker.execute("pass") == ("ok", None)
         worker.hang_up()
         assert worker.wait() == 0
+
+
+def test_what_never_yields_is_interrupted_at_the_end_and_cleans_up(tmp_path: Path) -> None:
+    """In order, so that there is time, and `interrupt_after` is no reason for it."""
+    path = tmp_path / "closed"
+    with Worker(interrupt_after=Atom("infinity"), stop_timeout=20_000) as worker:
+        worker.expect(frames.READY)
+        worker.write(stream(b"s", target("sources", "spinning", str(path)), window=1))
+        assert worker.event(b"s") == ("data", 0)
+        worker.write(credit(b"s", 1, 0) + frame(frames.STOP))
+        worker.hang_up()
+        assert worker.wait() == 0
+        assert path.exists()
 
 
 def test_code_that_runs_at_exit_runs(tmp_path: Path) -> None:

@@ -40,6 +40,15 @@ def test_every_page_is_in_the_index(index: str) -> None:
         assert f"{page.name})" in text, f"{index} has no link to {page.name}"
 
 
+def test_the_page_lists_all_mutants() -> None:
+    rows = []
+    for patch in sorted((ROOT / "test" / "mutants").glob("*.patch")):
+        what, test, *_ = patch.read_text().splitlines()
+        rows.append(f"| `{patch.stem}` | {what} | `{test.removeprefix('Test: ')}` |")
+    assert rows
+    assert "\n".join(rows) in (ROOT / "docs" / "contributing.md").read_text()
+
+
 USER_CODE = """
 from collections.abc import Iterator
 

@@ -41,7 +41,7 @@ class Storm:
                 time.sleep(0)
 
     def __enter__(self) -> Storm:
-        # ThreadPool take turns as often as can be.
+        # Threads take turns as often as can be.
         sys.setswitchinterval(1e-6)
         for thread in self._threads:
             thread.start()

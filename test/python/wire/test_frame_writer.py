@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -156,6 +156,37 @@ def test_who_may_wait_returns_when_all_is_written_and_not_later_than_it_said(
     reader.start()
     os.close(write)
     assert bodies(reader.all()) == [b"last words"]
+
+
+class BusyLock:
+    """A lock; just before it is free another thread comes, each time, and finds it taken."""
+
+    def __init__(self, others: list[Callable[[], None]]) -> None:
+        self._lock = threading.Lock()
+        self._others = others
+        self.acquire = self._lock.acquire
+
+    def release(self) -> None:
+        if self._others:
+            self._others.pop(0)()
+        self._lock.release()
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_what_others_put_at_the_end_of_a_write_does_not_stay_there(
+    pipe: tuple[Reader, int], waits: bool
+) -> None:
+    reader, write = pipe
+    frame_writer = FrameWriter(write, never)
+    others = [b"two", b"three", b"four"]
+
+    def late(body: bytes) -> Callable[[], None]:
+        return lambda: frame_writer.put(*frame(body))
+
+    frame_writer._writing = BusyLock([late(body) for body in others])  # type: ignore[assignment]
+    (frame_writer.put_and_wait if waits else frame_writer.put)(*frame(b"one"))
+    os.close(write)
+    assert bodies(reader.all()) == [b"one", *others]
 
 
 @pytest.mark.parametrize("size", [10, 1_000_000])
