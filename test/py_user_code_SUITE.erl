@@ -21,7 +21,8 @@
     a_timeout_in_place_of_options/1,
     times_that_are_too_long/1,
     a_fold_that_raises/1,
-    events_are_for_the_owner/1
+    events_are_for_the_owner/1,
+    functions_of_threading_are_replaced/1
 ]).
 
 -spec suite() -> [{atom(), term()}].
@@ -44,7 +45,8 @@ all() ->
         a_timeout_in_place_of_options,
         times_that_are_too_long,
         a_fold_that_raises,
-        events_are_for_the_owner
+        events_are_for_the_owner,
+        functions_of_threading_are_replaced
     ].
 
 -spec init_per_suite(ct_suite:ct_config()) -> ct_suite:ct_config().
@@ -327,3 +329,41 @@ log(#{msg := {report, Report}}, #{config := #{to := Pid}}) ->
     ok;
 log(_Event, _Config) ->
     ok.
+
+%% What gevent does, for one: code that was loaded before has the functions that it had.
+-spec functions_of_threading_are_replaced(ct_suite:ct_config()) -> ok.
+functions_of_threading_are_replaced(_Config) ->
+    Preload = [
+        "import select, threading, time\n"
+        "real = threading.Lock\n"
+        "class Own:\n"
+        "    def __init__(self): self.lock, self.holder = real(), None\n"
+        "    def acquire(self, *args, **kwargs):\n"
+        "        if self.lock.acquire(*args, **kwargs): self.holder = threading.get_ident(); return True\n"
+        "        return False\n"
+        "    def release(self):\n"
+        "        if self.holder != threading.get_ident(): raise RuntimeError('not the holder')\n"
+        "        self.lock.release()\n"
+        "    def __enter__(self): return self.acquire()\n"
+        "    def __exit__(self, *_): self.release()\n"
+        "def refuse(*_, **__): raise RuntimeError('replaced')\n"
+        "threading.Lock = threading._allocate_lock = Own\n"
+        "threading._start_new_thread = threading.Thread.start = refuse\n"
+        "threading.local = select.poll = select.epoll = time.sleep = refuse\n"
+    ],
+    {ok, _} = py:start_pool(replaced, #{workers => 1, preload => Preload}),
+    Opts = #{pool => replaced},
+    Calls = [py:spawn_call(builtins, sum, [lists:seq(1, N)], #{}, Opts) || N <- lists:seq(1, 30)],
+    ?assertEqual([{ok, N * (N + 1) div 2} || N <- lists:seq(1, 30)], [py:await(Call) || Call <- Calls]),
+    Streams = [
+        begin
+            {ok, Ref} = py:stream_start(builtins, range, [3000], Opts#{window => 10}),
+            Ref
+        end
+     || _ <- lists:seq(1, 10)
+    ],
+    [
+        ?assertEqual({ok, 3000}, py:stream_fold(fun(_, N) -> {cont, N + 1} end, 0, Ref))
+     || Ref <- Streams
+    ],
+    ok = py:stop_pool(replaced).

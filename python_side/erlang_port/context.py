@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable
+from threading import local
 from typing import Any, Protocol
 
 from erlang_port import reasons
@@ -70,7 +70,7 @@ class WorkerContext:
         self.receiver = receiver
         self.regions = regions
         self._none = none
-        self._local = threading.local()
+        self._local = local()
         #: What requests that are cancelled end with, where it is not that.
         self.cancelled_reason = b"w\x09cancelled"
         #: Sends the messages that wait for others to share a frame.

@@ -26,9 +26,9 @@ import os
 import platform
 import signal
 import sys
-import threading
 import time
 from collections.abc import Callable
+from threading import get_ident
 from typing import Any
 
 from erlang_port import reasons
@@ -50,6 +50,7 @@ from erlang_port.runtime.memory_limit import MemoryLimit
 from erlang_port.runtime.pulse import Pulse, encode
 from erlang_port.runtime.regions import Regions
 from erlang_port.runtime.thread_pool import ThreadPool, Work
+from erlang_port.runtime.threads import start_thread
 from erlang_port.runtime.ticker import Ticker
 from erlang_port.wire import frames
 from erlang_port.wire.frame_reader import FrameReader, OversizedFrame
@@ -100,6 +101,7 @@ class Worker:
         self._read_fd = read_fd
         self._settings = settings
         self._pid = os.getpid()
+        self._main_ident = get_ident()
         self._stop_seconds = _seconds(settings["stop_timeout"])
         self._stops_in_order = False
         self._is_stopping = False
@@ -199,7 +201,7 @@ class Worker:
         """
         if self._settings["children"] != "kill":
             return False
-        return threading.current_thread() is threading.main_thread() or self._threads.keep()
+        return get_ident() == self._main_ident or self._threads.keep()
 
     def end_where_user_code_ends(self, end: Callable[[], None]) -> None:
         """In a forked child: when the code that forked it comes back, `end` is called."""
@@ -279,8 +281,7 @@ class Worker:
         try:
             if seconds < math.inf:
                 exit_after(seconds)
-            work = lambda: self._end_requests(seconds, lets_calls_end)  # noqa: E731
-            threading.Thread(target=work, name="erlang_port stop", daemon=True).start()
+            start_thread(lambda: self._end_requests(seconds, lets_calls_end), "erlang_port stop")
         except BaseException:
             os._exit(1)  # There is no memory for a thread.
 

@@ -8,10 +8,10 @@ Whoever sends a frame that must not overtake an item flushes the channel first.
 from __future__ import annotations
 
 import struct
-import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from threading import RLock
 from typing import Any
 
 from erlang_port.batching import FAST_ITEMS, FAST_SECONDS, RUN_BYTES, RUN_LENGTH
@@ -46,7 +46,7 @@ class Channel:
         self._is_list = is_list
         # Re-entrant, because a finalizer or a signal handler may send while its thread
         # is sending.
-        self._lock = threading.RLock()
+        self._lock = RLock()
         self._queue: deque[Any] = deque()
         self._bytes = 0
         self._last = 0.0

@@ -7,8 +7,8 @@ the count takes their place as soon as there is room again.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
+from threading import RLock
 from typing import Any
 
 from erlang_port.node.blocking import BlockingWait
@@ -45,7 +45,7 @@ class LossyChannel:
         self._blocking = blocking
         self._channel = Channel(kind, frame_writer.put, ticker, LIMIT, is_list)
         self._note = note
-        self._lock = threading.RLock()
+        self._lock = RLock()
         self._dropped = 0
         #: What the node had taken when it was last waited for and did not take more.
         self._stuck_at = -1

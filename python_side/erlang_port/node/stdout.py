@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import io
 import os
-import threading
+from threading import get_ident
 from typing import Any
 
 from erlang_port.node.lossy_channel import LossyChannel
@@ -68,13 +68,13 @@ class Output(io.TextIOBase):
         """Sends the lines that are whole now, and keeps the rest."""
         if not isinstance(text, str):
             raise TypeError(f"write() argument must be str, not {type(text).__name__}")
-        whole = self.buffer.incomplete(threading.get_ident()) + text
+        whole = self.buffer.incomplete(get_ident()) + text
         self.write_decoded(whole)
         return len(text)
 
     def write_decoded(self, text: str) -> None:
         """The same for what was written as bytes."""
-        ident = threading.get_ident()
+        ident = get_ident()
         whole = self._held.pop(ident, "") + text
         end = len(whole) if len(whole) > LONGEST else whole.rfind("\n") + 1
         if end < len(whole):
@@ -85,7 +85,7 @@ class Output(io.TextIOBase):
 
     def flush(self) -> None:
         """Sends the beginning of the calling thread's line, too."""
-        held = self._held.pop(threading.get_ident(), "")
+        held = self._held.pop(get_ident(), "")
         if held:
             self._send(held)
 
@@ -146,7 +146,7 @@ class _Bytes(io.RawIOBase):
 
     def write(self, data: Any) -> int:
         size = memoryview(data).nbytes
-        ident = threading.get_ident()
+        ident = get_ident()
         decoder = self._decoders.pop(ident, None) or _decoder("backslashreplace")
         text = decoder.decode(bytes(data))
         if decoder.getstate()[0]:

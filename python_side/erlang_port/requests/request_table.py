@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from time import sleep
 from typing import Any
 
 from erlang_port.context import Request, WorkerContext
@@ -103,7 +104,7 @@ class RequestTable:
     def wait_until(self, end: float) -> bool:
         """Waits until every request has ended; false if it is `end` before."""
         while self._requests and time.monotonic() < end:
-            time.sleep(0.002)
+            sleep(0.002)
         return not self._requests
 
     def _on_cancel(self, _frame: bytes, address: bytes, _offset: int) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import struct
-import threading
 from collections.abc import Callable
+from threading import Lock
 from types import NoneType
 from typing import Any, Protocol
 
@@ -94,7 +94,7 @@ class Stream:
         self.traceback = bool(flags & frames.FLAG_TRACEBACK)
         self.window = Window(options.window, options.window_bytes, options.demand)
         self.left = options.take
-        self.lock = threading.Lock()
+        self.lock = Lock()
         self.prefix = options.prefix
         self.owner = options.owner
         self._format = _FORMATTERS[options.format]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import bisect
-import threading
 from collections import deque
 from collections.abc import Callable
+from threading import Lock, get_ident
 
 from erlang_port.context import Request
 from erlang_port.requests.stream import Stream
@@ -20,8 +20,10 @@ class StreamSlots:
         self._limit = limit
         self._threads = threads
         self._receiver = receiver
+        #: Which makes this object.
+        self._main_thread = get_ident()
         #: Guards the two below.
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self._running = 0
         #: In the order in which they came, which is not that in which they were opened.
         self._waiting: deque[Stream] = deque()
@@ -64,7 +66,7 @@ class StreamSlots:
         Otherwise calls that go to and fro between Python and Erlang would wait for a thread
         that waits for them. Returns what ends the wait; the limit may be exceeded for a while.
         """
-        if threading.current_thread() is threading.main_thread():
+        if get_ident() == self._main_thread:
             return _nothing
         self._threads.begin_blocking()
         if request is None or not request.has_slot:

@@ -13,10 +13,10 @@ another.
 from __future__ import annotations
 
 import contextlib
-import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextvars import Context
+from threading import Lock
 from types import GeneratorType
 from typing import Any, TypeVar
 
@@ -63,7 +63,7 @@ class ThreadRunner:
         #: Why a value that was held could not be sent, where the ticker found it.
         self._failure: BaseException | None = None
         self._waiting = False
-        self._wake = threading.Lock()
+        self._wake = Lock()
         self._wake.acquire()
 
     # From other threads.

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 from collections import deque
 from collections.abc import Callable, Coroutine
 from contextvars import Context
+from threading import Lock
 from typing import Any
 
 from erlang_port.current import current
 from erlang_port.runtime.interrupt import InterruptibleCoroutine, InterruptibleRegion
+from erlang_port.runtime.threads import start_thread
 
 
 class RequestTask(asyncio.Task[Any]):
@@ -58,11 +59,13 @@ class EventLoop:
         #: Of the loop's thread.
         self.region: InterruptibleRegion | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._thread = threading.Thread(target=self._run, name="erlang_port loop", daemon=True)
+        #: Held until the thread has ended.
+        self._ended = Lock()
+        self._ended.acquire()
 
     def start(self) -> None:
         """Starts the thread."""
-        self._thread.start()
+        start_thread(self._run, "erlang_port loop")
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
@@ -71,6 +74,7 @@ class EventLoop:
             try:
                 self._loop.run_forever()
                 if self._is_closing:
+                    self._ended.release()
                     return
                 # User code has stopped it, which is not its to stop.
             except BaseException as error:
@@ -141,7 +145,7 @@ class EventLoop:
         """Cancels every task, waits for them for so long, and stops."""
         self._is_closing = True
         self.call_soon_threadsafe(self._cancel_all)
-        self._thread.join(seconds)
+        self._ended.acquire(timeout=seconds)
 
     def _cancel_all(self) -> None:
         tasks = [task for task in asyncio.all_tasks(self._loop) if not task.done()]

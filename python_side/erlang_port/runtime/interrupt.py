@@ -45,6 +45,7 @@ from collections.abc import Callable, Coroutine, Generator
 from enum import IntEnum
 from inspect import CORO_CLOSED, getcoroutinestate
 from threading import Lock, RLock, get_ident
+from time import sleep
 from types import FrameType
 from typing import Any, TypeVar
 
@@ -200,7 +201,7 @@ class InterruptibleRegion:
         try:
             while at is not None and time.monotonic() < end:
                 before = at
-                time.sleep(0)
+                sleep(0)
                 outcome, at = self._interrupt(request)
                 if at == before:
                     break  # It waits.

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import resource
 import threading
+from threading import Lock
 
 #: glibc keeps the stacks of ended threads up to 40 MiB, and so does this account.
 _KEPT_STACKS = 40 * 1024 * 1024
@@ -34,7 +35,7 @@ class MemoryLimit:
         self._stack = (threading.stack_size() or _stack_size()) + _THREAD_BYTES
         self._threads = 0
         self._most_threads = 0
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self._set()
 
     def thread_starts(self) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 import weakref
+from threading import Lock, local
 
 from erlang_port.runtime.interrupt import InterruptibleRegion, Outcome
 
@@ -12,8 +12,8 @@ class Regions:
     """One for each thread that runs user code, made when it first does."""
 
     def __init__(self) -> None:
-        self._local = threading.local()
-        self._lock = threading.Lock()
+        self._local = local()
+        self._lock = Lock()
         #: Of every thread that ran user code and has not ended.
         self._all: weakref.WeakSet[InterruptibleRegion] = weakref.WeakSet()
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import threading
 import time
-import weakref
 from collections import deque
 from collections.abc import Callable
+from threading import Lock, get_ident
 
 from erlang_port.runtime.memory_limit import MemoryLimit
+from erlang_port.runtime.threads import start_thread
 from erlang_port.wire.poller import Poller
 
 Work = Callable[[], None]
@@ -48,12 +49,13 @@ class ThreadPool:
         #: Called when a thread was idle for long and ends.
         self._ended: Callable[[], None] = _nothing
         self._work: deque[Work] = deque()
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self._idle = 0
         self._total = 0
         self._blocked = 0
         self._closed = False
-        self._threads: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
+        #: Of each thread, while it lasts.
+        self._threads: set[int] = set()
         #: Those that must not end, see `keep`.
         self._kept: set[int] = set()
         #: When the system last refused a thread.
@@ -96,9 +98,9 @@ class ThreadPool:
 
     def keep(self) -> bool:
         """Lets the calling thread end only with the process; false if it is not of these."""
-        if threading.current_thread() not in self._threads:
+        if get_ident() not in self._threads:
             return False
-        self._kept.add(threading.get_ident())
+        self._kept.add(get_ident())
         return True
 
     def close(self) -> None:
@@ -122,9 +124,7 @@ class ThreadPool:
         if self._memory is not None:
             self._memory.thread_starts()
         try:
-            thread = threading.Thread(target=self._serve, name="erlang_port", daemon=True)
-            self._threads.add(thread)
-            thread.start()
+            start_thread(self._serve, "erlang_port")
         except BaseException:
             # Out of memory or of threads. Those that there are go on.
             self._refused = time.monotonic()
@@ -158,6 +158,7 @@ class ThreadPool:
         # Threads inherit this. Those that user code starts are joined at the end, as in any
         # Python, unless it says otherwise; these are not.
         threading.current_thread()._daemonic = False  # type: ignore[attr-defined]
+        self._threads.add(get_ident())
         try:
             while not self._closed:
                 work = self._next()
@@ -170,6 +171,8 @@ class ThreadPool:
         except BaseException as error:
             # Whatever it was about would never be answered.
             self._failed(error)
+        finally:
+            self._threads.discard(get_ident())
 
     def _next(self) -> Work | None:
         """Waits for work; None ends the thread. The thread is idle until it returns."""
@@ -209,7 +212,7 @@ class ThreadPool:
 
     def _may_leave(self) -> bool:
         with self._lock:
-            if self._idle <= MIN_IDLE or self._work or threading.get_ident() in self._kept:
+            if self._idle <= MIN_IDLE or self._work or get_ident() in self._kept:
                 return False
             self._idle -= 1
             self._total -= 1

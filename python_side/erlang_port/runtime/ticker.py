@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import heapq
 import itertools
-import threading
 import time
 from collections.abc import Callable
+from threading import Lock
+from time import sleep
 from typing import Protocol
+
+from erlang_port.runtime.threads import start_thread
 
 #: How long a value that was yielded after others in quick succession may wait for the
 #: rest of its run. A larger number delays the last value of a burst; a smaller one
@@ -34,15 +37,15 @@ class Ticker:
         self._active: set[Tickable] = set()
         self._deadlines: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = itertools.count()
-        self._lock = threading.Lock()
-        self._wakeup = threading.Lock()
+        self._lock = Lock()
+        self._wakeup = Lock()
         self._wakeup.acquire()
         self._asleep = False
         self._closed = False
 
     def start(self) -> None:
         """Starts the thread."""
-        threading.Thread(target=self._run, name="erlang_port ticker", daemon=True).start()
+        start_thread(self._run, "erlang_port ticker")
 
     def close(self) -> None:
         """Ends the thread."""
@@ -90,7 +93,7 @@ class Ticker:
                 quiet += 1
             self._run_deadlines()
             if quiet <= LAST_TICKS:
-                time.sleep(TICK_SECONDS)
+                sleep(TICK_SECONDS)
                 continue
             self._asleep = True
             # A stream added between the check and this line saw `_asleep` false and did not wake

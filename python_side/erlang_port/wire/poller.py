@@ -11,7 +11,10 @@ from __future__ import annotations
 
 import os
 import select
-import threading
+from threading import Lock
+
+#: As it is before user code, which may replace it.
+_make_poll = select.poll
 
 
 class EpollPoller:
@@ -53,7 +56,7 @@ class EpollPoller:
         """Waits for an arrival outside the poller."""
         # An object of its own: a thread that has just lost the right to read may still be
         # in here when the next one comes, and two in one object are an error.
-        poll = select.poll()
+        poll = _make_poll()
         poll.register(self._fd, select.POLLIN)
         return bool(poll.poll(seconds * 1000))
 
@@ -72,7 +75,7 @@ class PollPoller:
         self._poll = select.poll()
         self._poll.register(fd, select.POLLIN)
         self._poll.register(self._wakeup_read_fd, select.POLLIN)
-        self._turn = threading.Lock()
+        self._turn = Lock()
 
     def wait(self, timeout: float) -> bool:
         """Waits for so many seconds; false when nothing came."""

@@ -9,8 +9,8 @@ slows down or ends, and the ticker takes it away when the generator does not yie
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
+from threading import Lock
 
 from erlang_port.wire.frame_reader import FrameReader
 from erlang_port.wire.poller import Poller
@@ -37,7 +37,7 @@ class Receiver:
         #: What a stream reads and others are to do goes there.
         self._submit = submit
         #: Held while frames are dispatched: they are, in the order of their arrival.
-        self._lock = threading.Lock()
+        self._lock = Lock()
         #: The stream that reads, if it is not for any idle thread to do.
         self.lessee: object = None
 

@@ -53,7 +53,7 @@ class Reading:
 
     def _is_empty(self) -> bool:
         self._poller.wake()
-        return all(thread.name != "erlang_port" for thread in threading.enumerate())
+        return not self.threads._threads
 
 
 @pytest.fixture(params=[1, 2, 8])
