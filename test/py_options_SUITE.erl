@@ -72,7 +72,7 @@ unknown_options(_Config) ->
         {call, [window, owner, replay, batch, kwargs]},
         {exec, [window, owner, kwargs]},
         {pool, [pool, owner, timeout, kwargs, workerz, <<"workers">>]},
-        {worker, [pool, workers]}
+        {worker, [pool, workers, cluster]}
     ],
     [
         ?assertError({badopt, {Key, 1}}, check(Kind, #{Key => 1}))
@@ -303,13 +303,15 @@ check(Kind, Opts, Pool) -> py_options:Kind(Opts, Pool).
 %% Kind, option, values that it may have, and some that it must not.
 options() ->
     Common = [
-        {pool, [default, self()], [<<"default">>, "default"]},
+        {pool, [default, self(), {default, node()}, {default, any}, {default, local_first}], [
+            <<"default">>, "default", {self(), any}, {default, "any"}
+        ]},
         {timeout, [0, 1, 16#ffffffff, infinity], [-1, 16#100000000, never]},
         {binaries, [str, bytes], [string, <<"str">>]},
         {atoms, [atom, str], [bytes, <<"str">>]},
         {traceback, [true, false], [yes, 1]}
     ],
-    Window = [{window, [1, ?MOST], [0, -1, infinity]}, {window_bytes, [1, ?MOST], [0, -1, infinity]}],
+    Window = [{window, [1, ?MOST, auto], [0, -1, infinity]}, {window_bytes, [1, ?MOST], [0, -1, infinity]}],
     Collect =
         Window ++
             [
@@ -347,7 +349,7 @@ options() ->
         tagged(collect, Common ++ Collect) ++
         tagged(call, Common) ++
         tagged(exec, [{replay, [true, false], [yes]} | Common]) ++
-        tagged(pool, [{workers, [1, 100], [0, -1, infinity]} | Pool]) ++
+        tagged(pool, [{workers, [1, 100], [0, -1, infinity]}, {cluster, [true, false], [yes, all]} | Pool]) ++
         tagged(worker, Pool).
 
 tagged(Kind, Options) ->

@@ -4,6 +4,10 @@
 %% Module and function names are atoms, binaries or strings; options are maps,
 %% whose types are in {@link py_options}; reasons are in {@link py_error}.
 -module(py).
+-compile({no_auto_import, [nodes/1]}).
+
+-include("py_worker.hrl").
+-include("py_cluster.hrl").
 
 %% Streams.
 -export([
@@ -26,16 +30,19 @@
     cast/3, cast/4, cast/5,
     spawn_call/3, spawn_call/4, spawn_call/5,
     await/1, await/2,
-    version/0,
+    version/0, version/1,
     format_error/1
 ]).
 %% What Python code may call.
 -export([register_function/2, register_function/3, unregister_function/1, functions/0]).
 %% Pools and workers of one's own.
--export([start_pool/2, stop_pool/1, pool_spec/2, drain/2, resume/1, info/0, info/1, i/0, i/1]).
--export([start_worker/1, start_worker/2, stop_worker/1, child_spec/1, child_spec/2]).
+-export([start_pool/2, stop_pool/1, pool_spec/2, drain/2, resume/1, nodes/1, info/0, info/1, i/0, i/1]).
+-export([start_worker/1, start_worker/2, start_worker/3, stop_worker/1, child_spec/1, child_spec/2]).
 
 -export_type([event/0, pool_info/0]).
+
+%% How long the nodes of a cluster may take to say how their pools are.
+-define(INFO_MS, 5000).
 
 -type name() :: py_name:name().
 -type pairs() :: py_options:pairs().
@@ -62,19 +69,27 @@ stream_start(M, F, Args) ->
 -spec stream_start(name(), name(), [term()], options(py_options:stream_options())) ->
     {ok, reference()} | {error, py_error:reason()}.
 stream_start(M, F, Args, Opts) ->
-    with_worker(py_options:map(Opts), stream, fun(Worker, Checked) ->
-        Target = py_call:function(M, F, Args, maps:get(kwargs, Checked, #{}), Checked),
-        start_stream(Worker, Target, Checked)
+    with_pool(py_options:map(Opts), stream, fun(Where, Checked) ->
+        start_stream(Where, py_call:function(M, F, Args, maps:get(kwargs, Checked, #{})), Checked)
     end).
 
-start_stream(Worker, Target, Opts) ->
-    case py_pool:reserve(Worker) of
+start_stream(Where, Target, Opts) ->
+    case reserve(Where) of
         ok ->
             Ref = make_ref(),
-            _ = py_stream:start(Worker, Target, Ref, maps:merge(#{owner => self()}, Opts)),
+            _ = py_stream:start(Where, Target, Ref, maps:merge(#{owner => self()}, Opts)),
             {ok, Ref};
-        Overloaded ->
-            Overloaded
+        Error ->
+            Error
+    end.
+
+%% On another node it is the relay that reserves.
+reserve(#worker{} = Worker) ->
+    py_pool:reserve(Worker);
+reserve(_Route) ->
+    case py_pool:is_running() of
+        true -> ok;
+        false -> {error, {not_started, erlang_python}}
     end.
 
 %% @doc Cancels a stream: its owner gets `{error, cancelled}' at once, unless it
@@ -204,8 +219,8 @@ stream(M, F, Args, Kwargs) ->
 -spec stream(name(), name(), [term()], pairs(), timeout() | options(py_options:stream_options())) ->
     {ok, [term()]} | {error, py_error:reason()}.
 stream(M, F, Args, Kwargs, Opts) ->
-    with_worker(py_options:request(Opts), collect, fun(Worker, Checked) ->
-        collect(Worker, py_call:function(M, F, Args, Kwargs, Checked), Checked)
+    with_pool(py_options:request(Opts), collect, fun(Where, Checked) ->
+        collect(Where, py_call:function(M, F, Args, Kwargs), Checked)
     end).
 
 %% @equiv stream_eval(Code, #{}, #{})
@@ -222,14 +237,14 @@ stream_eval(Code, Locals) ->
 -spec stream_eval(unicode:chardata(), pairs(), timeout() | options(py_options:stream_options())) ->
     {ok, [term()]} | {error, py_error:reason()}.
 stream_eval(Code, Locals, Opts) ->
-    with_worker(py_options:request(Opts), collect, fun(Worker, Checked) ->
-        collect(Worker, py_call:expression(Code, Locals, Checked), Checked)
+    with_pool(py_options:request(Opts), collect, fun(Where, Checked) ->
+        collect(Where, py_call:expression(Code, Locals), Checked)
     end).
 
-collect(Worker, Target, Opts) ->
-    case py_pool:reserve(Worker) of
-        ok -> py_stream:collect(Worker, Target, make_ref(), Opts);
-        Overloaded -> Overloaded
+collect(Where, Target, Opts) ->
+    case reserve(Where) of
+        ok -> py_stream:collect(Where, Target, make_ref(), Opts);
+        Error -> Error
     end.
 
 %% @equiv enumerable(M, F, Args, #{})
@@ -271,8 +286,8 @@ enumerable_eval(Code, Locals, Opts) ->
     Text = py_text:utf8(code, Code),
     _ = py_name:locals(Locals),
     walked(fun() ->
-        with_worker(Checked, stream, fun(Worker, Filled) ->
-            start_stream(Worker, py_call:expression(Text, Locals, Filled), Filled)
+        with_pool(Checked, stream, fun(Where, Filled) ->
+            start_stream(Where, py_call:expression(Text, Locals), Filled)
         end)
     end).
 
@@ -308,7 +323,9 @@ exec(Code) ->
 -spec exec(unicode:chardata(), options(py_options:call_options())) -> ok | {error, py_error:reason()}.
 exec(Code, Opts) ->
     Map = py_options:map(Opts),
-    py_pool:exec(pool(Map), py_text:utf8(code, Code), Map).
+    Text = py_text:utf8(code, Code),
+    _ = py_options:exec(Map, #{}),
+    at(pool(Map), fun(Pool) -> {exec, Pool, Text, maps:remove(pool, Map)} end).
 
 %% @equiv eval(Code, #{})
 -spec eval(unicode:chardata()) -> {ok, term()} | {error, py_error:reason()}.
@@ -324,9 +341,12 @@ eval(Code, Locals) ->
 -spec eval(unicode:chardata(), pairs(), timeout() | options(py_options:call_options())) ->
     {ok, term()} | {error, py_error:reason()}.
 eval(Code, Locals, Opts) ->
-    with_worker(py_options:request(Opts), call, fun(Worker, Checked = #{timeout := Timeout}) ->
-        py_call:run(Worker, py_call:expression(Code, Locals, Checked), Timeout)
+    with_pool(py_options:request(Opts), call, fun(Where, Checked) ->
+        run(Where, py_call:expression(Code, Locals), Checked)
     end).
+
+run(#worker{} = Worker, Target, Opts) -> py_call:run(Worker, Target, Opts);
+run(Route, Target, Opts) -> py_async_call:run(Route, Target, Opts).
 
 %% @equiv call(M, F, Args, #{})
 -spec call(name(), name(), [term()]) -> {ok, term()} | {error, py_error:reason()}.
@@ -344,8 +364,8 @@ call(M, F, Args, Kwargs) ->
 -spec call(name(), name(), [term()], pairs(), timeout() | options(py_options:call_options())) ->
     {ok, term()} | {error, py_error:reason()}.
 call(M, F, Args, Kwargs, Opts) ->
-    with_worker(py_options:request(Opts), call, fun(Worker, Checked = #{timeout := Timeout}) ->
-        py_call:run(Worker, py_call:function(M, F, Args, Kwargs, Checked), Timeout)
+    with_pool(py_options:request(Opts), call, fun(Where, Checked) ->
+        run(Where, py_call:function(M, F, Args, Kwargs), Checked)
     end).
 
 %% @equiv cast(M, F, Args, #{}, #{})
@@ -362,10 +382,10 @@ cast(M, F, Args, Kwargs) ->
 %% failure is logged. It has no time limit unless one is given.
 -spec cast(name(), name(), [term()], pairs(), timeout() | options(py_options:call_options())) -> ok.
 cast(M, F, Args, Kwargs, Opts) ->
-    Cast = fun(Worker, Checked = #{timeout := Timeout}) ->
-        py_async_call:cast(Worker, py_call:function(M, F, Args, Kwargs, Checked), Timeout)
+    Cast = fun(Where, Checked) ->
+        py_async_call:cast(Where, py_call:function(M, F, Args, Kwargs), Checked)
     end,
-    case with_worker(maps:merge(#{timeout => infinity}, py_options:request(Opts)), call, Cast) of
+    case with_pool(maps:merge(#{timeout => infinity}, py_options:request(Opts)), call, Cast) of
         ok -> ok;
         {error, Reason} -> py_log:cast_failed(Reason)
     end.
@@ -387,10 +407,14 @@ spawn_call(M, F, Args, Kwargs) ->
 -spec spawn_call(name(), name(), [term()], pairs(), timeout() | options(py_options:call_options())) ->
     reference().
 spawn_call(M, F, Args, Kwargs, Opts) ->
-    Spawn = fun(Worker, Checked = #{timeout := Timeout}) ->
-        py_async_call:spawn_call(Worker, py_call:function(M, F, Args, Kwargs, Checked), Timeout)
+    Spawn = fun(Where, Checked) ->
+        Target = py_call:function(M, F, Args, Kwargs),
+        case py_pool:is_running() of
+            true -> py_async_call:spawn_call(Where, Target, Checked);
+            false -> {error, {not_started, erlang_python}}
+        end
     end,
-    case with_worker(py_options:request(Opts), call, Spawn) of
+    case with_pool(py_options:request(Opts), call, Spawn) of
         {error, Reason} ->
             Ref = make_ref(),
             self() ! {Ref, {error, Reason}},
@@ -410,10 +434,15 @@ await(Ref) ->
 await(Ref, Timeout) when is_reference(Ref) ->
     py_async_call:await(Ref, py_options:timeout(Timeout)).
 
-%% @doc The version of the pool's Python, as `<<"3.11.2">>'.
+%% @doc The version of the default pool's Python, as `<<"3.11.2">>'.
 -spec version() -> {ok, binary()} | {error, py_error:reason()}.
 version() ->
-    call(platform, python_version, []).
+    version(#{}).
+
+%% @doc The same of the pool that `Opts' name.
+-spec version(options(py_options:call_options())) -> {ok, binary()} | {error, py_error:reason()}.
+version(Opts) ->
+    call(platform, python_version, [], #{}, Opts).
 
 %% @doc A sentence for people, from any reason that this module returns.
 -spec format_error(py_error:reason()) -> string().
@@ -467,14 +496,20 @@ pool_spec(Name, PoolOpts) when is_atom(Name) ->
 %% @doc Lets a pool take nothing new, which gets `{error, draining}', and waits until
 %% nothing is under way. After `Timeout' milliseconds it is `{error, {busy, N}}', of what
 %% then runs. It stays so until {@link resume/1}; workers that end are replaced meanwhile.
--spec drain(atom() | pid(), timeout()) -> ok | {error, {busy, pos_integer()} | py_error:reason()}.
+-spec drain(atom() | pid() | {atom(), node()}, timeout()) -> ok | {error, {busy, pos_integer()} | py_error:reason()}.
 drain(Pool, Timeout) ->
-    py_pool:drain(Pool, py_options:timeout(Timeout)).
+    _ = py_options:timeout(Timeout),
+    at(named(Pool), fun(Name) -> {drain, Name, Timeout} end).
 
 %% @doc Lets a pool that was drained take requests again.
--spec resume(atom() | pid()) -> ok | {error, py_error:reason()}.
+-spec resume(atom() | pid() | {atom(), node()}) -> ok | {error, py_error:reason()}.
 resume(Pool) ->
-    py_pool:resume(Pool).
+    at(named(Pool), fun(Name) -> {resume, Name} end).
+
+%% @doc The nodes that offer a pool by its option `cluster' and are not drained.
+-spec nodes(atom()) -> [node()].
+nodes(Name) when is_atom(Name) ->
+    py_cluster:offering(Name).
 
 %% @doc Starts a Python process of the caller's own, linked to it. Its pid is
 %% accepted wherever the name of a pool is. It ends with its Python process, for
@@ -493,9 +528,31 @@ start_worker(Opts, How) when How =:= link; How =:= monitor ->
 start_worker(_Opts, How) ->
     py_badopt:raise(start, How).
 
+%% @doc The same on another node, whose files and Python it uses.
+-spec start_worker(options(py_options:pool_options()), link | monitor, node()) ->
+    {ok, pid()} | {ok, {pid(), reference()}} | {error, term()}.
+start_worker(Opts, How, Node) when Node =:= node() ->
+    start_worker(Opts, How);
+start_worker(Opts, How, Node) when How =:= link; How =:= monitor ->
+    case py_remote:ask(Node, {start_worker, py_options:worker(Opts), self()}, infinity) of
+        {ok, Pid} when How =:= link ->
+            link(Pid),
+            {ok, Pid};
+        {ok, Pid} ->
+            {ok, {Pid, monitor(process, Pid)}};
+        Error ->
+            Error
+    end;
+start_worker(_Opts, How, _Node) ->
+    py_badopt:raise(start, How).
+
 %% @doc Stops a worker of one's own. What runs there ends with
 %% `{error, {worker_exit, stopped}}'.
 -spec stop_worker(pid()) -> ok.
+stop_worker(Pid) when is_pid(Pid), node(Pid) =/= node() ->
+    %% If it cannot be asked the worker ends with the connection.
+    _ = py_remote:ask(node(Pid), {stop_worker, Pid}, infinity),
+    ok;
 stop_worker(Pid) when is_pid(Pid) ->
     py_pool_manager:stop_worker(Pid).
 
@@ -515,10 +572,14 @@ child_spec(Id, Opts) ->
 info() ->
     maps:from_list([{Name, info(Name)} || Name <- py_pool:names()]).
 
-%% @doc The state of a pool.
--spec info(atom() | pid()) -> pool_info() | {error, py_error:reason()}.
+%% @doc The state of a pool, or with `{Name, all}' of all nodes that offer it. A node that does
+%% not answer within five seconds has an error there.
+-spec info(py_cluster:place()) ->
+    pool_info() | #{node() => pool_info() | {error, py_error:reason()}} | {error, py_error:reason()}.
+info({Name, all}) when is_atom(Name) ->
+    maps:from_list(py_remote:ask_all(py_cluster:members(Name), {info, Name}, ?INFO_MS));
 info(Pool) ->
-    py_pool:info(Pool).
+    at(named(Pool), fun(Name) -> {info, Name} end).
 
 %% @doc Prints the state of every pool, a line for each worker.
 -spec i() -> ok.
@@ -537,11 +598,51 @@ i(Seconds) ->
 
 %%% What all of them share.
 
-with_worker(Opts, Kind, Fun) ->
-    case py_pool:choose(pool(Opts)) of
+%% A pool of this node is the short way: one look into a table.
+with_pool(Opts, Kind, Fun) ->
+    case pool(Opts) of
+        Name when is_atom(Name) -> with_worker(Name, Opts, Kind, Fun);
+        {Name, Node} when Node =:= node() -> with_worker(Name, Opts, Kind, Fun);
+        Pid when is_pid(Pid), node(Pid) =:= node() -> with_worker(Pid, Opts, Kind, Fun);
+        Place -> with_route(Place, Opts, Kind, Fun)
+    end.
+
+with_worker(Name, Opts, Kind, Fun) ->
+    case py_pool:choose(Name) of
         {ok, Worker, Defaults} -> Fun(Worker, py_options:Kind(Opts, Defaults));
         {error, Reason} -> {error, Reason}
     end.
 
+%% The defaults are those of the pool, which another node has: it gets what was given.
+with_route(Place, Opts, Kind, Fun) ->
+    Checked = py_options:Kind(Opts, #{}),
+    case py_cluster:route(Place) of
+        {ok, Route} -> Fun(Route, Checked#{given => Opts});
+        Error -> Error
+    end.
+
 pool(#{pool := Pool}) -> Pool;
 pool(_) -> default.
+
+named({_, all} = Place) -> py_badopt:raise(pool, Place);
+named(Place) -> py_options:place(Place).
+
+%% What is no request of a worker: it is asked of the node that has the pool.
+at({Name, all}, Question) ->
+    case py_cluster:offering(Name) of
+        [] -> {error, {no_pool, Name}};
+        Nodes -> all_ok([{Node, R} || {Node, R} <- py_remote:ask_all(Nodes, Question(Name), infinity), R =/= ok])
+    end;
+at(Place, Question) when is_atom(Place); is_pid(Place), node(Place) =:= node() ->
+    py_relay:ask(1, Question(Place));
+at(Place, Question) ->
+    case py_cluster:route(Place) of
+        {ok, Route} ->
+            {Node, #route{pool = Pool}} = py_cluster:next(Route),
+            py_remote:ask(Node, Question(Pool), infinity);
+        Error ->
+            Error
+    end.
+
+all_ok([]) -> ok;
+all_ok(Errors) -> {error, [{Node, Reason} || {Node, {error, Reason}} <- Errors]}.

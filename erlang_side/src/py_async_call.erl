@@ -1,5 +1,7 @@
-%% @doc Calls that do not block their caller: `py:cast' and `py:spawn_call'. Each has a
-%% process that waits for the result and ends with the call.
+%% @doc Calls that have a process of their own, which waits for the result and ends with the
+%% call: `py:cast' and `py:spawn_call', which do not block their caller, and calls whose pool may
+%% be on another node. The process monitors the caller; when that ends, the Python code is
+%% interrupted.
 %%
 %% The table py_async_call maps the reference of a call to its process, for
 %% {@link await/2}, which may give it up.
@@ -8,8 +10,9 @@
 -behaviour(gen_server).
 
 -include("py_worker.hrl").
+-include("py_cluster.hrl").
 
--export([await/2, cast/3, spawn_call/3, tables/0]).
+-export([await/2, cast/3, run/3, spawn_call/3, tables/0]).
 -export([enter/4]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2, format_status/1]).
 
@@ -19,7 +22,10 @@
     %% What the caller waits for, and its monitor; none of a cast.
     ref :: reference() | none,
     monitor :: reference() | none,
-    worker :: #worker{},
+    target = none :: py_call:target() | none,
+    opts :: map(),
+    %% Who runs it, and the reference of the request; on another node the relay has that.
+    worker = none :: #worker{} | py_remote:remote() | none,
     request = none :: reference() | none
 }).
 
@@ -30,45 +36,85 @@ tables() ->
     ok.
 
 %% @doc Makes a call and drops its result. A failure is logged.
--spec cast(#worker{}, py_call:target(), timeout()) -> ok.
-cast(Worker, Target, Timeout) ->
-    _ = proc_lib:spawn(?MODULE, enter, [none, Worker, Target, Timeout]),
+-spec cast(#worker{} | py_cluster:route(), py_call:target(), map()) -> ok.
+cast(Where, Target, Opts) ->
+    _ = proc_lib:spawn(?MODULE, enter, [none, Where, Target, Opts]),
     ok.
+
+%% @doc Makes a call and waits for its result.
+-spec run(py_cluster:route(), py_call:target(), map()) -> {ok, term()} | {error, py_error:reason()}.
+run(Route, Target, Opts) ->
+    {Pid, Ref} = start(Route, Target, Opts),
+    Pid ! {'begin', Ref},
+    await(Ref, infinity).
 
 %% @doc Makes a call whose result comes later, to the process that calls this, as
 %% the message `{Ref, Result}'. If that process ends first, the Python code is
 %% interrupted.
--spec spawn_call(#worker{}, py_call:target(), timeout()) -> reference().
-spawn_call(Worker, Target, Timeout) ->
-    {Pid, Ref} = proc_lib:spawn_opt(?MODULE, enter, [self(), Worker, Target, Timeout], [
-        {monitor, [{alias, reply_demonitor}]}
-    ]),
+-spec spawn_call(#worker{} | py_cluster:route(), py_call:target(), map()) -> reference().
+spawn_call(Where, Target, Opts) ->
+    {Pid, Ref} = start(Where, Target, Opts),
     ets:insert(?TABLE, {Ref, Pid}),
     Pid ! {'begin', Ref},
     Ref.
 
+start(Where, Target, Opts) ->
+    proc_lib:spawn_opt(?MODULE, enter, [self(), Where, Target, Opts], [{monitor, [{alias, reply_demonitor}]}]).
+
 %% @private
--spec enter(Caller :: pid() | none, #worker{}, py_call:target(), timeout()) -> no_return().
-enter(none, Worker, Target, Timeout) ->
-    enter(#call{ref = none, monitor = none, worker = Worker}, Target, Timeout);
-enter(Caller, Worker, Target, Timeout) ->
+-spec enter(Caller :: pid() | none, #worker{} | py_cluster:route(), py_call:target(), map()) -> no_return().
+enter(none, Where, Target, Opts) ->
+    enter(Where, #call{ref = none, monitor = none, target = Target, opts = Opts});
+enter(Caller, Where, Target, Opts) ->
     Monitor = erlang:monitor(process, Caller),
     receive
         {'begin', Ref} ->
-            enter(#call{ref = Ref, monitor = Monitor, worker = Worker}, Target, Timeout);
+            enter(Where, #call{ref = Ref, monitor = Monitor, target = Target, opts = Opts});
         {'DOWN', Monitor, process, _, _} ->
             forget({'_', self()}),
             exit(normal)
     end.
 
-enter(Call = #call{worker = Worker}, Target, Timeout) ->
-    case py_call:start(Worker, Target) of
-        {ok, Request} ->
-            _ = is_integer(Timeout) andalso erlang:send_after(Timeout, self(), late),
-            gen_server:enter_loop(?MODULE, [], Call#call{request = Request});
-        Draining ->
-            _ = ended(Draining, Call),
-            exit(normal)
+enter(Where, Call = #call{opts = #{timeout := Timeout}}) ->
+    _ = is_integer(Timeout) andalso erlang:send_after(Timeout, self(), late),
+    case begun(Where, Call) of
+        {noreply, Begun} -> gen_server:enter_loop(?MODULE, [], Begun);
+        {stop, normal, _} -> exit(normal)
+    end.
+
+begun(Worker = #worker{}, Call) ->
+    case near(Worker, Call) of
+        {ok, Begun} -> {noreply, Begun};
+        Draining -> ended(Draining, Call)
+    end;
+begun(Route = #route{pool = Pool}, Call) ->
+    found(py_remote:open(call, request(Call), Route), {no_pool, Pool}, Call).
+
+near(Worker, Call = #call{target = Target, opts = Opts}) ->
+    case py_call:start(Worker, Target, Opts) of
+        {ok, Request} -> {ok, Call#call{worker = Worker, request = Request, target = none}};
+        Draining -> Draining
+    end.
+
+request(#call{target = Target, opts = Opts}) ->
+    #{target => Target, opts => py_options:given(Opts)}.
+
+%% The next node to ask, or none: then the reason of the last one counts.
+found({far, Remote}, _Reason, Call) ->
+    {noreply, Call#call{worker = Remote}};
+found(none, Reason, Call) ->
+    ended({error, Reason}, Call#call{worker = none});
+found({near, Route = #route{pool = Pool}}, _Reason, Call = #call{opts = Opts}) ->
+    Begun =
+        case py_pool:choose(Pool) of
+            {ok, Worker, Defaults} ->
+                near(Worker, Call#call{opts = py_options:call(py_options:given(Opts), Defaults)});
+            Error ->
+                Error
+        end,
+    case Begun of
+        {ok, NewCall} -> {noreply, NewCall};
+        {error, Reason} -> found(py_remote:open(call, request(Call), Route), Reason, Call)
     end.
 
 %%% gen_server callbacks. A server, because such a process survives that the code is loaded twice.
@@ -86,7 +132,7 @@ handle_cast(_Other, Call) ->
     {noreply, Call}.
 
 -spec handle_info(term(), #call{}) -> {noreply, #call{}} | {stop, normal, #call{}}.
-handle_info({Request, Payload}, Call = #call{request = Request, worker = Worker}) ->
+handle_info({Request, Payload}, Call = #call{request = Request, worker = Worker}) when is_reference(Request) ->
     ended(py_call:result(Worker, Payload), Call);
 handle_info({'DOWN', Request, process, _, Reason}, Call = #call{request = Request}) ->
     ended({error, py_error:worker_exit(Reason)}, Call);
@@ -94,24 +140,42 @@ handle_info({'DOWN', Monitor, process, _, _}, Call = #call{monitor = Monitor}) -
     given_up(Call);
 handle_info(give_up, Call) ->
     given_up(Call);
-handle_info(late, Call = #call{request = Request, worker = Worker}) ->
-    py_port:cancel(Worker, Request),
+handle_info(late, Call) ->
+    cancel(Call),
     ended({error, timeout}, Call);
-handle_info(_Other, Call) ->
-    {noreply, Call}.
+handle_info(_Other, Call = #call{worker = #worker{}}) ->
+    {noreply, Call};
+handle_info(Message, Call = #call{worker = Remote}) ->
+    case py_remote:message(Message, Remote) of
+        {reply, Payload, Worker} -> ended(py_call:result(Worker, Payload), Call);
+        {ended, Reason} -> ended({error, Reason}, Call);
+        {refused, Reason, Found} -> found(Found, Reason, Call);
+        unrelated -> {noreply, Call}
+    end.
 
-given_up(Call = #call{ref = Ref, request = Request, worker = Worker}) ->
-    py_port:cancel(Worker, Request),
+given_up(Call = #call{ref = Ref}) ->
+    cancel(Call),
+    finished(Call),
     forget({Ref, self()}),
     {stop, normal, Call}.
 
+cancel(#call{worker = Worker = #worker{}, request = Request}) -> py_port:cancel(Worker, Request);
+%% The relay monitors this process, which ends.
+cancel(_Far) -> ok.
+
+finished(#call{worker = none}) -> ok;
+finished(#call{worker = #worker{}}) -> ok;
+finished(#call{worker = Remote}) -> py_remote:finished(Remote).
+
 ended(Result, Call = #call{ref = none}) ->
+    finished(Call),
     case Result of
         {ok, _} -> ok;
         {error, Reason} -> py_log:cast_failed(Reason)
     end,
     {stop, normal, Call};
 ended(Result, Call = #call{ref = Ref}) ->
+    finished(Call),
     Ref ! {Ref, Result},
     forget({Ref, self()}),
     {stop, normal, Call}.

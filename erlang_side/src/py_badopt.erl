@@ -70,7 +70,7 @@ allowed(call) ->
 allowed(exec) ->
     (request())#{replay => "true or false"};
 allowed(worker) ->
-    maps:remove(workers, allowed(pool));
+    maps:without([workers, cluster], allowed(pool));
 allowed(pool) ->
     Pool = #{
         workers => "a positive integer",
@@ -92,7 +92,8 @@ allowed(pool) ->
         kill_after => milliseconds(),
         start_timeout => milliseconds(),
         stop_timeout => milliseconds(),
-        children => "kill or leave"
+        children => "kill or leave",
+        cluster => "true or false"
     },
     maps:merge(Pool, maps:merge(streams(), values()));
 allowed(argument) ->
@@ -104,6 +105,7 @@ allowed(argument) ->
         function => "a fun of one argument, or the name of an exported one",
         kwargs => "a map or a list of pairs, whose keys are different names",
         locals => "a map or a list of pairs, whose keys are different names",
+        pool => "the name of a pool, the pid of a worker, or {Name, Where}",
         options => "a map or a list of pairs",
         seconds => "a positive integer",
         start => "link or monitor",
@@ -111,13 +113,13 @@ allowed(argument) ->
     }.
 
 request() ->
-    (values())#{pool => "the name of a pool, or the pid of a worker", timeout => milliseconds()}.
+    (values())#{pool => "the name of a pool, the pid of a worker, or {Name, Where}", timeout => milliseconds()}.
 
 values() ->
     #{binaries => "str or bytes", atoms => "atom or str", traceback => "true or false"}.
 
 streams() ->
-    #{window => "a positive integer", window_bytes => "a positive integer"}.
+    #{window => "a positive integer or auto", window_bytes => "a positive integer"}.
 
 milliseconds() ->
     "milliseconds, 0 to 4294967295, or infinity".

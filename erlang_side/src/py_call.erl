@@ -6,24 +6,24 @@
 
 -include("py_worker.hrl").
 
--export([reserve/1, function/5, expression/3, run/3, exec/4, stats/2]).
--export([start/2, result/2]).
+-export([function/4, expression/2, run/3, exec/4, stats/2]).
+-export([start/3, write/3, result/2, reserve/1]).
 -export_type([target/0]).
 
 -type target() :: py_frame:target().
 
 %% @doc What to run: `Module:Function' with its arguments.
--spec function(py_name:name(), py_name:name(), [term()], py_options:pairs(), map()) -> target().
-function(M, F, Args, Kwargs, Opts) when is_list(Args) ->
+-spec function(py_name:name(), py_name:name(), [term()], py_options:pairs()) -> target().
+function(M, F, Args, Kwargs) when is_list(Args) ->
     Names = {py_name:identifier(M), py_name:identifier(F)},
-    py_frame:target(function, Opts, Names, Args, py_name:keywords(Kwargs));
-function(_M, _F, Args, _Kwargs, _Opts) ->
+    py_frame:target(function, Names, Args, py_name:keywords(Kwargs));
+function(_M, _F, Args, _Kwargs) ->
     py_badopt:raise(args, Args).
 
 %% @doc What to evaluate, with local variables by name.
--spec expression(unicode:chardata(), py_options:pairs(), map()) -> target().
-expression(Code, Locals, Opts) ->
-    py_frame:target(expression, Opts, {py_text:utf8(code, Code), <<>>}, [], py_name:locals(Locals)).
+-spec expression(unicode:chardata(), py_options:pairs()) -> target().
+expression(Code, Locals) ->
+    py_frame:target(expression, {py_text:utf8(code, Code), <<>>}, [], py_name:locals(Locals)).
 
 %% @doc Counts a call on a worker. Whoever drains the pool sets the mark first and counts
 %% then, and this is the other way round: so no request is missed by both.
@@ -39,10 +39,10 @@ reserve(#worker{load = Load}) ->
     end.
 
 %% @doc Makes a call and waits for its result.
--spec run(#worker{}, target(), timeout()) -> {ok, term()} | {error, py_error:reason()}.
-run(Worker, Target, Timeout) ->
+-spec run(#worker{}, target(), map()) -> {ok, term()} | {error, py_error:reason()}.
+run(Worker, Target, Opts = #{timeout := Timeout}) ->
     case reserve(Worker) of
-        ok -> request(Worker, fun(Address) -> py_frame:call(Address, Target) end, Timeout);
+        ok -> request(Worker, fun(Address) -> py_frame:call(Address, Opts, Target) end, Timeout);
         Draining -> Draining
     end.
 
@@ -84,21 +84,26 @@ request(Worker = #worker{pid = Pid}, Frame, Timeout) ->
 
 %% @doc Makes a call whose reply `{Ref, Payload}', for `result/2', or `DOWN' message
 %% comes to the calling process later.
--spec start(#worker{}, target()) -> {ok, Ref :: reference()} | {error, draining}.
-start(Worker = #worker{pid = Pid}, Target) ->
+-spec start(#worker{}, target(), py_options:flags()) -> {ok, Ref :: reference()} | {error, draining}.
+start(Worker, Target, Opts) ->
     case reserve(Worker) of
-        ok ->
-            Ref = erlang:monitor(process, Pid, [{alias, reply_demonitor}]),
-            _ = py_port:write(Worker, py_frame:call(py_frame:address(Ref), Target)),
-            {ok, Ref};
-        Draining ->
-            Draining
+        ok -> {ok, write(Worker, Target, Opts)};
+        Draining -> Draining
     end.
+
+%% @doc The same for a call that is counted already.
+-spec write(#worker{}, target(), py_options:flags()) -> Ref :: reference().
+write(Worker = #worker{pid = Pid}, Target, Opts) ->
+    Ref = erlang:monitor(process, Pid, [{alias, reply_demonitor}]),
+    _ = py_port:write(Worker, py_frame:call(py_frame:address(Ref), Opts, Target)),
+    Ref.
 
 %% @doc What a reply says. One that is no term is the worker's fault: it is
 %% replaced.
--spec result(#worker{}, binary()) -> {ok, term()} | {error, py_error:reason()}.
+-spec result(#worker{} | pid(), binary()) -> {ok, term()} | {error, py_error:reason()}.
 result(#worker{pid = Pid}, Payload) ->
+    result(Pid, Payload);
+result(Pid, Payload) ->
     case py_etf:decode(Payload) of
         {ok, {ok, Value}} -> {ok, Value};
         {ok, {error, Reason}} -> {error, py_error:reason(Reason)};

@@ -24,6 +24,7 @@
     | {stream_exit, term()}
     | {no_pool, term()}
     | {nodedown, node()}
+    | {not_supported, node()}
     | {python_not_found, string()}
     | {cannot_start, binary()}
     | {start_timeout, timeout()}.
@@ -77,7 +78,9 @@ format_error({worker_exit, Code}) when is_integer(Code) ->
 format_error({no_pool, Name}) ->
     text("there is no pool named ~tp; start it with py:start_pool/2", [Name]);
 format_error({nodedown, Node}) ->
-    text("the node ~ts is not connected", [Node]);
+    text("the node ~ts is not connected, or was not for a moment; what it ran for this node may have run", [Node]);
+format_error({not_supported, Node}) ->
+    text("the node ~ts has no release of erlang_python that this node can talk to", [Node]);
 format_error({python_not_found, Name}) ->
     text(
         "no Python interpreter ~ts was found; install CPython 3.10 or newer, or name one "

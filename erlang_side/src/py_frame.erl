@@ -12,7 +12,7 @@
 -export([
     address/1,
     ack/2,
-    call/2,
+    call/3,
     callback_result/2,
     cancel/1,
     credit/4,
@@ -26,7 +26,7 @@
     stats/1,
     stop/0,
     stream/5,
-    target/5,
+    target/4,
     level/1,
     localized/1,
     is_own_name/1
@@ -35,8 +35,8 @@
 
 -type address() :: <<_:8, _:_*8>>.
 %% A length byte, and the numbers of a pid or a reference of this node.
--type target() :: iodata().
-%% What Python is to run, with its arguments.
+-type target() :: {function | expression, A :: binary(), B :: binary(), Args :: iodata(), Kwargs :: iodata()}.
+%% What Python is to run, with its arguments, encoded: this is what other nodes are sent.
 -type counted() :: send | callback | output | log.
 %% What Python sends by itself, of which the node says how much it has taken.
 -type frame() ::
@@ -156,14 +156,16 @@ stop() ->
 
 %% @doc What to run: a function with its arguments, or an expression with its
 %% local variables (as `Kwargs').
--spec target(function | expression, py_options:flags(), {binary(), binary()}, term(), map()) ->
-    target().
-target(Kind, Flags, {A, B}, Args, Kwargs) ->
+-spec target(function | expression, {binary(), binary()}, term(), map()) -> target().
+target(Kind, {A, B}, Args, Kwargs) ->
+    {Kind, A, B, term_to_iovec(Args), term_to_iovec(Kwargs)}.
+
+target({Kind, A, B, Args, Kwargs}, Flags) ->
     [
         <<(target_kind(Kind)), (flags(Flags)), (byte_size(A)):32, (byte_size(B)):32, A/binary,
             B/binary>>,
-        term_to_iovec(Args)
-        | term_to_iovec(Kwargs)
+        Args
+        | Kwargs
     ].
 
 target_kind(function) -> 0;
@@ -179,13 +181,14 @@ flag(false, _Bit) -> 0.
 -spec stream(address(), reference(), pid(), map(), target()) -> iodata().
 stream(Address, Ref, Owner, Opts, Target) ->
     #{window := Window, window_bytes := Bytes, format := Format} = Opts,
+    Size = py_window:initial(Window),
     Prefix = prefix(Ref),
     OwnerTerm = external(Owner),
     [
-        <<?STREAM, Address/binary, Window:64, Bytes:64, (number(batch, Opts)):64,
+        <<?STREAM, Address/binary, Size:64, Bytes:64, (number(batch, Opts)):64,
             (number(take, Opts)):64, (number(demand, Opts)):64, (format(Format)),
             (byte_size(Prefix)), (byte_size(OwnerTerm)):16, Prefix/binary, OwnerTerm/binary>>
-        | Target
+        | target(Target, Opts)
     ].
 
 %% Python puts this before every event, so that a frame's payload is the very
@@ -212,9 +215,9 @@ format(msgpack) -> 1;
 format(json) -> 2.
 
 %% @doc Runs a target and sends its result to `Address'.
--spec call(address(), target()) -> iodata().
-call(Address, Target) ->
-    [<<?CALL, Address/binary>> | Target].
+-spec call(address(), py_options:flags(), target()) -> iodata().
+call(Address, Flags, Target) ->
+    [<<?CALL, Address/binary>> | target(Target, Flags)].
 
 %% @doc Runs code in `__main__'.
 -spec exec(address(), py_options:flags(), binary()) -> iodata().

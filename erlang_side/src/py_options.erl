@@ -3,7 +3,7 @@
 -module(py_options).
 
 -export([call/2, collect/2, enumerable/1, enumerable_eval/1, exec/2, pool/1, stream/2, worker/1]).
--export([map/1, request/1, timeout/1]).
+-export([map/1, request/1, timeout/1, given/1, place/1]).
 -export_type([call_options/0, list_of/1, pairs/0, flags/0, pool_options/0, stream_options/0]).
 
 -type flags() :: #{binaries := str | bytes, atoms := atom | str, traceback := boolean(), _ => _}.
@@ -14,8 +14,8 @@
 -type stream_options() :: #{
     owner => pid(),
     kwargs => pairs(),
-    pool => atom() | pid(),
-    window => pos_integer(),
+    pool => py_cluster:place(),
+    window => pos_integer() | auto,
     window_bytes => pos_integer(),
     demand => non_neg_integer(),
     batch => pos_integer(),
@@ -31,8 +31,10 @@
 %% <ul>
 %% <li>`owner' (default: the caller): who gets the events; may be on another node. Not where the values are returned as a list, or walked.</li>
 %% <li>`kwargs' (default: none): keyword arguments. `py:stream_start/4' and `py:enumerable/4' only; the others have an argument for it.</li>
-%% <li>`pool' (default: `default'): which Python runs it.</li>
-%% <li>`window' (default: `1024'): how many values may have been yielded and not yet taken from the owner's mailbox.</li>
+%% <li>`pool' (default: `default'): which Python runs it: a name, the pid of a worker, or `{Name, Where}' with a node, `any' or
+%% `local_first'.</li>
+%% <li>`window' (default: `1024'; on another node `auto'): how many values may have been yielded and not yet taken from the
+%% owner's mailbox. `auto': up to 65536, as the way from another node needs.</li>
 %% <li>`window_bytes' (default: `4194304'): the same in encoded bytes.</li>
 %% <li>`demand' (default: not set): pull mode: how many values may come now; more by `py:stream_demand/2'. Not where the values are returned as a list, or walked.</li>
 %% <li>`batch' (default: not set): events are `{batch, Values}', with at most this many values.</li>
@@ -44,7 +46,7 @@
 %% <li>`traceback' (default: `false'): errors are `{Class, Message, Traceback}'.</li>
 %% </ul>
 -type call_options() :: #{
-    pool => atom() | pid(),
+    pool => py_cluster:place(),
     timeout => timeout(),
     binaries => str | bytes,
     atoms => atom | str,
@@ -53,7 +55,8 @@
 }.
 %% Options of `py:call/5', `py:cast/5', `py:spawn_call/5', `py:eval/3' and `py:exec/2'.
 %% <ul>
-%% <li>`pool' (default: `default'): which Python runs it.</li>
+%% <li>`pool' (default: `default'): which Python runs it: a name, the pid of a worker, or `{Name, Where}' with a node, `any' or
+%% `local_first'.</li>
 %% <li>`timeout' (default: `30000'; `py:cast/5': `infinity'): longest wait for the result.</li>
 %% <li>`binaries' (default: `str'): what binaries in the arguments become.</li>
 %% <li>`atoms' (default: `atom'): what atoms in the arguments become: `erlang.Atom', or plain `str'.</li>
@@ -77,7 +80,7 @@
     binaries => str | bytes,
     atoms => atom | str,
     traceback => boolean(),
-    window => pos_integer(),
+    window => pos_integer() | auto,
     window_bytes => pos_integer(),
     allow => all | [py_name:name() | {py_name:name(), py_name:name()}],
     interrupt_after => timeout(),
@@ -85,9 +88,10 @@
     kill_after => timeout(),
     start_timeout => timeout(),
     stop_timeout => timeout(),
-    children => kill | leave
+    children => kill | leave,
+    cluster => boolean()
 }.
-%% Options of `py:start_pool/2' and, without `workers', of `py:start_worker/1,2'.
+%% Options of `py:start_pool/2' and, without `workers' and `cluster', of `py:start_worker/1,2'.
 %% <ul>
 %% <li>`workers' (default: one for each scheduler online, at most 4): how many Python processes. Not for a worker of one's own.</li>
 %% <li>`python' (default: the application's `python', else `$ERLANG_PYTHON', else `python3'): the interpreter.</li>
@@ -110,7 +114,9 @@
 %% <li>`start_timeout' (default: `30000'): how long a worker may take until it is ready.</li>
 %% <li>`stop_timeout' (default: `5000'): how long a worker that is stopped may take to leave, until it is killed.</li>
 %% <li>`children' (default: `kill'): what becomes of processes that user code started, when their worker ends.</li>
-%% <li>`window' (default: `1024'): the default for the pool's streams.</li>
+%% <li>`cluster' (default: `false'): whether the pool takes requests for `{Name, any}' from every node of the cluster. Not
+%% for a worker of one's own.</li>
+%% <li>`window' (default: `1024'; on another node `auto'): the default for the pool's streams.</li>
 %% <li>`window_bytes' (default: `4194304'): the default for the pool's streams.</li>
 %% <li>`binaries' (default: `str'): the default for the pool's streams and calls.</li>
 %% <li>`atoms' (default: `atom'): the default for the pool's streams and calls.</li>
@@ -145,6 +151,22 @@ request(Timeout) -> #{timeout => Timeout}.
 -spec timeout(term()) -> timeout().
 timeout(Ms) when ?IS_MS(Ms) -> Ms;
 timeout(Ms) -> py_badopt:raise(timeout, Ms).
+
+%% @private
+%% @doc Of checked options those that the pool's node needs to know.
+-spec given(map()) -> map().
+given(Opts) ->
+    maps:without([owner, kwargs, pool, timeout, given], maps:get(given, Opts, Opts)).
+
+%% @private
+%% @doc Checks the name of a pool.
+-spec place(term()) -> py_cluster:place().
+place(V) ->
+    is_place(V) orelse py_badopt:raise(pool, V),
+    V.
+
+is_place({Name, Where}) -> is_atom(Name) andalso is_atom(Where);
+is_place(V) -> is_atom(V) orelse is_pid(V).
 
 %% @private
 %% @doc Checks the options of a stream and fills in the defaults, the pool's first.
@@ -207,7 +229,7 @@ stream_option(demand, V) -> V =:= 0 orelse ?IS_POS(V);
 stream_option(batch, V) -> ?IS_POS(V);
 stream_option(take, V) -> ?IS_POS(V);
 stream_option(format, V) -> lists:member(V, [term, msgpack, json]);
-stream_option(window, V) -> ?IS_POS(V);
+stream_option(window, V) -> V =:= auto orelse ?IS_POS(V);
 stream_option(window_bytes, V) -> ?IS_POS(V);
 stream_option(Key, V) -> common_option(Key, V).
 
@@ -238,9 +260,11 @@ exec(Given, PoolDefaults) ->
     maps:merge(call(#{}, PoolDefaults), maps:merge(#{replay => true}, Opts)).
 
 exec_option(replay, V) -> is_boolean(V);
+exec_option(pool, {_, all} = V) -> is_place(V);
 exec_option(Key, V) -> common_option(Key, V).
 
-common_option(pool, V) -> is_atom(V) orelse is_pid(V);
+common_option(pool, {_, all}) -> false;
+common_option(pool, V) -> is_place(V);
 common_option(timeout, V) -> ?IS_MS(V);
 common_option(binaries, V) -> V =:= str orelse V =:= bytes;
 common_option(atoms, V) -> V =:= atom orelse V =:= str;
@@ -263,6 +287,7 @@ pool(Kind, Map) ->
 worker(Opts) ->
     case map(Opts) of
         #{workers := Workers} -> py_badopt:raise(worker, workers, Workers);
+        #{cluster := Cluster} -> py_badopt:raise(worker, cluster, Cluster);
         Map -> pool(worker, Map)
     end.
 
@@ -285,7 +310,8 @@ pool_defaults() ->
         kill_after => infinity,
         start_timeout => 30000,
         stop_timeout => 5000,
-        children => kill
+        children => kill,
+        cluster => false
     }.
 
 pool_option(workers, V) -> ?IS_POS(V);
@@ -305,7 +331,7 @@ pool_option(none, V) -> lists:member(V, [none, nil, undefined]);
 pool_option(binaries, V) -> V =:= str orelse V =:= bytes;
 pool_option(atoms, V) -> V =:= atom orelse V =:= str;
 pool_option(traceback, V) -> is_boolean(V);
-pool_option(window, V) -> ?IS_POS(V);
+pool_option(window, V) -> V =:= auto orelse ?IS_POS(V);
 pool_option(window_bytes, V) -> ?IS_POS(V);
 pool_option(allow, V) -> V =:= all orelse (is_list(V) andalso lists:all(fun allowed/1, V));
 pool_option(interrupt_after, V) -> ?IS_MS(V);
@@ -314,6 +340,7 @@ pool_option(kill_after, V) -> ?IS_MS(V);
 pool_option(start_timeout, V) -> ?IS_MS(V);
 pool_option(stop_timeout, V) -> ?IS_MS(V);
 pool_option(children, V) -> V =:= kill orelse V =:= leave;
+pool_option(cluster, V) -> is_boolean(V);
 pool_option(_, _) -> false.
 
 %% PYTHONPATH has no way to write a colon.

@@ -7,6 +7,7 @@
 
 -export([is_running/0, choose/1, reserve/1, exec/3, info/1, names/0]).
 -export([drain/2, resume/1, is_draining/1, requests/1]).
+-export([is_ready/1, pool_load/1, enter/1, leave/0, relays/1]).
 -export([tables/0, claim/4, publish/4, publish_about/2, vacate/2, known/0, owner/1, forget/1, forget/2]).
 -export_type([info/0, name/0, python_info/0, worker_info/0]).
 
@@ -70,6 +71,8 @@
 }.
 
 -define(TABLE, py_pools).
+%% Requests of other nodes: their processes here, see py_relay.
+-define(RELAYS, py_relays).
 
 %% A process that waits for the end of what a pool runs asks this often. A larger number
 %% makes it return later, a smaller one costs messages.
@@ -99,6 +102,7 @@
 tables() ->
     ?TABLE = ets:new(?TABLE, [named_table, public, {keypos, #row.name}, {read_concurrency, true}]),
     ok = py_workers:tables(),
+    ?RELAYS = ets:new(?RELAYS, [named_table, public, {write_concurrency, true}]),
     py_journal:tables().
 
 %% @private
@@ -268,6 +272,55 @@ least_loaded(Workers, N, Best, Load) ->
 
 load(#worker{load = Load}) ->
     atomics:get(Load, ?LOAD_REQUESTS).
+
+%% @private
+%% @doc Whether a request would be taken now.
+-spec is_ready(name()) -> boolean().
+is_ready(Name) ->
+    case row(Name) of
+        #row{workers = Workers} -> Workers =/= {};
+        none -> false
+    end.
+
+%% @private
+%% @doc How many requests the pool has under way, and how many workers it has for more.
+-spec pool_load(name()) -> {non_neg_integer(), non_neg_integer()}.
+pool_load(Name) ->
+    case row(Name) of
+        #row{workers = Workers} ->
+            {lists:sum([requests(Worker) || Worker <- tuple_to_list(Workers)]), tuple_size(Workers)};
+        none ->
+            {0, 0}
+    end.
+
+%% @private
+%% @doc The calling process serves a request of another node from now on.
+-spec enter(name()) -> ok.
+enter(Name) ->
+    try
+        ets:insert(?RELAYS, {self(), Name}),
+        ok
+    catch
+        %% The application does not run; there is no pool either.
+        error:badarg -> ok
+    end.
+
+%% @private
+-spec leave() -> ok.
+leave() ->
+    try
+        ets:delete(?RELAYS, self()),
+        ok
+    catch
+        error:badarg -> ok
+    end.
+
+%% @private
+%% @doc How many processes serve requests of other nodes. One that was killed leaves its row.
+-spec relays(name()) -> non_neg_integer().
+relays(Name) ->
+    Pids = [Pid || {Pid, Pool} <- ets:tab2list(?RELAYS), Pool =:= Name],
+    length([Pid || Pid <- Pids, is_process_alive(Pid) orelse not ets:delete(?RELAYS, Pid)]).
 
 %% @private
 %% @doc How many requests a worker has in flight.

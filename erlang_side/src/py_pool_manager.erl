@@ -11,7 +11,7 @@
 -include("py_worker.hrl").
 -include_lib("kernel/include/logger.hrl").
 
--export([start_link/2, start_link_ready/2, await_start/1, start_worker/2, stop_worker/1]).
+-export([start_link/2, start_link_ready/2, await_start/1, start_worker/2, start_worker_for/2, stop_worker/1]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
 
 %% A worker that never became ready is started again after this pause, doubled each
@@ -25,6 +25,9 @@
 %% makes a pool under fire slow to heal, a smaller one lets one that dies of its
 %% own preloaded code use a core for nothing.
 -define(QUICK_DEATH_MS, 100).
+
+%% The process of the cluster's groups is restarted in a fraction of this.
+-define(SHOW_AGAIN_MS, 100).
 
 -record(slot, {
     %% How many starts before this one failed.
@@ -60,6 +63,9 @@
     python = #{} :: py_pool:python_info(),
     %% Nothing new is taken: the rest of the node is told by the row, see py_pool.
     draining = false :: boolean(),
+    %% What other nodes see of it, see py_cluster, and the process by which they do.
+    shown = none :: py_cluster:shown(),
+    group_monitor = none :: none | reference(),
     jobs :: py_exec_queue:jobs()
 }).
 
@@ -158,6 +164,19 @@ start_worker(link, Opts, StartOpts) ->
     started(gen_server:start_link(?MODULE, {dedicated, Opts, none}, StartOpts));
 start_worker(monitor, Opts, StartOpts) ->
     started(gen_server:start_monitor(?MODULE, {dedicated, Opts, self()}, StartOpts)).
+
+%% @doc The same for a process of another node, which links to it or monitors it by itself.
+-spec start_worker_for(py_options:pool_options(), Starter :: pid()) -> {ok, pid()} | {error, term()}.
+start_worker_for(Opts, Starter) ->
+    case py_pool:is_running() of
+        true ->
+            case py_interpreter:resolve(Opts#{workers => 1}) of
+                {ok, Resolved} -> started(gen_server:start(?MODULE, {dedicated, Resolved, Starter}, [{timeout, infinity}]));
+                {error, Reason} -> {error, Reason}
+            end;
+        false ->
+            {error, {not_started, erlang_python}}
+    end.
 
 started({error, Reason}) -> {error, start_failure(Reason)};
 started(Started) -> Started.
@@ -281,6 +300,11 @@ handle_info({venv, Pid, Line}, State = #state{maker = {Pid, _}, name = Name, wai
         Shown -> lists:foreach(fun(Alias) -> Alias ! {Alias, {progress, Line}} end, Shown)
     end,
     {noreply, State};
+handle_info({'DOWN', Monitor, process, _, _}, State = #state{group_monitor = Monitor}) ->
+    _ = erlang:send_after(?SHOW_AGAIN_MS, self(), show_again),
+    {noreply, State#state{group_monitor = none, shown = none}};
+handle_info(show_again, State) ->
+    {noreply, publish(State)};
 handle_info({'DOWN', Monitor, process, Pid, Result}, State = #state{maker = {Pid, Monitor}}) ->
     made(Result, State#state{maker = none});
 handle_info({'DOWN', Monitor, process, _, _}, State = #state{waiting = Waiting}) when is_map_key(Monitor, Waiting) ->
@@ -408,13 +432,30 @@ publish(State = #state{name = Name, workers = Workers, reason = Reason}) ->
     UpToDate = [W || #slot{worker = W = #worker{}, number = N} <- maps:values(Workers), N =:= Last],
     py_pool:publish(Name, UpToDate, Reason, State#state.draining),
     py_pool:publish_about(Name, about(State)),
+    show(UpToDate, State).
+
+%% What the cluster sees of a pool that is offered to it.
+show(UpToDate, State = #state{opts = #{cluster := true}, dedicated = false, name = Name, shown = Was}) ->
+    Shown = py_cluster:show(Name, Was, should_show(UpToDate, State)),
+    watch_groups(State#state{shown = Shown});
+show(_UpToDate, State) ->
+    State.
+
+should_show(_UpToDate, #state{draining = true}) -> draining;
+should_show([], _State) -> none;
+should_show(_UpToDate, _State) -> offered.
+
+%% The groups end with their process, and the next one knows nothing of them.
+watch_groups(State = #state{group_monitor = none}) ->
+    State#state{group_monitor = py_cluster:monitor()};
+watch_groups(State) ->
     State.
 
 %% How many requests run, in workers that leave, too, and how much code has yet to run in
-%% all of them.
-under_way(#state{workers = Workers, jobs = Jobs}) ->
+%% all of them. What another node asked for is under way until that has its end.
+under_way(#state{name = Name, workers = Workers, jobs = Jobs}) ->
     Running = [py_pool:requests(running(Worker)) || #slot{worker = Worker} <- maps:values(Workers), Worker =/= starting],
-    lists:sum(Running) + py_exec_queue:execs(Jobs).
+    max(lists:sum(Running), py_pool:relays(Name)) + py_exec_queue:execs(Jobs).
 
 running({leaving, Worker}) -> Worker;
 running(Worker) -> Worker.

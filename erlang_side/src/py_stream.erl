@@ -2,6 +2,9 @@
 %% worker hands on, delivers it, keeps the window, monitors the owner and the
 %% worker, and keeps the time. It ends with the stream.
 %%
+%% It is on the node where the stream was started. If that is not the pool's, what it needs of
+%% the worker it has of a relay there, see py_remote.
+%%
 %% The table py_streams maps the stream's reference to its process, for whoever
 %% wants to cancel it or to ask for more, and to its owner. A row goes when the owner has
 %% its terminal event: see py_stream_guard, which sends that of a process that was killed.
@@ -10,10 +13,11 @@
 -behaviour(gen_server).
 
 -include("py_worker.hrl").
+-include("py_cluster.hrl").
 
 -export([start/4, collect/4, cancel/1, cancel_flush/1, demand/2, owner/1, tables/0]).
 -export([init/6]).
--export([init/1, handle_call/3, handle_cast/2, handle_info/2, format_status/1]).
+-export([init/1, handle_continue/2, handle_call/3, handle_cast/2, handle_info/2, format_status/1]).
 
 -define(TABLE, py_streams).
 
@@ -43,9 +47,11 @@
     %% Where values go: to the owner one by one or as batches, or into a list
     %% that the caller gets when all are there.
     sink :: each | batches | {collect, Alias :: reference(), Runs :: [[term()]]},
-    worker :: #worker{},
+    %% What yields them. Until it is found there is none, and the request for it is kept.
+    worker = none :: none | #worker{} | py_remote:remote(),
+    request = none :: none | map(),
     owner_monitor :: reference(),
-    worker_monitor :: reference(),
+    worker_monitor = none :: none | reference(),
     timeout :: timeout(),
     deadline = infinity :: infinity | integer(),
     window :: py_window:window(),
@@ -60,8 +66,8 @@ tables() ->
     ?TABLE = ets:new(?TABLE, [named_table, public, {write_concurrency, true}]),
     ok.
 
-%% @doc Starts a stream on a worker. `Opts' are checked options.
--spec start(#worker{}, py_call:target(), reference(), map()) -> pid().
+%% @doc Starts a stream on a worker, or wherever the route leads. `Opts' are checked options.
+-spec start(#worker{} | py_cluster:route(), py_call:target(), reference(), map()) -> pid().
 start(Worker, Target, Ref, Opts = #{owner := Owner}) ->
     Sink =
         case Opts of
@@ -72,7 +78,7 @@ start(Worker, Target, Ref, Opts = #{owner := Owner}) ->
 
 %% @doc Runs a stream and returns all that it yields. The caller's mailbox is
 %% as it was, whatever happens.
--spec collect(#worker{}, py_call:target(), reference(), map()) ->
+-spec collect(#worker{} | py_cluster:route(), py_call:target(), reference(), map()) ->
     {ok, [term()]} | {error, py_error:reason()}.
 collect(Worker, Target, Ref, Opts) ->
     Alias = erlang:alias([reply]),
@@ -92,19 +98,24 @@ collect(Worker, Target, Ref, Opts) ->
 
 %% The caller writes the request, which keeps the arguments out of a second process. The
 %% stream's process waits until that is done: a caller that is killed before leaves nothing.
-start(Worker, Target, Ref, Owner, Sink, Opts) ->
-    Pid = proc_lib:spawn(?MODULE, init, [self(), Worker, Ref, Owner, Sink, Opts]),
-    Told =
-        case Sink of
-            {collect, _, _} -> none;
-            _ -> Owner
-        end,
-    py_stream_guard:watch({Ref, Pid, Owner, Told, Worker}),
+start(Worker = #worker{}, Target, Ref, Owner, Sink, Opts) ->
+    Pid = proc_lib:spawn(?MODULE, init, [self(), {near, Worker}, Ref, Owner, Sink, Opts]),
+    watch(Ref, Pid, Owner, Sink, Worker),
     _ = py_port:write(Worker, py_frame:stream(py_frame:address(Pid), Ref, Owner, Opts, Target)),
     Pid ! {'begin', Ref},
     %% It was killed, and told to be so, before Python knew of it.
     is_process_alive(Pid) orelse py_port:cancel(Worker, Pid),
+    Pid;
+start(Route, Target, Ref, Owner, Sink, Opts) ->
+    %% The process itself sends the request on its way, because the answers are for it.
+    Request = #{target => Target, ref => Ref, owner => Owner, opts => py_options:given(Opts)},
+    Pid = proc_lib:spawn(?MODULE, init, [self(), {Route, Request}, Ref, Owner, Sink, Opts]),
+    watch(Ref, Pid, Owner, Sink, none),
+    Pid ! {'begin', Ref},
     Pid.
+
+watch(Ref, Pid, Owner, {collect, _, _}, Worker) -> py_stream_guard:watch({Ref, Pid, Owner, none, Worker});
+watch(Ref, Pid, Owner, _Sink, Worker) -> py_stream_guard:watch({Ref, Pid, Owner, Owner, Worker}).
 
 %% @doc Ends a stream: its owner gets `{error, cancelled}' unless it has had its
 %% terminal event. A reference that is not a running stream's does no harm.
@@ -152,16 +163,21 @@ whereis_do(Ref, Fun) ->
 %%% The process.
 
 %% @private
--spec init(pid(), #worker{}, reference(), pid(), term(), map()) -> no_return().
-init(Caller, Worker, Ref, Owner, Sink, Opts) ->
+-spec init(pid(), {near, #worker{}} | {py_cluster:route(), map()}, reference(), pid(), term(), map()) -> no_return().
+init(Caller, Where, Ref, Owner, Sink, Opts) ->
     OwnerMonitor = erlang:monitor(process, Owner),
-    WorkerMonitor = erlang:monitor(process, Worker#worker.pid),
+    %% Before the caller has written the request: no end of the worker is missed.
+    {Worker, WorkerMonitor, Request} =
+        case Where of
+            {near, Near} -> {Near, erlang:monitor(process, Near#worker.pid), none};
+            {_Route, Asked} -> {none, none, Asked}
+        end,
     CallerMonitor = erlang:monitor(process, Caller),
     receive
         {'begin', Ref} ->
             ok;
         {'DOWN', CallerMonitor, process, _, _} ->
-            py_port:cancel(Worker, self()),
+            is_record(Worker, worker) andalso py_port:cancel(Worker, self()),
             forget(Ref),
             exit(normal)
     end,
@@ -174,13 +190,17 @@ init(Caller, Worker, Ref, Owner, Sink, Opts) ->
         is_local = node(Owner) =:= node(),
         sink = Sink,
         worker = Worker,
+        request = Request,
         owner_monitor = OwnerMonitor,
         worker_monitor = WorkerMonitor,
         timeout = Timeout,
         window = py_window:new(Size, Bytes, maps:get(demand, Opts, -1)),
         mailbox = py_mailbox:new(Owner, Ref)
     }),
-    gen_server:enter_loop(?MODULE, [], S, pause(S)).
+    case Where of
+        {near, _} -> gen_server:enter_loop(?MODULE, [], S, pause(S));
+        {Route, _} -> gen_server:enter_loop(?MODULE, [], S, {continue, Route})
+    end.
 
 %%% gen_server callbacks. A server, and not a receive of its own: such a process survives
 %%% that the code is loaded twice.
@@ -197,6 +217,14 @@ handle_call(_Other, _From, S) ->
 handle_cast(_Other, S) ->
     noreply(S).
 
+-spec handle_continue(py_cluster:route(), #stream{}) -> {noreply, #stream{}, timeout()} | {stop, normal, #stream{}}.
+handle_continue(Route = #route{pool = Pool}, S = #stream{request = Request}) ->
+    try
+        noreply(found(py_remote:open(stream, Request, Route), {no_pool, Pool}, S))
+    catch
+        throw:{finished, Last} -> {stop, normal, Last}
+    end.
+
 %% What ends the stream is thrown, with its last state, from however deep.
 -spec handle_info(term(), #stream{}) -> {noreply, #stream{}, timeout()} | {stop, normal, #stream{}}.
 handle_info(Message, S) ->
@@ -211,6 +239,8 @@ noreply(S) ->
 
 message({py_event, Payload}, S) ->
     poll(event(Payload, S));
+message({py_far, Number, Seen, Payload}, S) when is_integer(Number) ->
+    poll(far_event(Number, Seen, Payload, S));
 message({py_last, Payload}, S) ->
     last(decode(Payload, S), S);
 message(timeout, S) ->
@@ -223,8 +253,76 @@ message({'DOWN', Monitor, process, _, Reason}, S = #stream{worker_monitor = Moni
     terminal({error, py_error:worker_exit(Reason)}, S);
 message({'DOWN', Monitor, process, _, _}, S = #stream{owner_monitor = Monitor}) ->
     owner_gone(S);
+message(Other, S = #stream{worker = #worker{}}) ->
+    mail(Other, S);
 message(Other, S) ->
-    mail(Other, S).
+    far(Other, S).
+
+%%% Another node.
+
+%% The next node to ask, or none: then the reason of the last one counts.
+found({far, Remote}, _Reason, S) ->
+    S#stream{worker = Remote};
+found(none, Reason, S) ->
+    terminal({error, Reason}, S#stream{worker = none});
+found({near, Route = #route{pool = Pool}}, _Reason, S = #stream{request = Request}) ->
+    case reserve(Pool, Request) of
+        {ok, Worker, Opts} -> near(Worker, Opts, S);
+        {error, Reason} -> found(py_remote:open(stream, Request, Route), Reason, S)
+    end.
+
+reserve(Pool, #{opts := Given}) ->
+    case py_pool:choose(Pool) of
+        {ok, Worker, Defaults} ->
+            case py_pool:reserve(Worker) of
+                ok -> {ok, Worker, py_options:stream(Given, Defaults)};
+                Error -> Error
+            end;
+        Error ->
+            Error
+    end.
+
+%% The choice fell on this node: from here on it is a stream as any other.
+near(Worker = #worker{pid = Pid}, Opts, S = #stream{ref = Ref, owner = Owner, sink = Sink, request = Request}) ->
+    watch(Ref, self(), Owner, Sink, Worker),
+    Monitor = erlang:monitor(process, Pid),
+    Frame = py_frame:stream(py_frame:address(self()), Ref, Owner, Opts, maps:get(target, Request)),
+    _ = py_port:write(Worker, Frame),
+    Found = S#stream{worker = Worker, worker_monitor = Monitor},
+    %% More may have been asked for before.
+    credit(accepted(maps:update_with(window, fun py_window:initial/1, Opts), Found)).
+
+accepted(#{window := Size, window_bytes := Bytes}, S = #stream{window = Window}) ->
+    S#stream{window = py_window:accepted(Size, Bytes, Window), request = none}.
+
+%% What comes from another node, beside frames.
+far(Message, S = #stream{worker = Remote}) ->
+    case py_remote:message(Message, Remote) of
+        {accepted, About, NewRemote} ->
+            Accepted = accepted(About, S#stream{worker = NewRemote}),
+            case py_window:is_demanded(Accepted#stream.window) of
+                true -> credit(Accepted);
+                false -> Accepted
+            end;
+        {last, Payload, NewRemote} ->
+            last(decode(Payload, S), S#stream{worker = NewRemote});
+        {refused, Reason, Found} ->
+            found(Found, Reason, S);
+        {ended, Reason} ->
+            terminal({error, Reason}, S);
+        unrelated ->
+            mail(Message, S)
+    end.
+
+%% A frame from another node, its number, and how far the window reached there.
+far_event(Number, Seen, Payload, S = #stream{worker = Remote}) ->
+    case py_remote:number(Number, Remote) of
+        {ok, NewRemote} ->
+            NewS = #stream{window = Window} = event(Payload, S#stream{worker = NewRemote}),
+            NewS#stream{window = py_window:limit_seen(Seen, Window)};
+        {ended, Reason} ->
+            terminal({error, Reason}, S)
+    end.
 
 %% Values are the owner's, and nobody else's to see.
 -spec format_status(gen_server:format_status()) -> gen_server:format_status().
@@ -318,8 +416,11 @@ renamed(Other, Event, Payload, S = #stream{ref = Ref, data_prefix = DataPrefix})
     end.
 
 -spec protocol_error(#stream{}) -> no_return().
-protocol_error(S = #stream{worker = #worker{pid = Pid}}) ->
-    py_port:replace(Pid, bad_frame),
+protocol_error(S = #stream{worker = Worker}) ->
+    case Worker of
+        #worker{pid = Pid} -> py_port:replace(Pid, bad_frame);
+        Remote -> py_remote:bad_frame(Remote)
+    end,
     terminal({error, {worker_exit, bad_frame}}, S).
 
 %%% The end.
@@ -336,15 +437,21 @@ terminal(Event, S) ->
 
 %% The owner gets its answer before Python gets the cancel.
 -spec stop(cancelled | timeout | atom_limit, #stream{}) -> no_return().
-stop(Reason, S = #stream{worker = Worker}) ->
+stop(Reason, S) ->
     deliver_end({error, Reason}, S),
-    py_port:cancel(Worker, self()),
+    abandon(S),
     finish(S).
 
 -spec owner_gone(#stream{}) -> no_return().
-owner_gone(S = #stream{worker = Worker}) ->
-    py_port:cancel(Worker, self()),
+owner_gone(S) ->
+    abandon(S),
     finish(S).
+
+abandon(#stream{worker = Worker = #worker{}}) ->
+    py_port:cancel(Worker, self());
+abandon(_Far) ->
+    %% The relay monitors this process, and ends what it runs for it.
+    ok.
 
 %% The row goes with the event: who finds a row of a process that was killed sends the
 %% event for it. The process is never killed between the two, because a signal reaches a
@@ -378,7 +485,8 @@ forget(Ref) ->
     end.
 
 -spec finish(#stream{}) -> no_return().
-finish(S = #stream{ref = Ref}) ->
+finish(S = #stream{ref = Ref, worker = Worker}) ->
+    Worker =:= none orelse is_record(Worker, worker) orelse py_remote:finished(Worker),
     forget(Ref),
     throw({finished, S}).
 
@@ -420,8 +528,13 @@ grant(S = #stream{window = Window}) ->
     end.
 
 credit(S = #stream{worker = Worker, window = Window}) ->
-    {Values, Bytes, Demand} = py_window:credit(Window),
-    _ = py_port:write(Worker, py_frame:credit(py_frame:address(self()), Values, Bytes, Demand)),
+    Credit = {Values, Bytes, Demand} = py_window:credit(Window),
+    _ =
+        case Worker of
+            #worker{} -> py_port:write(Worker, py_frame:credit(py_frame:address(self()), Values, Bytes, Demand));
+            none -> false;
+            Remote -> py_remote:credit(Credit, Remote)
+        end,
     awaited(S).
 
 %%% The clock.

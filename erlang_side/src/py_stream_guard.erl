@@ -11,14 +11,15 @@
 
 -include("py_worker.hrl").
 
--export([start_link/0, watch/1]).
+-export([start_link/0, watch/1, forget/1]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
 -export_type([stream/0]).
 
 -type stream() :: {
-    Ref :: reference(), Pid :: pid(), Owner :: pid(), Told :: pid() | none, Worker :: #worker{}
+    Ref :: reference(), Pid :: pid(), Owner :: pid(), Told :: pid() | none, Worker :: #worker{} | {call, #worker{}} | none
 }.
-%% A row of py_streams. Who collects the values gets no event, and monitors the process.
+%% A row of py_streams. Who collects the values gets no event, and monitors the process. Without a
+%% worker the stream is of another node, which monitors the process as well. A relay's call is watched, too.
 
 -define(TABLE, py_streams).
 
@@ -38,6 +39,15 @@ watch(Stream) ->
         gen_server:cast(?MODULE, {watch, Stream})
     catch
         error:badarg -> ok
+    end.
+
+%% @doc The stream has ended in order.
+-spec forget(reference()) -> true.
+forget(Ref) ->
+    try
+        ets:delete(?TABLE, Ref)
+    catch
+        error:badarg -> true
     end.
 
 %%% gen_server callbacks.
@@ -78,11 +88,12 @@ wait(State) ->
         {'$gen_cast', {watch, Stream}} -> wait(add(Stream, State))
     end.
 
-%% A guard that was just started has it from the table, and from the message as well.
+%% A guard that was just started has it from the table, and from the message as well. One whose
+%% worker has to be chosen is entered again when it is.
 add(Stream = {_, Pid, _, _, _}, State = #state{streams = Streams}) ->
     case Streams of
         #{Pid := _} ->
-            State;
+            State#state{streams = Streams#{Pid := Stream}};
         #{} ->
             _ = erlang:monitor(process, Pid),
             State#state{streams = Streams#{Pid => Stream}}
@@ -95,19 +106,23 @@ ended(Pid, Reason, State = #state{streams = Streams}) ->
 
 %% The row goes with the terminal event. If the table is gone, the top supervisor was killed, and
 %% only the reason says whether the stream came to its end.
-tell(Reason, Stream = {Ref, Pid, _Owner, Told, Worker}) ->
+tell(Reason, {Ref, Pid, _Owner, Told, Worker}) ->
     case is_row(Ref) of
         false when Reason =:= noproc ->
             ok;
         false ->
-            py_port:cancel(Worker, Pid);
+            cancel(Worker, Pid, Ref);
         unknown when Reason =:= noproc ->
             ok;
         _ ->
             is_pid(Told) andalso send(Told, {py_stream, Ref, {error, {stream_exit, exit_reason(Reason)}}}),
-            forget(Stream),
-            py_port:cancel(Worker, Pid)
+            forget(Ref),
+            cancel(Worker, Pid, Ref)
     end.
+
+cancel(none, _Pid, _Ref) -> ok;
+cancel({call, Worker}, _Pid, Ref) -> py_port:cancel(Worker, Ref);
+cancel(Worker, Pid, _Ref) -> py_port:cancel(Worker, Pid).
 
 %% It had ended before it was watched, by an exit that it did not choose.
 exit_reason(noproc) -> killed;
@@ -125,9 +140,3 @@ is_row(Ref) ->
         error:badarg -> unknown
     end.
 
-forget({Ref, _, _, _, _}) ->
-    try
-        ets:delete(?TABLE, Ref)
-    catch
-        error:badarg -> true
-    end.

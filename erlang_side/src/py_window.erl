@@ -13,6 +13,10 @@
 
 -export([
     new/3,
+    accepted/3,
+    initial/1,
+    limit_seen/2,
+    is_demanded/1,
     demand/2,
     received/4,
     blocked/1,
@@ -29,6 +33,13 @@
 
 -record(window, {
     size :: pos_integer(),
+    %% What Python was told of the size, and the most that it may become. If it has grown, credit
+    %% says more than was taken by the difference.
+    base :: pos_integer(),
+    most :: pos_integer(),
+    %% Whether Python had used all of the window, as far as it could know it, when it sent the
+    %% last frame.
+    is_limited = false :: boolean(),
     bytes :: pos_integer(),
     %% Values that the owner has asked for in all, or -1 if it need not ask.
     demand = -1 :: integer(),
@@ -49,11 +60,39 @@
 }).
 -opaque window() :: #window{}.
 
+%% How often a window of `auto' may double: it is then 64 times as large. A larger number
+%% lets an owner that falls asleep have more in its mailbox, a smaller one leaves a long way empty.
+-define(MOST_TIMES, 64).
+-define(AUTO, 1024).
+
 %% @doc A window of `Size' values and `Bytes' bytes. `Demand' is -1 for an owner
 %% that is sent values without asking.
--spec new(pos_integer(), pos_integer(), integer()) -> window().
+-spec new(pos_integer() | auto, pos_integer(), integer()) -> window().
 new(Size, Bytes, Demand) ->
-    #window{size = Size, bytes = Bytes, demand = Demand}.
+    Base = initial(Size),
+    #window{size = Base, base = Base, most = Base, bytes = Bytes, demand = Demand}.
+
+%% @doc The other node has said what its pool's window is. Nothing was sent yet. `auto' grows
+%% by itself.
+-spec accepted(pos_integer() | auto, pos_integer(), window()) -> window().
+accepted(Size, Bytes, W) ->
+    Base = initial(Size),
+    Most =
+        case Size of
+            auto -> ?MOST_TIMES * Base;
+            _ -> Base
+        end,
+    W#window{size = Base, base = Base, most = Most, bytes = Bytes}.
+
+%% @doc The size that Python is told. On one node there is no way that `auto' had to fill.
+-spec initial(pos_integer() | auto) -> pos_integer().
+initial(auto) -> ?AUTO;
+initial(Size) -> Size.
+
+%% @doc When the last frame was sent, the last credit that had arrived there said `Seen' values.
+-spec limit_seen(non_neg_integer(), window()) -> window().
+limit_seen(_Seen, W = #window{size = Most, most = Most}) -> W;
+limit_seen(Seen, W = #window{values = V, base = Base}) -> W#window{is_limited = V >= Seen + Base}.
 
 %% More than a stream can ever yield, and what fits a frame's field.
 -define(MOST, 16#7fffffffffffffff).
@@ -62,6 +101,10 @@ new(Size, Bytes, Demand) ->
 -spec demand(pos_integer(), window()) -> window().
 demand(_N, W = #window{demand = -1}) -> W;
 demand(N, W = #window{demand = Demand}) -> W#window{demand = min(Demand + N, ?MOST)}.
+
+%% @doc Whether the owner has to ask for values.
+-spec is_demanded(window()) -> boolean().
+is_demanded(#window{demand = Demand}) -> Demand =/= -1.
 
 %% @doc A frame came and was sent on as `Messages' messages.
 -spec received(non_neg_integer(), non_neg_integer(), non_neg_integer(), window()) -> window().
@@ -108,13 +151,13 @@ sent(#window{messages = Messages}) -> Messages.
 -spec should_poll(window()) -> boolean().
 should_poll(W = #window{size = Size, bytes = Bytes}) ->
     {Values, Available} = available(W),
-    W#window.blocked orelse Values * 2 =< Size orelse Available * 2 =< Bytes.
+    W#window.blocked orelse W#window.is_limited orelse Values * 2 =< Size orelse Available * 2 =< Bytes.
 
 %% @doc Whether Python has used, or may have used, all of it: it may be waiting.
 -spec exhausted(window()) -> boolean().
 exhausted(W = #window{bytes = Bytes}) ->
     {Values, Available} = available(W),
-    W#window.blocked orelse Values =< 0 orelse Available * 2 =< Bytes.
+    W#window.blocked orelse W#window.is_limited orelse Values =< 0 orelse Available * 2 =< Bytes.
 
 %% Values and bytes that Python may still send.
 available(#window{size = Size, bytes = Bytes, values = V, total_bytes = B, advertised = {AV, AB}}) ->
@@ -124,6 +167,11 @@ available(#window{size = Size, bytes = Bytes, values = V, total_bytes = B, adver
 %% smaller fraction costs more frames; a larger one leaves Python waiting for longer
 %% with a window that is nearly used up.
 -spec grant(window()) -> {boolean(), window()}.
+grant(W = #window{is_limited = true, values = V, taken = {Taken, _}, size = Size}) when (V - Taken) * 2 =< Size ->
+    %% Python waits, and not for the owner, which has taken most of what came: for the way there
+    %% and back, which a larger window fills.
+    Larger = min(2 * Size, W#window.most),
+    {true, W#window{size = Larger, is_limited = false, advertised = W#window.taken}};
 grant(W = #window{advertised = Same, taken = Same}) ->
     {false, W};
 grant(W = #window{size = Size, bytes = Bytes, advertised = {AV, AB}, taken = {V, B}}) ->
@@ -137,8 +185,8 @@ grant(W = #window{size = Size, bytes = Bytes, advertised = {AV, AB}, taken = {V,
 
 %% @doc What a credit frame says: values and bytes taken, and values asked for.
 -spec credit(window()) -> {non_neg_integer(), non_neg_integer(), integer()}.
-credit(#window{advertised = {V, B}, demand = Demand}) ->
-    {V, B, Demand}.
+credit(#window{advertised = {V, B}, size = Size, base = Base, demand = Demand}) ->
+    {V + Size - Base, B, Demand}.
 
 %% @doc Whether Python may send. The timeout clock runs only then: it stands while
 %% the window is exhausted or no demand is left.

@@ -1,0 +1,11 @@
+%% Where a request may go: to a node, or to whichever node offers the pool. Each node is
+%% asked once.
+-record(route, {
+    pool :: atom() | pid(),
+    to :: {node, node()} | any | local_first,
+    tried = [] :: [node()]
+}).
+
+%% The version of what nodes say to each other. Entry points and groups carry it, so that
+%% nodes that have no version in common do not meet.
+-define(CLUSTER_VERSION, 1).

@@ -1,0 +1,680 @@
+%% @doc Pools of other nodes: one honest end, whatever happens to them; the choice of a node; and
+%% nothing on the link but what must be.
+-module(py_cluster_SUITE).
+
+-include_lib("stdlib/include/assert.hrl").
+
+-export([all/0, suite/0, init_per_suite/1, end_per_suite/1, end_per_testcase/2]).
+-export([
+    calls/1,
+    streams/1,
+    options_are_checked_here/1,
+    a_worker_of_another_node/1,
+    the_pool_itself_refuses/1,
+    the_nodes_part/1,
+    the_other_node_is_killed/1,
+    a_python_process_is_killed/1,
+    the_relay_is_killed/1,
+    the_owner_is_killed/1,
+    a_caller_is_killed/1,
+    cancelled/1,
+    no_such_node/1,
+    no_release_there/1,
+    any_node/1,
+    this_node_first/1,
+    nothing_runs_twice/1,
+    all_nodes/1,
+    drained/1,
+    a_rolling_restart/1,
+    a_sleeping_owner_costs_nothing/1,
+    the_window_grows/1,
+    the_groups_are_restarted/1,
+    chaos/1
+]).
+
+-define(LONG, 10000).
+
+-spec suite() -> [{atom(), term()}].
+suite() ->
+    [{timetrap, {minutes, 2}}].
+
+-spec all() -> [atom()].
+all() ->
+    [
+        calls,
+        streams,
+        options_are_checked_here,
+        a_worker_of_another_node,
+        the_pool_itself_refuses,
+        the_nodes_part,
+        the_other_node_is_killed,
+        a_python_process_is_killed,
+        the_relay_is_killed,
+        the_owner_is_killed,
+        a_caller_is_killed,
+        cancelled,
+        no_such_node,
+        no_release_there,
+        any_node,
+        this_node_first,
+        nothing_runs_twice,
+        all_nodes,
+        drained,
+        a_rolling_restart,
+        a_sleeping_owner_costs_nothing,
+        the_window_grows,
+        the_groups_are_restarted,
+        chaos
+    ].
+
+-spec init_per_suite(ct_suite:ct_config()) -> ct_suite:ct_config() | {skip, string()}.
+init_per_suite(Config) ->
+    case test_other_node:distribution() of
+        ok ->
+            _ = application:load(erlang_python),
+            application:set_env(erlang_python, pools, #{}),
+            {ok, _} = application:ensure_all_started(erlang_python),
+            B = test_cluster:start(#{test => #{workers => 2, cluster => true}, alone => #{workers => 1}}),
+            [{b, B} | Config];
+        Skip ->
+            Skip
+    end.
+
+-spec end_per_suite(ct_suite:ct_config()) -> ok.
+end_per_suite(Config) ->
+    test_cluster:stop(proplists:get_value(b, Config)),
+    application:stop(erlang_python),
+    application:unset_env(erlang_python, pools).
+
+-spec end_per_testcase(atom(), ct_suite:ct_config()) -> ok.
+end_per_testcase(_Case, Config) ->
+    _ = py:stop_pool(test),
+    {B, Node} = b(Config),
+    test_eventually:equal(pong, fun() -> net_adm:ping(Node) end),
+    _ = [test_cluster:call(B, py, resume, [Pool]) || Pool <- [test, alone]],
+    ok.
+
+b(Config) ->
+    B = {_, Node} = proplists:get_value(b, Config),
+    {B, Node}.
+
+%% Every function that makes a request takes a pool of another node, which need not offer it.
+-spec calls(ct_suite:ct_config()) -> ok.
+calls(Config) ->
+    {B, Node} = b(Config),
+    At = #{pool => {alone, Node}},
+    ?assertEqual({ok, 3}, py:call(builtins, len, [[1, 2, 3]], #{}, At)),
+    ?assertEqual({ok, [3, 2]}, py:call(builtins, sorted, [[2, 3]], #{reverse => true}, At)),
+    ?assertEqual({ok, 7}, py:eval("x + 4", #{x => 3}, At)),
+    ?assertMatch({error, {'ZeroDivisionError', _}}, py:eval("1 / 0", #{}, At)),
+    ?assertMatch({error, {'ZeroDivisionError', _, <<"Trace", _/binary>>}}, py:eval("1 / 0", #{}, At#{traceback => true})),
+    ?assertEqual({ok, <<"bytes">>}, py:eval("type(x).__name__", #{x => <<"a">>}, At#{binaries => bytes})),
+    ?assertEqual(ok, py:exec("import os; far = 5", At)),
+    ?assertEqual({ok, 5}, py:eval("far", #{}, At)),
+    ?assertEqual({ok, 1}, py:await(py:spawn_call(builtins, len, [[1]], #{}, At))),
+    ?assertEqual(ok, py:cast(os, putenv, ["CAST", "1"], #{}, At)),
+    ?assertEqual(py:version(At), test_cluster:call(B, py, call, [platform, python_version, [], #{}, #{pool => alone}])),
+    ?assertMatch({ok, _}, py:version(At)),
+    ?assertMatch(#{pool := alone, draining := false}, py:info({alone, Node})),
+    Large = binary:copy(<<"large">>, 1000000),
+    ?assertEqual({ok, Large}, py:call(operator, add, [Large, <<>>], #{}, At)),
+    Ref = make_ref(),
+    ?assertEqual({ok, {self(), Ref}}, py:call(builtins, tuple, [[self(), Ref]], #{}, At)),
+    test_cluster:clean(B).
+
+
+%% Streams of another node are as those of this one.
+-spec streams(ct_suite:ct_config()) -> ok.
+streams(Config) ->
+    {B, Node} = b(Config),
+    At = #{pool => {alone, Node}},
+    {ok, Ref} = py:stream_start(builtins, range, [100000], At),
+    ?assertEqual({ok, {100000, 4999950000}}, py:stream_fold(fun(V, {N, Sum}) -> {cont, {N + 1, Sum + V}} end, {0, 0}, Ref)),
+    ?assertEqual({ok, lists:seq(0, 99999)}, py:stream(builtins, range, [100000], #{}, At)),
+    ?assertEqual({ok, [1, 4]}, py:stream_eval("(x * x for x in xs)", #{xs => [1, 2]}, At)),
+    {ok, Batches} = py:stream_start(builtins, range, [5], At#{batch => 2, take => 3}),
+    ?assertEqual([0, 1, 2], lists:append(rest(Batches))),
+    {ok, Pull} = py:stream_start(itertools, count, [], At#{demand => 0}),
+    ?assertEqual(timeout, py:stream_next(Pull, 100)),
+    ok = py:stream_demand(Pull, 2),
+    ?assertEqual([{ok, 0}, {ok, 1}, timeout], [py:stream_next(Pull, Ms) || Ms <- [?LONG, ?LONG, 100]]),
+    ok = py:stream_cancel(Pull, [flush]),
+    {ok, Early} = py:stream_start(itertools, count, [], At#{demand => 0}),
+    %% Asked for before the other node has accepted the stream.
+    ok = py:stream_demand(Early, 1),
+    ?assertEqual({ok, 0}, py:stream_next(Early, ?LONG)),
+    ok = py:stream_cancel(Early, [flush]),
+    {ok, Slow} = py:stream_start(builtins, map, [], At#{kwargs => #{}}),
+    ?assertMatch({error, {'TypeError', _}}, py:stream_next(Slow, ?LONG)),
+    {ok, Late} = py:stream_start(time, sleep, [1], At#{timeout => 50}),
+    ?assertEqual({error, timeout}, py:stream_next(Late, ?LONG)),
+    Large = binary:copy(<<"x">>, 3000000),
+    {ok, Values} = py:stream(itertools, repeat, [Large, 4], #{}, At),
+    ?assertEqual([Large, Large, Large, Large], Values),
+    {ok, Json} = py:stream_start(builtins, iter, [[1, [2]]], At#{format => json}),
+    ?assertEqual([<<"1">>, <<"[2]">>], rest(Json)),
+    ?assertEqual({done, [2, 1, 0]}, (py:enumerable(builtins, range, [3], At))({cont, []}, fun(V, Acc) -> {cont, [V | Acc]} end)),
+    test_cluster:clean(B),
+    test_leftovers:none().
+
+rest(Ref) ->
+    case py:stream_next(Ref, ?LONG) of
+        {ok, Value} -> [Value | rest(Ref)];
+        done -> []
+    end.
+
+-spec options_are_checked_here(ct_suite:ct_config()) -> ok.
+options_are_checked_here(_Config) ->
+    At = #{pool => {alone, 'nobody@127.0.0.1'}},
+    ?assertError({badopt, {window, 0}}, py:stream_start(builtins, range, [3], At#{window => 0})),
+    ?assertError({badopt, {timeout, soon}}, py:call(builtins, len, [[]], #{}, At#{timeout => soon})),
+    ?assertError({badopt, {args, none}}, py:call(builtins, len, none, #{}, At)),
+    ?assertError({badopt, {pool, {alone, all}}}, py:call(builtins, len, [[]], #{}, #{pool => {alone, all}})),
+    ?assertError({badopt, {pool, {"alone", any}}}, py:call(builtins, len, [[]], #{}, #{pool => {"alone", any}})),
+    ?assertError({badopt, {replay, no}}, py:exec("1", At#{replay => no})).
+
+%% A worker of one's own on another node ends with who started it.
+-spec a_worker_of_another_node(ct_suite:ct_config()) -> ok.
+a_worker_of_another_node(Config) ->
+    {B, Node} = b(Config),
+    {ok, Pid} = py:start_worker(#{}, link, Node),
+    ?assertEqual(Node, node(Pid)),
+    ok = py:exec("x = 3", #{pool => Pid}),
+    ?assertEqual({ok, 3}, py:eval("x", #{}, #{pool => Pid})),
+    ?assertEqual({ok, [0, 1]}, py:stream(builtins, range, [2], #{}, #{pool => Pid})),
+    ?assertMatch(#{workers := [_]}, py:info(Pid)),
+    ok = py:stop_worker(Pid),
+    {Starter, Monitor} = spawn_monitor(fun() ->
+        {ok, {Own, _}} = py:start_worker(#{}, monitor, Node),
+        exit({started, Own})
+    end),
+    receive
+        {'DOWN', Monitor, process, Starter, {started, Own}} ->
+            test_eventually:equal(false, fun() -> test_cluster:call(B, erlang, is_process_alive, [Own]) end)
+    end,
+    ?assertError({badopt, {workers, 2}}, py:start_worker(#{workers => 2}, link, Node)),
+    ?assertMatch({error, {python_not_found, _}}, py:start_worker(#{python => "/no/python"}, link, Node)),
+    test_cluster:clean(B).
+
+-spec the_pool_itself_refuses(ct_suite:ct_config()) -> ok.
+the_pool_itself_refuses(Config) ->
+    {B, Node} = b(Config),
+    At = #{pool => {none_such, Node}},
+    ?assertEqual({error, {no_pool, none_such}}, py:call(builtins, len, [[]], #{}, At)),
+    ?assertEqual({error, {no_pool, none_such}}, py:exec("1", At)),
+    ?assertEqual({error, {no_pool, none_such}}, py:stream(builtins, range, [3], #{}, At)),
+    ?assertEqual({error, {no_pool, none_such}}, py:info({none_such, Node})),
+    ?assertEqual({error, {no_pool, none_such}}, py:stream_start(builtins, range, [3], #{pool => {none_such, any}})),
+    ?assertEqual({error, {no_pool, none_such}}, py:call(builtins, len, [[]], #{}, #{pool => {none_such, any}})),
+    ?assertEqual({error, {no_pool, none_such}}, py:exec("1", #{pool => {none_such, all}})),
+    test_cluster:clean(B).
+
+%% The connection is lost: values are a prefix, the end is one and the last, and the other node
+%% closes the generator. Nothing comes when the nodes find each other again.
+-spec the_nodes_part(ct_suite:ct_config()) -> ok.
+the_nodes_part(Config) ->
+    {B, Node} = b(Config),
+    At = #{pool => {alone, Node}},
+    {ok, Ref} = py:stream_start(itertools, count, [], At),
+    {ok, 0} = py:stream_next(Ref, ?LONG),
+    Call = py:spawn_call(asyncio, sleep, [30], #{}, At),
+    test_eventually:equal(2, fun() -> test_cluster:call(B, ets, info, [py_relays, size]) end),
+    ok = test_cluster:part(B),
+    ?assertEqual({error, {nodedown, Node}}, py:await(Call, ?LONG)),
+    ?assertEqual({nodedown, Node}, ended(Ref, 1)),
+    ?assertEqual(pong, net_adm:ping(Node)),
+    test_cluster:clean(B),
+    ?assertEqual({messages, []}, process_info(self(), messages)).
+
+%% Values from N on, without a gap, and the reason of the end.
+ended(Ref, N) ->
+    case py:stream_next(Ref, ?LONG) of
+        {ok, N} -> ended(Ref, N + 1);
+        {error, Reason} -> Reason
+    end.
+
+-spec the_other_node_is_killed(ct_suite:ct_config()) -> ok.
+the_other_node_is_killed(_Config) ->
+    C = {_, Node} = test_cluster:start(#{test => #{workers => 1}}),
+    At = #{pool => {test, Node}},
+    {ok, Ref} = py:stream_start(itertools, count, [], At),
+    {ok, 0} = py:stream_next(Ref, ?LONG),
+    Call = py:spawn_call(asyncio, sleep, [30], #{}, At),
+    test_eventually:equal(2, fun() -> test_cluster:call(C, ets, info, [py_relays, size]) end),
+    ok = test_cluster:kill(C),
+    ?assertEqual({error, {nodedown, Node}}, py:await(Call, ?LONG)),
+    ?assertEqual({nodedown, Node}, ended(Ref, 1)),
+    ?assertEqual({error, {nodedown, Node}}, py:call(builtins, len, [[]], #{}, At)),
+    test_leftovers:none().
+
+-spec a_python_process_is_killed(ct_suite:ct_config()) -> ok.
+a_python_process_is_killed(Config) ->
+    {B, Node} = b(Config),
+    At = #{pool => {alone, Node}},
+    {ok, Ref} = py:stream_start(itertools, count, [], At),
+    {ok, 0} = py:stream_next(Ref, ?LONG),
+    ?assertEqual({error, {worker_exit, 3}}, py:call(os, '_exit', [3], #{}, At)),
+    ?assertEqual({worker_exit, 3}, ended(Ref, 1)),
+    test_eventually:equal({ok, 0}, fun() -> py:call(builtins, len, [[]], #{}, At) end),
+    test_cluster:clean(B).
+
+-spec the_relay_is_killed(ct_suite:ct_config()) -> ok.
+the_relay_is_killed(Config) ->
+    {B, Node} = b(Config),
+    {ok, Ref} = py:stream_start(itertools, count, [], #{pool => {alone, Node}}),
+    {ok, 0} = py:stream_next(Ref, ?LONG),
+    [{Relay, alone}] = test_cluster:call(B, ets, tab2list, [py_relays]),
+    exit(Relay, kill),
+    ?assertEqual({worker_exit, killed}, ended(Ref, 1)),
+    %% Its row goes when somebody counts.
+    test_eventually:equal(0, fun() -> test_cluster:call(B, py_pool, relays, [alone]) end),
+    test_cluster:clean(B).
+
+-spec the_owner_is_killed(ct_suite:ct_config()) -> ok.
+the_owner_is_killed(Config) ->
+    {B, Node} = b(Config),
+    Owner = spawn(fun() ->
+        receive
+            stop -> ok
+        end
+    end),
+    {ok, _} = py:stream_start(itertools, count, [], #{pool => {test, Node}, owner => Owner}),
+    test_eventually:equal(1, fun() -> test_cluster:call(B, ets, info, [py_relays, size]) end),
+    exit(Owner, kill),
+    test_cluster:clean(B),
+    test_leftovers:none().
+
+%% The code of a call ends with its caller.
+-spec a_caller_is_killed(ct_suite:ct_config()) -> ok.
+a_caller_is_killed(Config) ->
+    {B, Node} = b(Config),
+    [
+        begin
+            Caller = spawn(fun() -> py:call(asyncio, sleep, [60], #{}, #{pool => Pool, timeout => infinity}) end),
+            test_eventually:equal(1, fun() -> test_cluster:call(B, ets, info, [py_relays, size]) end),
+            exit(Caller, kill),
+            test_cluster:clean(B)
+        end
+     || Pool <- [{test, Node}, {test, any}]
+    ],
+    ?assertEqual({error, timeout}, py:call(asyncio, sleep, [60], #{}, #{pool => {test, Node}, timeout => 50})),
+    ?assertEqual({error, timeout}, py:await(py:spawn_call(asyncio, sleep, [60], #{}, #{pool => {test, Node}}), 50)),
+    test_cluster:clean(B).
+
+-spec cancelled(ct_suite:ct_config()) -> ok.
+cancelled(Config) ->
+    {B, Node} = b(Config),
+    {ok, Ref} = py:stream_start(itertools, count, [], #{pool => {test, Node}}),
+    {ok, 0} = py:stream_next(Ref, ?LONG),
+    ok = py:stream_cancel(Ref),
+    ?assertEqual(cancelled, ended(Ref, 1)),
+    {ok, Flushed} = py:stream_start(itertools, count, [], #{pool => {test, Node}}),
+    {ok, 0} = py:stream_next(Flushed, ?LONG),
+    ok = py:stream_cancel(Flushed, [flush]),
+    %% Also one that the other node has not even heard of.
+    {ok, Early} = py:stream_start(itertools, count, [], #{pool => {test, Node}}),
+    ok = py:stream_cancel(Early, [flush]),
+    test_cluster:clean(B),
+    ?assertEqual({messages, []}, process_info(self(), messages)).
+
+%% Nobody waits for a node that is not there.
+-spec no_such_node(ct_suite:ct_config()) -> ok.
+no_such_node(_Config) ->
+    Node = 'nobody@127.0.0.1',
+    {Micros, {ok, Ref}} = timer:tc(fun() -> py:stream_start(itertools, count, [], #{pool => {test, Node}}) end),
+    ?assert(Micros < 50000, Micros),
+    ?assertEqual({nodedown, Node}, ended(Ref, 0)),
+    ?assertEqual({error, {nodedown, Node}}, py:call(builtins, len, [[]], #{}, #{pool => {test, Node}})),
+    ?assertEqual({error, {nodedown, Node}}, py:exec("1", #{pool => {test, Node}})),
+    ?assertEqual({error, {nodedown, Node}}, py:drain({test, Node}, 0)),
+    ?assertEqual({error, {nodedown, Node}}, py:start_worker(#{}, link, Node)),
+    %% A host that does not answer at all: the packets are for an address that nobody has.
+    Nowhere = 'nobody@192.0.2.1',
+    {Waited, Result} = timer:tc(fun() -> py:call(builtins, len, [[]], #{}, #{pool => {test, Nowhere}, timeout => 200}) end),
+    ?assert(lists:member(Result, [{error, timeout}, {error, {nodedown, Nowhere}}]), Result),
+    ?assert(Waited < 2000000, Waited).
+
+%% A node without the library, and one whose library knows no version that this one speaks.
+-spec no_release_there(ct_suite:ct_config()) -> ok.
+no_release_there(Config) ->
+    {Peer, Node} = test_other_node:start([]),
+    At = #{pool => {test, Node}},
+    ?assertEqual({error, {not_supported, Node}}, py:call(builtins, len, [[]], #{}, At)),
+    ?assertEqual({error, {not_supported, Node}}, py:stream(builtins, range, [3], #{}, At)),
+    ?assertEqual({error, {not_supported, Node}}, py:exec("1", At)),
+    ?assertNotEqual(nomatch, string:find(py:format_error({not_supported, Node}), atom_to_list(Node))),
+    peer:stop(Peer),
+    {_, B} = b(Config),
+    [
+        begin
+            {Pid, Monitor} = erlang:spawn_opt(B, py_relay, Function, [0, #{}], [monitor]),
+            receive
+                {'DOWN', Monitor, process, Pid, Reason} ->
+                    ?assertMatch({function_clause, [{py_relay, Function, _, _} | _]}, Reason)
+            end
+        end
+     || Function <- [stream, call]
+    ],
+    test_leftovers:none().
+
+%% `any' spreads requests by load, and finds nodes as they come and go.
+-spec any_node(ct_suite:ct_config()) -> ok.
+any_node(Config) ->
+    {B, Node} = b(Config),
+    Any = #{pool => {test, any}},
+    ?assertEqual([Node], members(1)),
+    ?assertEqual({ok, 1}, py:call(builtins, len, [[1]], #{}, Any)),
+    C = {_, Third} = test_cluster:start(#{test => #{workers => 2, cluster => true}, alone => #{workers => 1}}),
+    pong = net_adm:ping(Third),
+    ?assertEqual(lists:sort([Node, Third]), members(2)),
+    %% Four streams that stay go two and two.
+    Refs = [
+        begin
+            {ok, Ref} = py:stream_start(itertools, count, [], Any#{demand => 1}),
+            {ok, 0} = py:stream_next(Ref, ?LONG),
+            Ref
+        end
+     || _ <- lists:seq(1, 4)
+    ],
+    ?assertEqual([{2, 2}, {2, 2}], [test_cluster:call(M, py_pool, pool_load, [test]) || M <- [B, C]]),
+    [py:stream_cancel(Ref, [flush]) || Ref <- Refs],
+    test_cluster:clean(C),
+    test_cluster:stop(C),
+    ?assertEqual([Node], members(1)),
+    ?assertEqual({ok, [0, 1]}, py:stream(builtins, range, [2], #{}, Any)),
+    test_cluster:clean(B).
+
+members(N) ->
+    test_eventually:equal(N, fun() -> length(py:nodes(test)) end),
+    py:nodes(test).
+
+-spec this_node_first(ct_suite:ct_config()) -> ok.
+this_node_first(Config) ->
+    {B, Node} = b(Config),
+    First = #{pool => {test, local_first}},
+    Where = fun() -> {ok, Pid} = py:call(erlang, whereis, [py_sup], #{}, First), node(Pid) end,
+    ?assertEqual(Node, Where()),
+    {ok, _} = py:start_pool(test, #{workers => 1}),
+    ?assertEqual(node(), Where()),
+    ?assertEqual({ok, [0, 1]}, py:stream(builtins, range, [2], #{}, First)),
+    {ok, Ref} = py:stream_start(builtins, range, [3], First#{demand => 1}),
+    ok = py:stream_demand(Ref, 3),
+    ?assertEqual([0, 1, 2], rest(Ref)),
+    %% It is the only pool that is not offered: `any' leaves it alone.
+    ?assertEqual([Node], py:nodes(test)),
+    ok = py:drain(test, ?LONG),
+    ?assertEqual(Node, Where()),
+    ok = py:resume(test),
+    ?assertEqual(node(), Where()),
+    %% A killed caller takes its call along on this node as well.
+    Caller = spawn(fun() -> py:call(asyncio, sleep, [60], #{}, First#{timeout => infinity}) end),
+    test_eventually:equal({1, 1}, fun() -> py_pool:pool_load(test) end),
+    exit(Caller, kill),
+    test_eventually:equal({0, 1}, fun() -> py_pool:pool_load(test) end),
+    ok = py:stop_pool(test),
+    test_cluster:clean(B).
+
+%% What was refused before it was written is tried elsewhere, once a node, and runs once.
+-spec nothing_runs_twice(ct_suite:ct_config()) -> ok.
+nothing_runs_twice(Config) ->
+    {B, Node} = b(Config),
+    {ok, _} = py:start_pool(test, #{workers => 1, cluster => true, max_streams => 1}),
+    File = list_to_binary(filename:join(proplists:get_value(priv_dir, Config), "ran")),
+    Code = "(f.write('x') for f in [open(p, 'a')] for _ in range(1))",
+    ?assertEqual(2, length(members(2))),
+    {ok, Held} = py:stream_start(itertools, count, [], #{pool => test, demand => 0}),
+    %% This node is full: each stream of `any' runs on the other one.
+    [?assertEqual({ok, [1]}, py:stream_eval(Code, #{p => File}, #{pool => {test, any}})) || _ <- lists:seq(1, 5)],
+    ?assertEqual({ok, <<"xxxxx">>}, file:read_file(File)),
+    %% Every node refuses: the last reason counts.
+    ok = py:drain({test, Node}, ?LONG),
+    ?assertEqual({error, overloaded}, py:stream_eval(Code, #{p => File}, #{pool => {test, any}})),
+    ok = py:resume({test, Node}),
+    %% It was written when the worker died: it is not repeated.
+    ok = py:stop_pool(test),
+    ?assertEqual([Node], members(1)),
+    ?assertEqual(
+        {error, {worker_exit, 4}},
+        py:eval("[open(p, 'a').write('y'), __import__('os')._exit(4)]", #{p => File}, #{pool => {test, any}})
+    ),
+    {ok, <<"xxxxx", Written/binary>>} = file:read_file(File),
+    ?assert(byte_size(Written) =< 1),
+    py:stream_cancel(Held, [flush]),
+    test_eventually:equal(2, fun() -> length(maps:get(workers, py:info({test, Node}))) end),
+    test_cluster:clean(B).
+
+-spec all_nodes(ct_suite:ct_config()) -> ok.
+all_nodes(Config) ->
+    {_, Node} = b(Config),
+    C = {_, Third} = test_cluster:start(#{test => #{workers => 1, cluster => true}}),
+    pong = net_adm:ping(Third),
+    2 = length(members(2)),
+    ?assertEqual(ok, py:exec("everywhere = 1", #{pool => {test, all}})),
+    [?assertEqual({ok, 1}, py:eval("everywhere", #{}, #{pool => {test, N}})) || N <- [Node, Third]],
+    ?assertMatch(#{Node := #{size := 2}, Third := #{size := 1}}, py:info({test, all})),
+    {error, Errors} = py:exec("1 / 0", #{pool => {test, all}}),
+    ?assertMatch([{_, {'ZeroDivisionError', _}}, {_, {'ZeroDivisionError', _}}], Errors),
+    ?assertEqual(lists:sort([Node, Third]), lists:sort([N || {N, _} <- Errors])),
+    ok = py:drain({test, Third}, ?LONG),
+    ?assertMatch(#{Third := #{draining := true}}, py:info({test, all})),
+    test_cluster:stop(C),
+    [Node] = members(1),
+    ok.
+
+%% A node that is drained is left alone by `any', and says so to who names it.
+-spec drained(ct_suite:ct_config()) -> ok.
+drained(Config) ->
+    {B, Node} = b(Config),
+    {ok, Ref} = py:stream_start(itertools, count, [], #{pool => {test, Node}, demand => 1}),
+    {ok, 0} = py:stream_next(Ref, ?LONG),
+    ?assertEqual({error, {busy, 1}}, py:drain({test, Node}, 50)),
+    ?assertEqual([], py:nodes(test)),
+    ?assertEqual({error, draining}, py:call(builtins, len, [[]], #{}, #{pool => {test, Node}})),
+    ?assertEqual({error, draining}, py:stream(builtins, range, [3], #{}, #{pool => {test, Node}})),
+    ?assertEqual({error, {no_pool, test}}, py:call(builtins, len, [[]], #{}, #{pool => {test, any}})),
+    ok = py:stream_demand(Ref, 1),
+    {ok, 1} = py:stream_next(Ref, ?LONG),
+    ok = py:stream_cancel(Ref, [flush]),
+    ok = py:drain({test, Node}, ?LONG),
+    ok = py:resume({test, Node}),
+    [Node] = members(1),
+    ?assertEqual({ok, 0}, py:call(builtins, len, [[]], #{}, #{pool => {test, any}})),
+    test_cluster:clean(B).
+
+%% Two nodes are restarted one after the other, by drain, under load: no request fails.
+-spec a_rolling_restart(ct_suite:ct_config()) -> ok.
+a_rolling_restart(Config) ->
+    {B, Node} = b(Config),
+    C = {_, Third} = test_cluster:start(#{test => #{workers => 1, cluster => true}}),
+    pong = net_adm:ping(Third),
+    2 = length(members(2)),
+    Running = [spawn_monitor(fun() -> load(N, 0) end) || N <- lists:seq(1, 6)],
+    [
+        begin
+            ok = py:drain({test, N}, ?LONG),
+            ok = test_cluster:call(Member, application, stop, [erlang_python]),
+            {ok, _} = test_cluster:call(Member, application, ensure_all_started, [erlang_python]),
+            2 = length(members(2))
+        end
+     || {Member, N} <- [{B, Node}, {C, Third}]
+    ],
+    [Pid ! stop || {Pid, _} <- Running],
+    Counts = [
+        receive
+            {'DOWN', Monitor, process, Pid, Reason} ->
+                ?assertMatch({stopped, _}, Reason),
+                element(2, Reason)
+        end
+     || {Pid, Monitor} <- Running
+    ],
+    ct:pal("requests: ~p", [lists:sum(Counts)]),
+    ?assert(lists:min(Counts) > 0),
+    test_cluster:stop(C),
+    [Node] = members(1),
+    test_cluster:clean(B).
+
+load(Kind, N) ->
+    receive
+        stop -> exit({stopped, N})
+    after 0 -> ok
+    end,
+    Any = #{pool => {test, any}},
+    Result =
+        case Kind rem 2 of
+            0 -> py:call(time, sleep, [0.005], #{}, Any) =:= {ok, none};
+            1 -> py:stream(builtins, range, [50], #{}, Any) =:= {ok, lists:seq(0, 49)}
+        end,
+    case Result of
+        true -> load(Kind, N + 1);
+        _ -> exit({failed, Kind, N})
+    end.
+
+%% No message crosses for an owner that sleeps.
+-spec a_sleeping_owner_costs_nothing(ct_suite:ct_config()) -> ok.
+a_sleeping_owner_costs_nothing(Config) ->
+    {B, Node} = b(Config),
+    Refs = [element(2, {ok, _} = py:stream_start(itertools, count, [], #{pool => {test, Node}})) || _ <- lists:seq(1, 20)],
+    test_eventually:equal(true, fun() ->
+        {messages, Messages} = process_info(self(), messages),
+        length(Messages) >= 20 * 1024
+    end),
+    %% Quiet means that nothing but the ticks of the connection passes, in a second.
+    Channel = lists:keyfind(Node, 1, erlang:system_info(dist_ctrl)),
+    {Node, Port} = Channel,
+    Sent = fun() -> {ok, Stats} = inet:getstat(Port, [send_oct, recv_oct]), lists:sum([V || {_, V} <- Stats]) end,
+    test_eventually:equal(true, fun() ->
+        Before = Sent(),
+        timer:sleep(1000),
+        Sent() - Before < 64
+    end),
+    [py:stream_cancel(Ref, [flush]) || Ref <- Refs],
+    test_cluster:clean(B).
+
+%% The window of a long way grows, and holds for an owner that sleeps.
+-spec the_window_grows(ct_suite:ct_config()) -> ok.
+the_window_grows(Config) ->
+    {B, Node} = b(Config),
+    {ok, Ref} = py:stream_start(itertools, count, [], #{pool => {test, Node}, window => auto}),
+    [{Ref, Pid, _, _, _}] = ets:lookup(py_streams, Ref),
+    %% A way there and back that takes its time: the stream's process gets its mail late.
+    [
+        begin
+            ok = sys:suspend(Pid),
+            timer:sleep(5),
+            ok = sys:resume(Pid),
+            [{ok, N} = py:stream_next(Ref, ?LONG) || N <- lists:seq(From * 500, From * 500 + 499)]
+        end
+     || From <- lists:seq(0, 39)
+    ],
+    Length = fun() -> element(2, process_info(self(), message_queue_len)) end,
+    ct:pal("in the mailbox: ~p", [Length()]),
+    ?assert(Length() =< 65536),
+    py:stream_cancel(Ref, [flush]),
+    %% A fixed one stays.
+    {ok, Fixed} = py:stream_start(itertools, count, [], #{pool => {test, Node}, window => 64}),
+    [{ok, N} = py:stream_next(Fixed, ?LONG) || N <- lists:seq(0, 999)],
+    test_eventually:equal(true, fun() -> Length() >= 32 end),
+    ?assert(Length() =< 64),
+    py:stream_cancel(Fixed, [flush]),
+    test_cluster:clean(B).
+
+%% The process of the groups is killed on the other node: its pools join the next one.
+-spec the_groups_are_restarted(ct_suite:ct_config()) -> ok.
+the_groups_are_restarted(Config) ->
+    {B, Node} = b(Config),
+    Pg = test_cluster:call(B, erlang, whereis, [erlang_python]),
+    exit(Pg, kill),
+    test_eventually:equal(true, fun() ->
+        test_cluster:call(B, erlang, whereis, [erlang_python]) =/= Pg andalso py:nodes(test) =:= [Node]
+    end),
+    test_eventually:equal({ok, 0}, fun() -> py:call(builtins, len, [[]], #{}, #{pool => {test, any}}) end),
+    test_cluster:clean(B).
+
+%% Faults in any order while streams and calls run: each has one end, the last, and no value is
+%% missing, doubled or late. The seed is in the log.
+-spec chaos(ct_suite:ct_config()) -> ok.
+chaos(Config) ->
+    {B, Node} = b(Config),
+    Seed = erlang:unique_integer([positive]) + erlang:system_time(second),
+    ct:pal("seed: ~p", [Seed]),
+    _ = rand:seed(exsss, Seed),
+    Ends = lists:append([chaos(Fault, B, Node) || Fault <- faults(12)]),
+    ct:pal("ends: ~p", [maps:to_list(lists:foldl(fun(E, M) -> maps:update_with(E, fun(C) -> C + 1 end, 1, M) end, #{}, Ends))]),
+    test_cluster:clean(B),
+    test_leftovers:none().
+
+faults(N) ->
+    [lists:nth(rand:uniform(4), [part_here, part_there, python, relay]) || _ <- lists:seq(1, N)].
+
+chaos(Fault, B, Node) ->
+    pong = net_adm:ping(Node),
+    test_eventually:equal(true, fun() -> py:nodes(test) =:= [Node] end),
+    Pools = [{test, Node}, {test, any}],
+    Owners = [
+        spawn_monitor(fun() -> own(lists:nth(1 + N rem 2, Pools), N) end)
+     || N <- lists:seq(1, 6)
+    ],
+    Calls = [py:spawn_call(asyncio, sleep, [20], #{}, #{pool => Pool}) || Pool <- Pools],
+    timer:sleep(rand:uniform(60)),
+    fault(Fault, B, Node),
+    %% What the fault does not concern is ended here.
+    timer:sleep(300),
+    [Pid ! cancel || {Pid, _} <- Owners],
+    Ends = [
+        receive
+            {'DOWN', Monitor, process, Pid, Reason} ->
+                {ended, End} = Reason,
+                End
+        after ?LONG -> error({no_end, Fault})
+        end
+     || {Pid, Monitor} <- Owners
+    ],
+    [{error, _} = py:await(Call, 0) || Call <- Calls],
+    pong = net_adm:ping(Node),
+    test_eventually:equal(true, fun() ->
+        _ = test_cluster:call(B, py_pool, relays, [test]),
+        test_cluster:call(B, ets, info, [py_relays, size]) =:= 0
+    end),
+    Ends.
+
+fault(part_here, B, _Node) -> test_cluster:part(B);
+fault(part_there, B, _Node) -> test_cluster:call(B, erlang, disconnect_node, [node()]);
+fault(python, B, _Node) ->
+    #{workers := Workers} = test_cluster:call(B, py, info, [test]),
+    #{pid := Pid} = lists:nth(rand:uniform(length(Workers)), Workers),
+    exit(Pid, kill);
+fault(relay, B, _Node) ->
+    case test_cluster:call(B, ets, tab2list, [py_relays]) of
+        [] -> ok;
+        [{Pid, _} | _] -> exit(Pid, kill)
+    end.
+
+%% Streams of different kinds, each of which ends with its reason.
+own(Pool, N) ->
+    Opts = lists:nth(1 + N rem 3, [#{}, #{batch => 7}, #{window => 16}]),
+    case py:stream_start(itertools, count, [], Opts#{pool => Pool}) of
+        {ok, Ref} -> owned(Ref, 0);
+        {error, Reason} -> exit({ended, Reason})
+    end.
+
+owned(Ref, Next) ->
+    receive
+        {py_stream, Ref, {data, Next}} ->
+            owned(Ref, Next + 1);
+        {py_stream, Ref, {batch, Values}} ->
+            case lists:seq(Next, Next + length(Values) - 1) of
+                Values -> owned(Ref, Next + length(Values));
+                _ -> exit({gap, Next, Values})
+            end;
+        {py_stream, Ref, {error, Reason}} ->
+            %% Nothing comes after the end.
+            receive
+                {py_stream, Ref, Late} -> exit({late, Reason, Late})
+            after 200 -> exit({ended, Reason})
+            end;
+        {py_stream, Ref, Other} ->
+            exit({gap, Next, Other});
+        cancel ->
+            py:stream_cancel(Ref),
+            owned(Ref, Next)
+    end.

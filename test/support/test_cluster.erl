@@ -1,0 +1,75 @@
+%% @doc Nodes of a cluster, each with the application and pools of its own. They are held by their
+%% standard input and output, not by distribution, so that they live when nodes part.
+-module(test_cluster).
+
+-export([start/1, start/2, stop/1, call/4, kill/1, part/1, clean/1]).
+-export_type([member/0]).
+
+-type member() :: {Peer :: pid(), Node :: node()}.
+
+%% @doc Starts a node whose application has these pools.
+-spec start(#{atom() => map()}) -> member().
+start(Pools) ->
+    start(Pools, #{}).
+
+%% @doc The same with options for `peer'.
+-spec start(#{atom() => map()}, map()) -> member().
+start(Pools, Opts) ->
+    Args = lists:append([["-pa", Path] || Path <- paths()]) ++ maps:get(args, Opts, []),
+    {ok, Peer, Node} = peer:start(
+        maps:merge(
+            #{
+                name => peer:random_name(),
+                host => "127.0.0.1",
+                longnames => true,
+                connection => standard_io
+            },
+            Opts#{args => Args ++ ["-setcookie", atom_to_list(erlang:get_cookie())]}
+        )
+    ),
+    ok = peer:call(Peer, application, load, [erlang_python]),
+    ok = peer:call(Peer, application, set_env, [erlang_python, pools, Pools]),
+    ok = peer:call(Peer, application, set_env, [kernel, net_ticktime, 8]),
+    {ok, _} = peer:call(Peer, application, ensure_all_started, [erlang_python], 60000),
+    {Peer, Node}.
+
+paths() ->
+    [filename:dirname(code:which(Module)) || Module <- [py, ?MODULE, py_cluster_SUITE]].
+
+-spec stop(member()) -> ok.
+stop({Peer, _Node}) ->
+    catch peer:stop(Peer),
+    ok.
+
+%% @doc Calls a function there, also while there is no connection.
+-spec call(member(), module(), atom(), [term()]) -> term().
+call({Peer, _Node}, M, F, Args) ->
+    peer:call(Peer, M, F, Args, 30000).
+
+%% @doc Kills the node as the operating system does.
+-spec kill(member()) -> ok.
+kill(Member) ->
+    _ = os:cmd("kill -9 " ++ call(Member, os, getpid, [])),
+    ok.
+
+%% @doc Breaks the connection off.
+-spec part(member()) -> ok.
+part({_Peer, Node}) ->
+    _ = erlang:disconnect_node(Node),
+    ok.
+
+%% @doc What is left there of requests: streams, relays, requests of each pool.
+-spec clean(member()) -> ok.
+clean(Member) ->
+    test_eventually:equal({0, 0, []}, fun() ->
+        {
+            call(Member, ets, info, [py_streams, size]),
+            call(Member, ets, info, [py_relays, size]),
+            [
+                Load
+             || Pool <- call(Member, py_pool, names, []),
+                Load = {N, _} <- [call(Member, py_pool, pool_load, [Pool])],
+                N =/= 0
+            ]
+        }
+    end).
