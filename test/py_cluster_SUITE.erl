@@ -468,7 +468,7 @@ drained(Config) ->
     {ok, Ref} = py:stream_start(itertools, count, [], #{pool => {test, Node}, demand => 1}),
     {ok, 0} = py:stream_next(Ref, ?LONG),
     ?assertEqual({error, {busy, 1}}, py:drain({test, Node}, 50)),
-    ?assertEqual([], py:nodes(test)),
+    ?assertEqual([], members(0)),
     ?assertEqual({error, draining}, py:call(builtins, len, [[]], #{}, #{pool => {test, Node}})),
     ?assertEqual({error, draining}, py:stream(builtins, range, [3], #{}, #{pool => {test, Node}})),
     ?assertEqual({error, {no_pool, test}}, py:call(builtins, len, [[]], #{}, #{pool => {test, any}})),

@@ -33,8 +33,8 @@
 %% <li>`kwargs' (default: none): keyword arguments. `py:stream_start/4' and `py:enumerable/4' only; the others have an argument for it.</li>
 %% <li>`pool' (default: `default'): which Python runs it: a name, the pid of a worker, or `{Name, Where}' with a node, `any' or
 %% `local_first'.</li>
-%% <li>`window' (default: `1024'; on another node `auto'): how many values may have been yielded and not yet taken from the
-%% owner's mailbox. `auto': up to 65536, as the way from another node needs.</li>
+%% <li>`window' (default: `1024'): how many values may have been yielded and not yet taken from the owner's mailbox. On another
+%% node the default is `auto': up to 65536, as the way there needs.</li>
 %% <li>`window_bytes' (default: `4194304'): the same in encoded bytes.</li>
 %% <li>`demand' (default: not set): pull mode: how many values may come now; more by `py:stream_demand/2'. Not where the values are returned as a list, or walked.</li>
 %% <li>`batch' (default: not set): events are `{batch, Values}', with at most this many values.</li>
@@ -116,7 +116,7 @@
 %% <li>`children' (default: `kill'): what becomes of processes that user code started, when their worker ends.</li>
 %% <li>`cluster' (default: `false'): whether the pool takes requests for `{Name, any}' from every node of the cluster. Not
 %% for a worker of one's own.</li>
-%% <li>`window' (default: `1024'; on another node `auto'): the default for the pool's streams.</li>
+%% <li>`window' (default: `1024'): the default for the pool's streams; for those of another node `auto'.</li>
 %% <li>`window_bytes' (default: `4194304'): the default for the pool's streams.</li>
 %% <li>`binaries' (default: `str'): the default for the pool's streams and calls.</li>
 %% <li>`atoms' (default: `atom'): the default for the pool's streams and calls.</li>
