@@ -72,7 +72,7 @@ unknown_options(_Config) ->
         {call, [window, owner, replay, batch, kwargs]},
         {exec, [window, owner, kwargs]},
         {pool, [pool, owner, timeout, kwargs, workerz, <<"workers">>]},
-        {worker, [pool, workers, cluster]}
+        {worker, [pool, workers, cluster, max_requests, max_age, max_rss, reload]}
     ],
     [
         ?assertError({badopt, {Key, 1}}, check(Kind, #{Key => 1}))
@@ -345,11 +345,17 @@ options() ->
         {children, [kill, leave], [stay, <<"kill">>]}
         | Window
     ],
+    Recycling = [
+        {max_requests, [1, ?MOST, infinity], [0, -1, 16#8000000000000000, never]},
+        {max_age, [1, 16#ffffffff, infinity], [0, -1, 16#100000000, never]},
+        {max_rss, [1, ?MOST, infinity], [0, -1, 16#8000000000000000, never]},
+        {reload, [true, false], [maybe_so, 1]}
+    ],
     tagged(stream, Common ++ Collect ++ Stream) ++
         tagged(collect, Common ++ Collect) ++
         tagged(call, Common) ++
         tagged(exec, [{replay, [true, false], [yes]} | Common]) ++
-        tagged(pool, [{workers, [1, 100], [0, -1, infinity]}, {cluster, [true, false], [yes, all]} | Pool]) ++
+        tagged(pool, Recycling ++ [{workers, [1, 100], [0, -1, infinity]}, {cluster, [true, false], [yes, all]} | Pool]) ++
         tagged(worker, Pool).
 
 tagged(Kind, Options) ->

@@ -36,7 +36,8 @@
 %% What Python code may call.
 -export([register_function/2, register_function/3, unregister_function/1, functions/0]).
 %% Pools and workers of one's own.
--export([start_pool/2, stop_pool/1, pool_spec/2, drain/2, resume/1, nodes/1, info/0, info/1, i/0, i/1]).
+-export([start_pool/2, stop_pool/1, stop_pool/2, pool_spec/2, drain/2, resume/1, restart_workers/1, nodes/1]).
+-export([info/0, info/1, i/0, i/1]).
 -export([start_worker/1, start_worker/2, start_worker/3, stop_worker/1, child_spec/1, child_spec/2]).
 
 -export_type([event/0, pool_info/0]).
@@ -485,6 +486,19 @@ start_pool(Name, PoolOpts) when is_atom(Name) ->
 stop_pool(Name) when is_atom(Name) ->
     py_pool_sup:stop_pool(Name).
 
+%% @doc With `drain', the pool takes nothing new, and what runs has so many milliseconds to end before.
+-spec stop_pool(atom(), options(#{drain => timeout()})) -> ok | {error, py_error:reason()}.
+stop_pool(Name, Opts) when is_atom(Name) ->
+    case maps:to_list(py_options:map(Opts)) of
+        [] ->
+            stop_pool(Name);
+        [{drain, Ms}] ->
+            _ = drain(Name, Ms),
+            stop_pool(Name);
+        [Option | _] ->
+            py_badopt:raise(element(1, Option), element(2, Option))
+    end.
+
 %% @doc The specification of a pool, for a supervisor of your own: the pool starts with the
 %% supervisor, which waits until its workers take work, and ends with it.
 -spec pool_spec(atom(), options(py_options:pool_options())) -> supervisor:child_spec().
@@ -510,6 +524,13 @@ resume(Pool) ->
 -spec nodes(atom()) -> [node()].
 nodes(Name) when is_atom(Name) ->
     py_cluster:offering(Name).
+
+%% @doc Puts a new worker in the place of each, one by one, as after new code or in a new
+%% environment: a new one is ready before the old one ends what it runs and leaves. Returns
+%% when each has its successor, or with the reason why one cannot start; the others then stay.
+-spec restart_workers(atom()) -> ok | {error, py_error:reason()}.
+restart_workers(Pool) ->
+    py_pool:restart_workers(Pool).
 
 %% @doc Starts a Python process of the caller's own, linked to it. Its pid is
 %% accepted wherever the name of a pool is. It ends with its Python process, for
@@ -609,9 +630,18 @@ with_pool(Opts, Kind, Fun) ->
 
 with_worker(Name, Opts, Kind, Fun) ->
     case py_pool:choose(Name) of
-        {ok, Worker, Defaults} -> Fun(Worker, py_options:Kind(Opts, Defaults));
+        {ok, Worker, Defaults} -> again(Fun(Worker, py_options:Kind(Opts, Defaults)), Name, Opts, Kind, Fun);
         {error, Reason} -> {error, Reason}
     end.
+
+%% A worker may be chosen just when another has taken its place; it has then run nothing.
+again(Draining = {error, draining}, Name, Opts, Kind, Fun) when is_atom(Name) ->
+    case py_pool:is_draining(Name) of
+        true -> Draining;
+        false -> with_worker(Name, Opts, Kind, Fun)
+    end;
+again(Result, _Name, _Opts, _Kind, _Fun) ->
+    Result.
 
 %% The defaults are those of the pool, which another node has: it gets what was given.
 with_route(Place, Opts, Kind, Fun) ->

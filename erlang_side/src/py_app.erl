@@ -5,7 +5,7 @@
 
 -include("py_worker.hrl").
 
--export([start/2, stop/1]).
+-export([start/2, prep_stop/1, stop/1]).
 
 %% OTP's default handler drops every event of a domain that is not OTP's own.
 %% What this library logs, Python's log among it, is for the node's operator, so
@@ -13,7 +13,7 @@
 -define(FILTER, {fun logger_filters:domain/2, {log, sub, ?DOMAIN}}).
 
 %% What the application's environment may hold; the last is OTP's.
--define(KEYS, [pools, python, liveness_ms, max_callbacks, included_applications]).
+-define(KEYS, [drain_timeout, pools, python, liveness_ms, max_callbacks, included_applications]).
 
 %% @doc Starts the pools that the environment's `pools' names, or one, `default'.
 %% A pool that cannot start fails the application, with a reason that says what
@@ -41,10 +41,11 @@ pools(Env) ->
     Pools = py_options:map(proplists:get_value(pools, Env, #{default => #{}})),
     case [Entry || Entry = {Key, _} <- Env, not lists:member(Key, ?KEYS)] of
         [Unknown | _] -> {error, {badopt, Unknown}};
-        [] -> named(maps:to_list(Pools))
+        [] -> named(maps:to_list(Pools), proplists:get_value(drain_timeout, Env, 0))
     end.
 
-named(Pools) ->
+named(Pools, DrainTimeout) ->
+    ok = py_options:check_drain_timeout(DrainTimeout),
     case [Pool || Pool = {Name, _} <- Pools, not is_atom(Name)] of
         [] -> {ok, Pools};
         [Pool | _] -> {error, {badopt, {pools, Pool}}}
@@ -72,6 +73,24 @@ give_up(Sup) ->
     receive
         {'DOWN', Monitor, process, Sup, _} -> ok
     end.
+
+%% @doc Lets what runs end, for `drain_timeout'; nothing new starts meanwhile.
+-spec prep_stop(State) -> State.
+prep_stop(State) ->
+    case application:get_env(erlang_python, drain_timeout, 0) of
+        0 ->
+            ok;
+        Timeout ->
+            Drains = [spawn_monitor(py_pool, drain, [Name, Timeout]) || Name <- py_pool:names()],
+            [
+                receive
+                    {'DOWN', Monitor, process, Pid, _} -> ok
+                end
+             || {Pid, Monitor} <- Drains
+            ],
+            ok
+    end,
+    State.
 
 -spec stop(term()) -> ok.
 stop(_State) ->

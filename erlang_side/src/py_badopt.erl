@@ -70,7 +70,7 @@ allowed(call) ->
 allowed(exec) ->
     (request())#{replay => "true or false"};
 allowed(worker) ->
-    maps:without([workers, cluster], allowed(pool));
+    maps:without([workers, cluster, max_requests, max_age, max_rss, reload], allowed(pool));
 allowed(pool) ->
     Pool = #{
         workers => "a positive integer",
@@ -92,6 +92,10 @@ allowed(pool) ->
         kill_after => milliseconds(),
         start_timeout => milliseconds(),
         stop_timeout => milliseconds(),
+        max_requests => "a positive integer or infinity",
+        max_age => "milliseconds, 1 to 4294967295, or infinity",
+        max_rss => "a positive integer or infinity",
+        reload => "true or false",
         children => "kill or leave",
         cluster => "true or false"
     },
@@ -102,6 +106,8 @@ allowed(argument) ->
         cancel => "[] or [flush]",
         code => "text",
         demand => "a positive integer",
+        drain => milliseconds(),
+        drain_timeout => milliseconds(),
         function => "a fun of one argument, or the name of an exported one",
         kwargs => "a map or a list of pairs, whose keys are different names",
         locals => "a map or a list of pairs, whose keys are different names",

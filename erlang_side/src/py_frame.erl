@@ -42,7 +42,7 @@
 -type frame() ::
     {
         ready | event | last | reply | reply_after_sends | send | callback | output | log | failed
-            | leaving | pulse,
+            | leaving | pulse | changed,
         term(),
         binary()
     }
@@ -75,6 +75,7 @@
 -define(REPLY_AFTER_SENDS, 75).
 -define(LEAVING, 76).
 -define(PULSE, 77).
+-define(CHANGED, 78).
 
 %% What follows in a frame with one value.
 -define(DATA, <<$h, 2, $w, 4, "data">>).
@@ -294,6 +295,7 @@ parse(<<?READY, 0, Payload/binary>>) -> {ready, none, Payload};
 parse(<<?FAILED, 0, Payload/binary>>) -> {failed, none, Payload};
 parse(<<?LEAVING, 0>>) -> {leaving, none, <<>>};
 parse(<<?PULSE, 0, Payload/binary>>) -> {pulse, none, Payload};
+parse(<<?CHANGED, 0, Payload/binary>>) -> {changed, none, Payload};
 parse(_) -> error.
 
 routed(Kind, <<Tag, Numbers/binary>>, Payload) ->

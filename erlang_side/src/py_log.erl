@@ -5,7 +5,7 @@
 -include("py_worker.hrl").
 -include_lib("kernel/include/logger.hrl").
 
--export([cast_failed/1, ready/2, replay_failed/2, start_failed/2, venv_progress/2]).
+-export([cast_failed/1, ready/2, recycled/3, replay_failed/2, start_failed/2, venv_progress/2]).
 
 %% @doc A worker is ready. If it encodes terms slowly the log says so, once in a
 %% node's life.
@@ -33,6 +33,15 @@ once(Key, Pool) ->
                 #{domain => ?DOMAIN}
             )
     end.
+
+%% @doc A worker has done enough, or what it has imported has changed.
+-spec recycled(py_pool:name(), pid(), py_recycling:why()) -> ok.
+recycled(Pool, Pid, {reload, File}) ->
+    ?LOG_NOTICE(#{text => "a file has changed: a Python worker is restarted", pool => Pool, worker => Pid, file => File}, #{
+        domain => ?DOMAIN
+    });
+recycled(Pool, Pid, Limit) ->
+    ?LOG_INFO(#{text => "a Python worker is recycled", pool => Pool, worker => Pid, limit => Limit}, #{domain => ?DOMAIN}).
 
 %% @doc A call without a waiting caller failed.
 -spec cast_failed(py_error:reason()) -> ok.

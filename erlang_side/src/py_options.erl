@@ -3,7 +3,7 @@
 -module(py_options).
 
 -export([call/2, collect/2, enumerable/1, enumerable_eval/1, exec/2, pool/1, stream/2, worker/1]).
--export([map/1, request/1, timeout/1, given/1, place/1]).
+-export([map/1, request/1, timeout/1, given/1, place/1, check_drain_timeout/1]).
 -export_type([call_options/0, list_of/1, pairs/0, flags/0, pool_options/0, stream_options/0]).
 
 -type flags() :: #{binaries := str | bytes, atoms := atom | str, traceback := boolean(), _ => _}.
@@ -88,6 +88,10 @@
     kill_after => timeout(),
     start_timeout => timeout(),
     stop_timeout => timeout(),
+    max_requests => pos_integer() | infinity,
+    max_age => pos_integer() | infinity,
+    max_rss => pos_integer() | infinity,
+    reload => boolean(),
     children => kill | leave,
     cluster => boolean()
 }.
@@ -113,6 +117,10 @@
 %% <li>`kill_after' (default: `infinity'): how long after the cancel it may go on until the worker is replaced.</li>
 %% <li>`start_timeout' (default: `30000'): how long a worker may take until it is ready.</li>
 %% <li>`stop_timeout' (default: `5000'): how long a worker that is stopped may take to leave, until it is killed.</li>
+%% <li>`max_requests' (default: `infinity'): after how many requests a worker is recycled, or up to a fifth fewer by chance. Not for a worker of one's own.</li>
+%% <li>`max_age' (default: `infinity'): the same in milliseconds.</li>
+%% <li>`max_rss' (default: `infinity'): the same in bytes of resident memory, which is read every few seconds.</li>
+%% <li>`reload' (default: `false'): whether a worker is recycled when a file changes that it has imported from `python_path'; for development.</li>
 %% <li>`children' (default: `kill'): what becomes of processes that user code started, when their worker ends.</li>
 %% <li>`cluster' (default: `false'): whether the pool takes requests for `{Name, any}' from every node of the cluster. Not
 %% for a worker of one's own.</li>
@@ -167,6 +175,12 @@ place(V) ->
 
 is_place({Name, Where}) -> is_atom(Name) andalso is_atom(Where);
 is_place(V) -> is_atom(V) orelse is_pid(V).
+
+%% @private
+%% @doc Checks the application's variable.
+-spec check_drain_timeout(term()) -> ok.
+check_drain_timeout(Ms) when ?IS_MS(Ms) -> ok;
+check_drain_timeout(Ms) -> py_badopt:raise(drain_timeout, Ms).
 
 %% @private
 %% @doc Checks the options of a stream and fills in the defaults, the pool's first.
@@ -285,10 +299,11 @@ pool(Kind, Map) ->
 %% @doc The same for a worker of one's own.
 -spec worker(term()) -> map().
 worker(Opts) ->
-    case map(Opts) of
-        #{workers := Workers} -> py_badopt:raise(worker, workers, Workers);
-        #{cluster := Cluster} -> py_badopt:raise(worker, cluster, Cluster);
-        Map -> pool(worker, Map)
+    Map = map(Opts),
+    %% Nothing takes its place.
+    case maps:to_list(maps:with([workers, cluster, max_requests, max_age, max_rss, reload], Map)) of
+        [{Key, Value} | _] -> py_badopt:raise(worker, Key, Value);
+        [] -> pool(worker, Map)
     end.
 
 pool_defaults() ->
@@ -310,6 +325,10 @@ pool_defaults() ->
         kill_after => infinity,
         start_timeout => 30000,
         stop_timeout => 5000,
+        max_requests => infinity,
+        max_age => infinity,
+        max_rss => infinity,
+        reload => false,
         children => kill,
         cluster => false
     }.
@@ -339,6 +358,10 @@ pool_option(interrupt_grace, V) -> ?IS_MS(V);
 pool_option(kill_after, V) -> ?IS_MS(V);
 pool_option(start_timeout, V) -> ?IS_MS(V);
 pool_option(stop_timeout, V) -> ?IS_MS(V);
+pool_option(max_requests, V) -> V =:= infinity orelse ?IS_POS(V);
+pool_option(max_age, V) -> ?IS_MS(V) andalso V =/= 0;
+pool_option(max_rss, V) -> V =:= infinity orelse ?IS_POS(V);
+pool_option(reload, V) -> is_boolean(V);
 pool_option(children, V) -> V =:= kill orelse V =:= leave;
 pool_option(cluster, V) -> is_boolean(V);
 pool_option(_, _) -> false.

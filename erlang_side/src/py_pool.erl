@@ -6,7 +6,7 @@
 -include("py_worker.hrl").
 
 -export([is_running/0, choose/1, reserve/1, exec/3, info/1, names/0]).
--export([drain/2, resume/1, is_draining/1, requests/1]).
+-export([drain/2, resume/1, is_draining/1, requests/1, close/1, restart_workers/1]).
 -export([is_ready/1, pool_load/1, enter/1, leave/0, relays/1]).
 -export([tables/0, claim/4, publish/4, publish_about/2, vacate/2, known/0, owner/1, forget/1, forget/2]).
 -export_type([info/0, name/0, python_info/0, worker_info/0]).
@@ -423,6 +423,25 @@ is_draining(Name) ->
         #row{draining = Draining} -> Draining;
         none -> false
     end.
+
+%% @private
+%% @doc Lets a worker take nothing new, unless something runs in it.
+-spec close(#worker{}) -> boolean().
+close(Worker) ->
+    mark(Worker, true),
+    case requests(Worker) of
+        0 ->
+            true;
+        _ ->
+            mark(Worker, false),
+            false
+    end.
+
+%% @private
+%% @doc Puts a new worker in the place of each.
+-spec restart_workers(name()) -> ok | {error, py_error:reason()}.
+restart_workers(Name) ->
+    ask(Name, restart_workers).
 
 ask(Name, Question) ->
     case manager(Name) of

@@ -29,6 +29,15 @@
 %% The process of the cluster's groups is restarted in a fraction of this.
 -define(SHOW_AGAIN_MS, 100).
 
+%% What a worker that is recycled may take to end what it runs, unless the application's
+%% `drain_timeout' says otherwise. A larger number keeps its memory for longer, a smaller one
+%% breaks off requests that run for long.
+-define(DRAIN_MS, 30000).
+
+%% How long nothing may have run in it until it leaves, and how often that is checked.
+-define(IDLE_MS, 100).
+-define(LEAVE_POLL_MS, 20).
+
 -record(slot, {
     %% How many starts before this one failed.
     attempt :: non_neg_integer(),
@@ -36,7 +45,9 @@
     number :: non_neg_integer(),
     %% What others need to know of it, once it is ready, and when that was.
     worker = starting :: starting | {leaving, #worker{}} | #worker{},
-    since = 0 :: integer()
+    since = 0 :: integer(),
+    %% Whether it leaves because another has taken its place.
+    is_recycled = false :: boolean()
 }).
 
 -record(state, {
@@ -60,6 +71,10 @@
     reason = {worker_exit, starting} :: py_error:reason(),
     failures = 0 :: non_neg_integer(),
     restarts = 0 :: non_neg_integer(),
+    %% Workers that are to leave, one by one, each when another is ready in its place; and who
+    %% waits until all have.
+    retiring = [] :: [pid()],
+    restarters = [] :: [gen_server:from()],
     python = #{} :: py_pool:python_info(),
     %% Nothing new is taken: the rest of the node is told by the row, see py_pool.
     draining = false :: boolean(),
@@ -263,6 +278,10 @@ handle_call({exec, _, _}, _From, State = #state{draining = true}) ->
     {reply, {error, draining}, State};
 handle_call({exec, Code, Opts}, From, State = #state{jobs = Jobs}) ->
     {noreply, next_job(State#state{jobs = py_exec_queue:exec(From, Code, Opts, Jobs)})};
+handle_call(restart_workers, From, State = #state{workers = Workers, restarters = Restarters}) ->
+    Pids = [Pid || {Pid, #slot{worker = #worker{}}} <- maps:to_list(Workers)],
+    NewState = State#state{restarters = [From | Restarters]},
+    {noreply, next_retiring(lists:foldl(fun add_retiring/2, NewState, lists:sort(Pids)))};
 handle_call(drain, _From, State) ->
     NewState = publish(State#state{draining = true}),
     {reply, {ok, under_way(NewState)}, NewState};
@@ -290,6 +309,13 @@ handle_info({py_worker, Pid, {ready, Info, Worker}}, State = #state{workers = Wo
     {noreply, announce(ready(Pid, Info, Worker, State))};
 handle_info({py_worker, Pid, leaving}, State = #state{workers = Workers}) when is_map_key(Pid, Workers) ->
     {noreply, leaving(Pid, State)};
+handle_info({py_worker, Pid, {done, Why}}, State = #state{workers = Workers, name = Name}) when
+    is_map_key(Pid, Workers)
+->
+    py_log:recycled(Name, Pid, Why),
+    {noreply, next_retiring(add_retiring(Pid, State))};
+handle_info({leave, Pid, Since, Deadline}, State) ->
+    {noreply, leave(Pid, Since, Deadline, State)};
 handle_info({'EXIT', Pid, Reason}, State = #state{workers = Workers}) when is_map_key(Pid, Workers) ->
     exited(Pid, Reason, State);
 handle_info({'DOWN', _, process, Starter, _}, State = #state{starter = Starter}) ->
@@ -316,7 +342,11 @@ handle_info({'DOWN', Monitor, process, _, Reason}, State = #state{jobs = Jobs}) 
         unrelated -> {noreply, State}
     end;
 handle_info({start_worker, Attempt}, State) ->
-    {noreply, start_or_hold([Attempt], State)};
+    %% More may have been asked for than are missing: what was to be replaced may have died.
+    case missing(State) of
+        0 -> {noreply, publish(State#state{failures = 0})};
+        _ -> {noreply, start_or_hold([Attempt], State)}
+    end;
 handle_info(_Other, State) ->
     {noreply, State}.
 
@@ -325,10 +355,11 @@ handle_info(_Other, State) ->
 %% knows nothing of that.
 -spec terminate(term(), #state{}) -> ok.
 terminate(Reason, State = #state{name = Name, workers = Workers, dedicated = IsDedicated, is_ours = IsOurs, phase = Phase}) ->
-    py_pool:vacate(Name, self()),
     stop_maker(State),
-    stop_workers(Workers),
     IsForeign = not (IsDedicated orelse IsOurs),
+    IsForeign andalso drain(State),
+    py_pool:vacate(Name, self()),
+    stop_workers(Workers),
     IsForeign andalso py_reaper:await(self()),
     %% There is nothing to go on with where nothing has run.
     (IsDedicated orelse Phase =/= started orelse (IsForeign andalso is_orderly(Reason))) andalso
@@ -337,6 +368,25 @@ terminate(Reason, State = #state{name = Name, workers = Workers, dedicated = IsD
 
 is_orderly({shutdown, _}) -> true;
 is_orderly(Reason) -> lists:member(Reason, [normal, shutdown, killed]).
+
+%% A pool of another supervisor is stopped with it, before this application drains its own.
+drain(State) ->
+    case application:get_env(erlang_python, drain_timeout, 0) of
+        0 -> ok;
+        infinity -> await_idle(publish(State#state{draining = true}), infinity);
+        Ms -> await_idle(publish(State#state{draining = true}), now_ms() + Ms)
+    end.
+
+await_idle(State = #state{workers = Workers}, Deadline) ->
+    Alive = maps:filter(fun(Pid, _) -> is_process_alive(Pid) end, Workers),
+    case under_way(State#state{workers = Alive}) > 0 andalso now_ms() < Deadline of
+        true ->
+            receive
+            after ?LEAVE_POLL_MS -> await_idle(State, Deadline)
+            end;
+        false ->
+            ok
+    end.
 
 stop_maker(#state{maker = none}) ->
     ok;
@@ -408,7 +458,7 @@ ready(Pid, Info, Worker, State = #state{workers = Workers, name = Name, jobs = J
     py_log:ready(Name, Info),
     case py_exec_queue:is_running(Jobs) orelse Number =/= py_journal:last(Name) of
         true -> next_job(publish(State1#state{jobs = py_exec_queue:catch_up(Pid, Jobs)}));
-        false -> publish(State1)
+        false -> next_retiring(publish(State1))
     end.
 
 next_job(State = #state{workers = Workers, reason = Reason, jobs = Jobs}) ->
@@ -425,11 +475,10 @@ caught_up(State = #state{name = Name, workers = Workers, jobs = Jobs}) ->
             false -> Slot#slot{number = Last}
         end
     end,
-    publish(State#state{workers = maps:map(Update, Workers)}).
+    next_retiring(publish(State#state{workers = maps:map(Update, Workers)})).
 
-publish(State = #state{name = Name, workers = Workers, reason = Reason}) ->
-    Last = py_journal:last(Name),
-    UpToDate = [W || #slot{worker = W = #worker{}, number = N} <- maps:values(Workers), N =:= Last],
+publish(State = #state{name = Name, reason = Reason}) ->
+    UpToDate = [W || {_, #slot{worker = W}} <- up_to_date(State)],
     py_pool:publish(Name, UpToDate, Reason, State#state.draining),
     py_pool:publish_about(Name, about(State)),
     show(UpToDate, State).
@@ -450,6 +499,10 @@ watch_groups(State = #state{group_monitor = none}) ->
     State#state{group_monitor = py_cluster:monitor()};
 watch_groups(State) ->
     State.
+
+up_to_date(#state{name = Name, workers = Workers}) ->
+    Last = py_journal:last(Name),
+    [Entry || Entry = {_, #slot{worker = #worker{}, number = N}} <- maps:to_list(Workers), N =:= Last].
 
 %% How many requests run, in workers that leave, too, and how much code has yet to run in
 %% all of them. What another node asked for is under way until that has its end.
@@ -476,7 +529,7 @@ exited(Pid, Reason, State = #state{phase = starting, workers = Workers}) ->
     give_up(start_failure(Reason), State#state{workers = maps:remove(Pid, Workers)});
 exited(Pid, Reason, State = #state{dedicated = IsDedicated}) ->
     Exit = {worker_exit, Status} = py_error:worker_exit(Reason),
-    {#slot{worker = Was, attempt = Attempt, since = Since}, Rest} =
+    {#slot{worker = Was, attempt = Attempt, since = Since, is_recycled = IsRecycled}, Rest} =
         maps:take(Pid, State#state.workers),
     State1 = State#state{workers = Rest},
     py_workers:forget(Pid),
@@ -485,6 +538,8 @@ exited(Pid, Reason, State = #state{dedicated = IsDedicated}) ->
             {noreply, failed(Attempt, start_failure(Reason), State1)};
         _ when IsDedicated ->
             {stop, {shutdown, Exit}, State1#state{reason = Exit}};
+        {leaving, _} when IsRecycled ->
+            {noreply, publish(State1)};
         {leaving, _} ->
             {noreply, publish(State1#state{reason = Exit})};
         _ ->
@@ -494,7 +549,8 @@ exited(Pid, Reason, State = #state{dedicated = IsDedicated}) ->
             ),
             IsQuick = now_ms() - Since < ?QUICK_DEATH_MS,
             _ = restart_later(IsQuick, Attempt),
-            {noreply, publish(State1#state{restarts = State#state.restarts + 1, reason = Exit})}
+            State2 = State1#state{restarts = State#state.restarts + 1, reason = Exit},
+            {noreply, next_retiring(publish(State2))}
     end.
 
 %% A signal told it to go: another takes its place, while it ends what it runs.
@@ -504,6 +560,90 @@ leaving(Pid, State = #state{name = Name, workers = Workers, dedicated = IsDedica
     IsDedicated orelse (self() ! {start_worker, 0}),
     Slot = #slot{worker = Worker} = maps:get(Pid, Workers),
     publish(State#state{workers = Workers#{Pid := Slot#slot{worker = {leaving, Worker}}}}).
+
+%%% Recycling: first another worker, then the one in whose place it comes leaves.
+
+add_retiring(Pid, State = #state{retiring = Retiring, workers = Workers}) ->
+    case Workers of
+        #{Pid := #slot{worker = #worker{}}} -> State#state{retiring = (Retiring -- [Pid]) ++ [Pid]};
+        #{} -> State
+    end.
+
+%% How many are to be started: one more than the pool has while one is to leave.
+missing(State = #state{workers = Workers, opts = #{workers := Size}, held = Held}) ->
+    Wanted =
+        case waiting_to_leave(State) of
+            [] -> Size;
+            _ -> Size + 1
+        end,
+    Staying = [Pid || {Pid, #slot{worker = Worker}} <- maps:to_list(Workers), not is_tuple(Worker) orelse is_record(Worker, worker)],
+    max(0, Wanted - length(Staying) - length(Held)).
+
+waiting_to_leave(#state{retiring = Retiring, workers = Workers}) ->
+    [Pid || Pid <- Retiring, #{Pid := #slot{worker = #worker{}}} <- [Workers]].
+
+next_retiring(State = #state{dedicated = true}) ->
+    State;
+next_retiring(State = #state{phase = starting}) ->
+    State;
+next_retiring(State = #state{opts = #{workers := Size}}) ->
+    case {waiting_to_leave(State), length(up_to_date(State)) > Size} of
+        {[Pid | Rest], true} ->
+            next_retiring(begin_leave(Pid, State#state{retiring = Rest}));
+        {[], true} ->
+            %% One that was to be replaced has died, and came back by itself.
+            [Oldest | _] = lists:keysort(1, [{Since, Pid} || {Pid, #slot{since = Since}} <- up_to_date(State)]),
+            next_retiring(begin_leave(element(2, Oldest), State#state{retiring = []}));
+        {[_ | _] = Retiring, false} ->
+            NewState = State#state{retiring = Retiring},
+            case missing(NewState) > 0 andalso not is_start_due(NewState) of
+                true -> start_or_hold([0], NewState);
+                false -> NewState
+            end;
+        {[], false} ->
+            answer_restarters(ok, State#state{retiring = []})
+    end.
+
+%% Whether one that has failed, or has died, is to be started by a message that will come.
+is_start_due(#state{failures = Failures, workers = Workers, opts = #{workers := Size}}) ->
+    Failures > 0 orelse length([S || S = #slot{worker = W} <- maps:values(Workers), W =:= starting orelse is_record(W, worker)]) < Size.
+
+answer_restarters(Answer, State = #state{restarters = Restarters}) ->
+    lists:foreach(fun(From) -> gen_server:reply(From, Answer) end, Restarters),
+    State#state{restarters = []}.
+
+%% It is out of the row, and ends what it runs.
+begin_leave(Pid, State = #state{workers = Workers}) ->
+    Slot = #slot{worker = Worker} = maps:get(Pid, Workers),
+    py_workers:forget(Pid),
+    Left = Slot#slot{worker = {leaving, Worker}, is_recycled = true},
+    leave(Pid, now_ms(), deadline(), publish(State#state{workers = Workers#{Pid := Left}})).
+
+deadline() ->
+    case application:get_env(erlang_python, drain_timeout, ?DRAIN_MS) of
+        infinity -> infinity;
+        Ms -> now_ms() + Ms
+    end.
+
+%% Whoever found it in the row before has counted its request by now, or finds the mark.
+leave(Pid, IdleSince, Deadline, State = #state{workers = Workers}) ->
+    case Workers of
+        #{Pid := #slot{worker = {leaving, Worker}}} ->
+            Now = now_ms(),
+            IsIdle = py_pool:requests(Worker) =:= 0,
+            IsLate = is_integer(Deadline) andalso Now >= Deadline,
+            case IsLate orelse (IsIdle andalso Now - IdleSince >= ?IDLE_MS andalso py_pool:close(Worker)) of
+                true ->
+                    exit(Pid, shutdown);
+                false ->
+                    Since = case IsIdle of true -> IdleSince; false -> Now end,
+                    erlang:send_after(?LEAVE_POLL_MS, self(), {leave, Pid, Since, Deadline})
+            end;
+        #{} ->
+            %% It has died.
+            ok
+    end,
+    State.
 
 restart_later(false, _Attempt) -> self() ! {start_worker, 0};
 restart_later(true, 0) -> self() ! {start_worker, 1};
@@ -521,7 +661,9 @@ failed(Attempt, Reason, State = #state{name = Name, failures = Failures}) ->
         #{domain => ?DOMAIN}
     ),
     _ = erlang:send_after(Pause, self(), {start_worker, Attempt + 1}),
-    publish(State#state{failures = Failures + 1, reason = Reason}).
+    NewState = publish(State#state{failures = Failures + 1, reason = Reason}),
+    %% The workers that there are stay.
+    answer_restarters({error, Reason}, NewState#state{retiring = []}).
 
 pause(Attempt) ->
     min(?LONGEST_PAUSE_MS, ?FIRST_PAUSE_MS bsl min(Attempt, 20)).

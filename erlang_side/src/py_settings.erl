@@ -22,9 +22,13 @@ settings(Opts = #{preload := Preload, allow := Allow}, Journal) ->
         <<"stop_timeout">> => maps:get(stop_timeout, Opts),
         <<"children">> => maps:get(children, Opts),
         <<"preload">> => [utf8(preload, Module) || Module <- Preload],
+        <<"reload">> => reload(Opts),
         <<"allow">> => allow(Allow),
         <<"journal">> => Journal
     }.
+
+reload(#{reload := true, python_path := Path}) -> [py_text:readable(Dir) || Dir <- Path];
+reload(_) -> [].
 
 allow(all) -> all;
 allow(Allowed) -> [allowed(Item) || Item <- Allowed].

@@ -32,6 +32,9 @@
     os_process :: py_os:process() | undefined,
     %% Python itself, once it is ready; and when its memory was last looked up, in ms.
     python :: py_os:process() | undefined,
+    limits :: py_recycling:limits(),
+    %% Whether its manager knows that it has done enough.
+    is_done = false :: boolean(),
     rss_at = 0 :: integer(),
     %% What Python reads from, see py_os:hold_open/2.
     input :: file:fd() | undefined,
@@ -60,7 +63,7 @@ start_link(Pool, PoolOpts, Settings) ->
 -spec init({pid(), py_pool:name(), py_options:pool_options(), py_settings:settings()}) -> {ok, #state{}, {continue, open}}.
 init({Manager, Pool, Opts, Settings}) ->
     process_flag(trap_exit, true),
-    {ok, #state{manager = Manager, pool = Pool, opts = Opts, settings = Settings}, {continue, open}}.
+    {ok, #state{manager = Manager, pool = Pool, opts = Opts, settings = Settings, limits = py_recycling:new(Opts)}, {continue, open}}.
 
 -spec handle_continue(open, #state{}) -> {noreply, #state{}} | {stop, term(), #state{}}.
 handle_continue(open, State = #state{opts = Opts, settings = Settings}) ->
@@ -140,6 +143,8 @@ handle_info({'DOWN', Monitor, process, Pid, Reason}, State = #state{delivery = {
     stop_replace(reason(Reason), State);
 handle_info({'DOWN', Monitor, process, Pid, Reason}, State = #state{output = {Pid, Monitor}}) ->
     stop_replace(reason(Reason), State);
+handle_info(max_age, State) ->
+    {noreply, done(max_age, State)};
 handle_info({start_timeout, Ms}, State = #state{ready = false}) ->
     stop({start_timeout, Ms}, State);
 handle_info({timeout, Timer, {stuck, Address}}, State = #state{watched = Watched}) ->
@@ -246,10 +251,12 @@ handle_frame({ready, none, Payload}, State = #state{ready = false, manager = Man
             },
             Known = update_rss(Ready),
             Manager ! {py_worker, self(), {ready, About, Worker}},
-            {noreply, Known};
+            {noreply, start_age(Known)};
         _ ->
             stop_replace(bad_frame, State)
     end;
+handle_frame({changed, none, File}, State) ->
+    {noreply, done({reload, File}, State)};
 handle_frame({leaving, none, <<>>}, State = #state{ready = true, manager = Manager}) ->
     Manager ! {py_worker, self(), leaving},
     {noreply, State};
@@ -283,14 +290,36 @@ request_done(Address, State = #state{worker = #worker{load = Load}, watched = Wa
         N when N < 0 ->
             stop_replace(bad_frame, State);
         _ ->
+            Served = served(State),
             case maps:take(Address, Watched) of
                 {Timer, Rest} ->
                     _ = erlang:cancel_timer(Timer),
-                    {noreply, State#state{watched = Rest}};
+                    {noreply, Served#state{watched = Rest}};
                 error ->
-                    {noreply, State}
+                    {noreply, Served}
             end
     end.
+
+served(State = #state{limits = Limits}) ->
+    case py_recycling:request_done(Limits) of
+        {more, Limits} -> State;
+        {more, Left} -> State#state{limits = Left};
+        {enough, Left} -> done(max_requests, State#state{limits = Left})
+    end.
+
+%% It goes on until its manager has another worker in its place.
+done(_Why, State = #state{is_done = true}) ->
+    State;
+done(Why, State = #state{manager = Manager}) ->
+    Manager ! {py_worker, self(), {done, Why}},
+    State#state{is_done = true}.
+
+start_age(State = #state{limits = Limits}) ->
+    case py_recycling:age(Limits) of
+        infinity -> ok;
+        Ms -> erlang:send_after(Ms, self(), max_age)
+    end,
+    State.
 
 %%% Signs of life.
 
@@ -321,8 +350,12 @@ liveness(State = #state{worker = Worker, liveness = Liveness}) ->
 update_rss(State = #state{rss_at = At, python = Python}) ->
     case erlang:monotonic_time(millisecond) of
         Now when Now - At >= ?RSS_MS orelse At =:= 0 ->
-            py_workers:update(self(), [{rss, py_os:rss(Python)}]),
-            State#state{rss_at = Now};
+            Rss = py_os:rss(Python),
+            py_workers:update(self(), [{rss, Rss}]),
+            case py_recycling:is_too_large(Rss, State#state.limits) of
+                true -> done(max_rss, State#state{rss_at = Now});
+                false -> State#state{rss_at = Now}
+            end;
         _ ->
             State
     end.

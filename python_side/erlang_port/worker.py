@@ -49,6 +49,7 @@ from erlang_port.runtime.event_loop import EventLoop
 from erlang_port.runtime.memory_limit import MemoryLimit
 from erlang_port.runtime.pulse import Pulse, encode
 from erlang_port.runtime.regions import Regions
+from erlang_port.runtime.reload import Reload
 from erlang_port.runtime.thread_pool import ThreadPool, Work
 from erlang_port.runtime.threads import start_thread
 from erlang_port.runtime.ticker import Ticker
@@ -175,6 +176,7 @@ class Worker:
         signal.signal(signal.SIGTERM, self._on_sigterm)
         self._main_module.open(settings["preload"], settings["journal"], _print_traceback)
         self._send_ready()
+        Reload(self._ticker, settings.get("reload", []), self._send_changed).start()
         self._main_thread.run()
         self._loop.close(END_SECONDS)
         self._node.close()
@@ -239,6 +241,9 @@ class Worker:
 
     def _on_stats(self, _frame: bytes, address: bytes, _offset: int) -> None:
         self._context.send(frames.REPLY, address, [_OK, encode(self._counters())[1:]])
+
+    def _send_changed(self, path: str) -> None:
+        self._context.send(frames.CHANGED, b"", [os.fsencode(path)])
 
     def _send_pulse(self, counters: dict[str, int]) -> None:
         self._context.send(frames.PULSE, b"", [encode(counters)])
