@@ -25,6 +25,8 @@
     timeout_of_a_generator_that_is_late/1,
     other_mail/1,
     an_owner_that_waits_for_something_else/1,
+    an_owner_that_is_asleep_is_counted_once/1,
+    one_count_at_a_time/1,
     two_streams_of_one_owner/1,
     a_fast_stream_holds_nobody_back/1,
     many_at_once/1,
@@ -67,6 +69,8 @@ groups() ->
         timeout_of_a_generator_that_is_late,
         other_mail,
         an_owner_that_waits_for_something_else,
+        an_owner_that_is_asleep_is_counted_once,
+        one_count_at_a_time,
         two_streams_of_one_owner,
         a_fast_stream_holds_nobody_back,
         many_at_once
@@ -535,6 +539,86 @@ an_owner_that_waits_for_something_else(Config) ->
     receive
         {Owner, Events} -> ?assertEqual({lists:seq(0, 4999), done}, Events)
     after ?LONG -> error(stuck)
+    end.
+
+%% A count of the mail itself costs the owner reductions, and is no sign that it has run: neither
+%% to the stream that wanted it, nor to the others.
+-spec an_owner_that_is_asleep_is_counted_once(ct_suite:ct_config()) -> ok.
+an_owner_that_is_asleep_is_counted_once(Config) ->
+    Streams = 16,
+    Owner = test_sleeper:start(),
+    1 = erlang:trace(whereis(py_mail_counter), true, [procs]),
+    Refs = [
+        begin
+            {ok, Ref} = start_stream(numbers, [label()], #{owner => Owner, window => 100}, Config),
+            Ref
+        end
+     || _ <- lists:seq(1, Streams)
+    ],
+    %% Nor does the length cost it any.
+    Full = fun() -> process_info(Owner, message_queue_len) =:= {message_queue_len, Streams * 100} end,
+    test_eventually:true(Full),
+    [stays(Full) || _ <- lists:seq(1, 20)],
+    1 = erlang:trace(whereis(py_mail_counter), false, [procs]),
+    ?assert(length(spawned()) =< Streams),
+    %% It is noticed when it wakes up.
+    [?assertEqual(500, length(test_sleeper:take(Owner, Ref, 500))) || Ref <- Refs],
+    test_sleeper:stop(Owner).
+
+spawned() ->
+    receive
+        {trace, _, spawn, Pid, _} -> [Pid | spawned()];
+        Event when element(1, Event) =:= trace -> spawned()
+    after 0 -> []
+    end.
+
+%% A count copies the mailbox, so there is one at a time, however many streams and owners need one.
+-spec one_count_at_a_time(ct_suite:ct_config()) -> ok.
+one_count_at_a_time(Config) ->
+    Filler = lists:seq(1, 500),
+    Busy = fun Loop() ->
+        receive
+            stop -> ok
+        after 1 -> Loop()
+        end
+    end,
+    Owners = [spawn_link(Busy), spawn_link(Busy)],
+    [Owner ! {other, Filler} || Owner <- Owners, _ <- lists:seq(1, 2000)],
+    Counter = whereis(py_mail_counter),
+    1 = erlang:trace(Counter, true, [procs, set_on_spawn, monotonic_timestamp]),
+    [{ok, _} = start_stream(numbers, [label()], #{owner => O}, Config) || O <- Owners, _ <- lists:seq(1, 8)],
+    Counts = lists:sort(ended(30, #{})),
+    1 = erlang:trace(Counter, false, [all]),
+    lists:foldl(
+        fun({Started, Ended}, Before) ->
+            ?assert(Started >= Before),
+            Ended
+        end,
+        element(1, hd(Counts)),
+        Counts
+    ),
+    [Owner ! stop || Owner <- Owners],
+    flush_trace().
+
+%% When the processes of so many counts were started, and when they ended.
+ended(0, _Started) ->
+    [];
+ended(N, Started) ->
+    receive
+        {trace_ts, _, spawn, Pid, _, At} ->
+            ended(N, Started#{Pid => At});
+        {trace_ts, Pid, exit, _, At} ->
+            {Began, Rest} = maps:take(Pid, Started),
+            [{Began, At} | ended(N - 1, Rest)];
+        Event when element(1, Event) =:= trace_ts ->
+            ended(N, Started)
+    after ?LONG -> error({no_counts, N})
+    end.
+
+flush_trace() ->
+    receive
+        Event when element(1, Event) =:= trace_ts -> flush_trace()
+    after 0 -> ok
     end.
 
 %% An owner that takes one stream's events alone gets them all; the other stream waits in

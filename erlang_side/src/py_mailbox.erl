@@ -11,12 +11,12 @@
 %% events seem to be taken. If other mail comes and goes that is only a
 %% guess, and costs no more than a count. Otherwise the events are counted when 104
 %% polls have found no progress and the owner has run since; after a count without
-%% progress the next one waits 50 times as long as that count took. An owner on another node is asked through erpc, without
-%% waiting.
+%% progress the next one waits 50 times as long as that count took. The counts are made by
+%% py_mail_counter, and an owner on another node is asked for its length through erpc; nobody waits here.
 %% @hidden
 -module(py_mailbox).
 
--export([new/2, poll/4, answer/3, is_asking/1]).
+-export([new/2, poll/4, answer/3, asleep/1, is_asking/1]).
 -export_type([mailbox/0]).
 
 %% A count without progress is not repeated before this many times the time it took: at
@@ -25,16 +25,17 @@
 %% Polls of the length alone before a count that does not promise anything: more than
 %% an owner at full speed needs to take its mail.
 -define(POLLS_BEFORE_COUNT, 104).
-%% The words that a count may copy before it is given up.
--define(MAX_WORDS, 32 * 1024 * 1024).
+
+%% More than any number of events.
+-define(UNKNOWN, 16#ffffffff).
 
 -record(asked, {
-    request :: erpc:request_id(),
+    %% For the length of the mailbox on another node, or for a count.
+    request :: {length, erpc:request_id()} | {count, py_mail_counter:request()},
     %% How many messages had been sent in all, and how many might be in the
-    %% mailbox, when the request was made; and when that was.
+    %% mailbox, when the request was made.
     sent :: non_neg_integer(),
-    in_flight :: non_neg_integer(),
-    at :: integer()
+    in_flight :: non_neg_integer()
 }).
 -record(mailbox, {
     owner :: pid(),
@@ -42,13 +43,21 @@
     is_local :: boolean(),
     %% The owner's reductions when its mail was last counted.
     reductions = -1 :: integer(),
+    %% The length of its mailbox and its reductions when they last changed, and when that was.
+    seen :: undefined | {non_neg_integer(), integer()},
+    asleep_since = 0 :: integer(),
+    %% How many events were sent, and since when there is no other, in native time units.
+    sent = -1 :: integer(),
+    sent_since :: undefined | integer(),
+    %% The last of these when its mail was counted.
+    asleep_at_count = 0 :: integer(),
     %% When the next count is allowed, in native time units.
     not_before = 0 :: integer() | undefined,
     %% How much other mail there was when it was last counted.
     other = 0 :: non_neg_integer(),
     %% Whether the length that another node reported makes a count worth while.
     is_worth_counting = false :: boolean(),
-    %% The request that another node has yet to answer.
+    %% The question that has yet to be answered.
     asked :: undefined | #asked{}
 }).
 -opaque mailbox() :: #mailbox{}.
@@ -62,126 +71,147 @@ new(Owner, Ref) ->
 %% progress, `InFlight' the bound so far, `Sent' how many were sent in all.
 -spec poll(mailbox(), non_neg_integer(), non_neg_integer(), non_neg_integer()) ->
     {non_neg_integer(), mailbox()}.
-poll(M = #mailbox{is_local = true, owner = Owner}, Polls, InFlight, _Sent) ->
+poll(M = #mailbox{is_local = true, owner = Owner}, Polls, InFlight, Sent) when Polls < ?POLLS_BEFORE_COUNT ->
     case process_info(Owner, message_queue_len) of
-        {message_queue_len, Length} ->
-            case is_worth_counting(Length, InFlight, M) of
-                true -> count(M, Length, InFlight);
-                false when Length < InFlight; Polls < ?POLLS_BEFORE_COUNT -> {Length, M};
-                false -> count_if_it_ran(M, Length, InFlight)
-            end;
+        {message_queue_len, Length} -> {Length, early(Length, InFlight, Sent, M)};
+        undefined -> {0, M}
+    end;
+poll(M = #mailbox{is_local = true, owner = Owner}, _Polls, InFlight, Sent) ->
+    case process_info(Owner, [message_queue_len, reductions]) of
+        [{message_queue_len, Length}, {reductions, Reductions}] ->
+            {Length, late(Length, Reductions, InFlight, Sent, M)};
         undefined ->
             {0, M}
     end;
-poll(M = #mailbox{asked = undefined}, Polls, InFlight, Sent) ->
-    Now = erlang:monotonic_time(),
-    IsEarly = Polls < ?POLLS_BEFORE_COUNT orelse too_early(M, Now),
-    Request = ask(M, IsEarly andalso not M#mailbox.is_worth_counting),
-    {InFlight, M#mailbox{asked = #asked{request = Request, sent = Sent, in_flight = InFlight, at = Now}}};
+poll(M = #mailbox{asked = undefined, owner = Owner}, Polls, InFlight, Sent) ->
+    IsEarly = Polls < ?POLLS_BEFORE_COUNT orelse too_early(M, erlang:monotonic_time()),
+    case IsEarly andalso not M#mailbox.is_worth_counting of
+        true ->
+            Items = [message_queue_len, reductions],
+            Request = erpc:send_request(node(Owner), erlang, process_info, [Owner, Items]),
+            {InFlight, asked({length, Request}, InFlight, Sent, M)};
+        false ->
+            {InFlight, count(InFlight, Sent, M)}
+    end;
 poll(M, _Polls, InFlight, _Sent) ->
     {InFlight, M}.
+
+early(Length, InFlight, Sent, M = #mailbox{asked = Asked}) ->
+    case Asked =:= undefined andalso is_worth_counting(Length, InFlight, M) of
+        true -> count(InFlight, Sent, M);
+        false -> M
+    end.
+
+late(Length, Reductions, InFlight, Sent, M0) ->
+    M = sent(Sent, seen({Length, Reductions}, M0)),
+    HasRun = Length >= InFlight andalso Reductions =/= M#mailbox.reductions,
+    case
+        M#mailbox.asked =:= undefined andalso
+            (is_worth_counting(Length, InFlight, M) orelse
+                (HasRun andalso not too_early(M, erlang:monotonic_time())))
+    of
+        true -> count(InFlight, Sent, M);
+        false -> M
+    end.
+
+%% An owner that takes nothing, and gets nothing, is asleep.
+seen(Seen, M = #mailbox{seen = Seen}) -> M;
+seen(Seen, M) -> M#mailbox{seen = Seen, asleep_since = erlang:monotonic_time(millisecond)}.
+
+asleep_since(#mailbox{seen = undefined}) -> erlang:monotonic_time(millisecond);
+asleep_since(#mailbox{asleep_since = Since}) -> Since.
+
+%% It has not run since the last count of this stream, although the counts of others used
+%% reductions of its.
+still_asleep(Reductions, M = #mailbox{seen = Seen, asleep_at_count = Since}) ->
+    Length =
+        case Seen of
+            {L, _} -> L;
+            undefined -> 0
+        end,
+    M#mailbox{seen = {Length, Reductions}, reductions = Reductions, asleep_since = Since}.
+
+sent(Sent, M = #mailbox{sent = Sent}) -> M;
+sent(Sent, M) -> M#mailbox{sent = Sent, sent_since = erlang:monotonic_time()}.
+
+%% @doc For how long the owner is known to be asleep, in ms.
+-spec asleep(mailbox()) -> non_neg_integer().
+asleep(#mailbox{seen = undefined}) -> 0;
+asleep(#mailbox{asleep_since = Since}) -> erlang:monotonic_time(millisecond) - Since.
 
 %% Whether other mail, if it is what it was, leaves room for no more than half
 %% of the events.
 is_worth_counting(Length, InFlight, #mailbox{other = Other}) ->
     Length >= InFlight andalso (Length - Other) * 2 =< InFlight.
 
-count_if_it_ran(M = #mailbox{owner = Owner}, Length, InFlight) ->
-    case process_info(Owner, reductions) of
-        {reductions, Reductions} when Reductions =/= M#mailbox.reductions ->
-            case too_early(M, erlang:monotonic_time()) of
-                true -> {Length, M};
-                false -> count(M#mailbox{reductions = Reductions}, Length, InFlight)
-            end;
-        _ ->
-            {Length, M}
-    end.
+count(InFlight, Sent, M = #mailbox{owner = Owner, ref = Ref, reductions = Reductions, sent_since = Since}) ->
+    Quiet =
+        case M#mailbox.sent of
+            Sent -> Since;
+            _ -> undefined
+        end,
+    asked({count, py_mail_counter:ask(Owner, Ref, Reductions, Quiet)}, InFlight, Sent, M).
 
-count(M = #mailbox{owner = Owner, ref = Ref}, Length, InFlight) ->
-    Before = erlang:monotonic_time(),
-    {All, Count} = count_events(Owner, Ref, Length),
-    Now = erlang:monotonic_time(),
-    {Count, M#mailbox{
-        not_before = not_before(Count, InFlight, Now, Now - Before),
-        other = All - Count
-    }}.
-
-not_before(Count, InFlight, _Now, _Took) when Count < InFlight -> undefined;
-not_before(_Count, _InFlight, Now, Took) -> Now + ?REST * Took.
+asked(Request, InFlight, Sent, M) ->
+    M#mailbox{asked = #asked{request = Request, sent = Sent, in_flight = InFlight}}.
 
 too_early(#mailbox{not_before = undefined}, _Now) -> false;
 too_early(#mailbox{not_before = NotBefore}, Now) -> Now < NotBefore.
 
-%% The copy of the mailbox is made in a process of its own, whose memory goes
-%% with it.
-count_events(Owner, Ref, Length) ->
-    Caller = self(),
-    Count = fun() ->
-        {messages, Messages} = process_info(Owner, messages),
-        Events = length([x || {py_stream, R, _} <- Messages, R =:= Ref]),
-        Caller ! {self(), {length(Messages), Events}}
-    end,
-    Limit = #{size => ?MAX_WORDS, kill => true, error_logger => false},
-    {Pid, Monitor} = spawn_opt(Count, [monitor, {max_heap_size, Limit}]),
-    receive
-        {Pid, Counts} ->
-            erlang:demonitor(Monitor, [flush]),
-            Counts;
-        %% The owner has ended, or has more mail than may be copied.
-        {'DOWN', Monitor, process, Pid, _} ->
-            {Length, Length}
-    end.
-
-%% On another node the count runs there, as an expression: nothing of this
-%% application need be loaded.
-ask(#mailbox{owner = Owner}, _IsLengthEnough = true) ->
-    erpc:send_request(node(Owner), erlang, process_info, [Owner, message_queue_len]);
-ask(#mailbox{owner = Owner, ref = Ref}, false) ->
-    Bindings = #{'Owner' => Owner, 'Ref' => Ref},
-    erpc:send_request(node(Owner), erl_eval, exprs, [count_expression(), Bindings]).
-
-count_expression() ->
-    {ok, Tokens, _} = erl_scan:string(
-        "case process_info(Owner, messages) of"
-        "  {messages, Ms} -> {length(Ms), length([x || {py_stream, R, _} <- Ms, R =:= Ref])};"
-        "  undefined -> {0, 0} "
-        "end."
-    ),
-    {ok, Expressions} = erl_parse:parse_exprs(Tokens),
-    Expressions.
-
-%% @doc Whether another node has yet to answer; a poll would bring nothing.
+%% @doc Whether an answer is yet to come; a poll would bring nothing.
 -spec is_asking(mailbox()) -> boolean().
 is_asking(#mailbox{asked = Asked}) ->
     Asked =/= undefined.
 
-%% @doc Whether a message is the answer of another node, and what it says. Of the
+%% @doc Whether a message is the answer, and what it says. Of the
 %% `Sent' messages those that were sent after the request may be in the mailbox as well.
 -spec answer(term(), mailbox(), non_neg_integer()) ->
     {non_neg_integer(), mailbox()} | unrelated.
 answer(_Message, #mailbox{asked = undefined}, _Sent) ->
     unrelated;
-answer(Message, M = #mailbox{asked = Asked = #asked{request = Request, sent = Before}}, Sent) ->
+answer(Message, M = #mailbox{asked = Asked = #asked{request = {count, Request}, sent = Before}}, Sent) ->
+    case py_mail_counter:check(Message, Request) of
+        {Length, Events, Reductions, Took} ->
+            {Events + Sent - Before, counted(Length, Events, Reductions, Took, Asked, M)};
+        {unchanged, Known} ->
+            {?UNKNOWN, still_asleep(Known, M#mailbox{asked = undefined, is_worth_counting = false})};
+        {unknown, Took} ->
+            NotBefore = erlang:monotonic_time() + ?REST * Took,
+            {?UNKNOWN, M#mailbox{asked = undefined, not_before = NotBefore, is_worth_counting = false, other = 0}};
+        no_answer ->
+            unrelated
+    end;
+answer(Message, M = #mailbox{asked = Asked = #asked{request = {length, Request}, sent = Before}}, Sent) ->
     try erpc:check_response(Message, Request) of
-        {response, {message_queue_len, Length}} ->
+        {response, [{message_queue_len, Length}, {reductions, Reductions}]} ->
             IsWorth = is_worth_counting(Length, Asked#asked.in_flight, M),
-            {Length + Sent - Before, M#mailbox{asked = undefined, is_worth_counting = IsWorth}};
-        {response, {value, {Length, Count}, _}} ->
-            {Count + Sent - Before, counted(Length, Count, Asked, M)};
+            Seen = seen({Length, Reductions}, M),
+            {Length + Sent - Before, Seen#mailbox{asked = undefined, is_worth_counting = IsWorth}};
         {response, undefined} ->
             {0, M#mailbox{asked = undefined}};
         no_response ->
             unrelated
     catch
         %% A node that is gone brings the `DOWN' message of the owner's monitor.
-        _:_ -> {16#ffffffff, M#mailbox{asked = undefined}}
+        _:_ -> {?UNKNOWN, M#mailbox{asked = undefined}}
     end.
 
-counted(Length, Count, #asked{in_flight = InFlight, at = At}, M) ->
-    Now = erlang:monotonic_time(),
-    M#mailbox{
+%% The rest is of what the count took, and not of the time that it waited for others. After one
+%% that brought something the next may follow at once.
+counted(Length, Events, Reductions, Took, #asked{in_flight = InFlight}, M) ->
+    NotBefore =
+        case Events < InFlight of
+            true -> undefined;
+            false -> erlang:monotonic_time() + ?REST * Took
+        end,
+    Counted = M#mailbox{
         asked = undefined,
-        not_before = not_before(Count, InFlight, Now, Now - At),
-        other = Length - Count,
+        reductions = -1,
+        not_before = NotBefore,
+        other = Length - Events,
         is_worth_counting = false
-    }.
+    },
+    case Reductions of
+        unknown -> Counted;
+        _ -> still_asleep(Reductions, Counted#mailbox{asleep_at_count = asleep_since(M)})
+    end.

@@ -41,6 +41,8 @@
     running = #{} :: #{reference() => pid()},
     %% Those whose port is closed, and until when they may take to exit.
     leaving = #{} :: #{pid() => infinity | integer()},
+    %% What the table holds. It ends with the top supervisor, and before this.
+    processes = #{} :: #{Worker :: pid() => #process{}},
     %% Who waits until no process of a manager is left.
     waiting = [] :: [{gen_server:from(), pid()}]
 }).
@@ -65,15 +67,31 @@ is_running() ->
 adopt(_Manager, undefined) ->
     ok;
 adopt(Manager, Process) ->
-    ets:insert(?TABLE, #process{worker = self(), manager = Manager, started = Process}),
-    gen_server:cast(?MODULE, {adopt, self()}).
+    Row = #process{worker = self(), manager = Manager, started = Process},
+    insert(Row),
+    gen_server:cast(?MODULE, {adopt, Row}).
+
+insert(Row) ->
+    try
+        ets:insert(?TABLE, Row)
+    catch
+        %% The top supervisor was killed, and the table with it.
+        error:badarg -> true
+    end.
+
+change(Changes) ->
+    gen_server:cast(?MODULE, {change, self(), Changes}),
+    try
+        ets:update_element(?TABLE, self(), Changes)
+    catch
+        error:badarg -> false
+    end.
 
 %% @doc Which process Python itself is, for the calling worker, and whether what it has
 %% started in its process group ends with it.
 -spec identify(pos_integer() | undefined, kill | leave) -> ok.
 identify(OsPid, Children) when is_integer(OsPid) ->
-    Changes = [{#process.python, py_os:of_pid(OsPid)}, {#process.children, Children}],
-    _ = ets:update_element(?TABLE, self(), Changes),
+    _ = change([{#process.python, py_os:of_pid(OsPid)}, {#process.children, Children}]),
     ok;
 identify(_, _) ->
     ok.
@@ -81,7 +99,7 @@ identify(_, _) ->
 %% @doc The calling worker's process was asked to leave, and may take so long.
 -spec allow(timeout()) -> boolean().
 allow(Ms) ->
-    ets:update_element(?TABLE, self(), {#process.grace, Ms}).
+    change([{#process.grace, Ms}]).
 
 %% @doc Returns when no Python process of a manager that has ended is left.
 -spec await(Manager :: pid()) -> ok.
@@ -98,11 +116,15 @@ await(Manager) ->
 -spec init([]) -> {ok, #state{}}.
 init([]) ->
     process_flag(trap_exit, true),
-    Known = [Worker || #process{worker = Worker} <- ets:tab2list(?TABLE)],
-    {ok, lists:foldl(fun watch/2, #state{}, Known)}.
+    {ok, lists:foldl(fun watch/2, #state{}, ets:tab2list(?TABLE))}.
 
-watch(Worker, State = #state{running = Running}) ->
-    State#state{running = Running#{monitor(process, Worker) => Worker}}.
+%% One that was just started has it from the table, and from the message as well.
+watch(#process{worker = Worker}, State = #state{processes = Processes}) when is_map_key(Worker, Processes) ->
+    State;
+watch(Row = #process{worker = Worker}, State = #state{running = Running, processes = Processes}) ->
+    State#state{
+        running = Running#{monitor(process, Worker) => Worker}, processes = Processes#{Worker => Row}
+    }.
 
 -spec handle_call(term(), gen_server:from(), #state{}) ->
     {noreply, #state{}} | {reply, term(), #state{}}.
@@ -112,8 +134,13 @@ handle_call(_Other, _From, State) ->
     {reply, {error, unknown}, State}.
 
 -spec handle_cast(term(), #state{}) -> {noreply, #state{}}.
-handle_cast({adopt, Worker}, State) ->
-    {noreply, watch(Worker, State)};
+handle_cast({adopt, Row}, State) ->
+    {noreply, watch(Row, State)};
+handle_cast({change, Worker, Changes}, State = #state{processes = Processes}) ->
+    case Processes of
+        #{Worker := Row} -> {noreply, State#state{processes = Processes#{Worker := changed(Changes, Row)}}};
+        #{} -> {noreply, State}
+    end;
 handle_cast(_Other, State) ->
     {noreply, State}.
 
@@ -132,11 +159,12 @@ handle_info(_Other, State) ->
 terminate(_Reason, State = #state{running = Running}) ->
     wait(lists:foldl(fun leave/2, State#state{running = #{}}, maps:values(Running))).
 
-leave(Worker, State = #state{leaving = Leaving}) ->
-    case ets:lookup(?TABLE, Worker) of
-        [#process{grace = Grace}] -> State#state{leaving = Leaving#{Worker => until(Grace)}};
-        [] -> State
-    end.
+changed(Changes, Row) ->
+    lists:foldl(fun({Position, Value}, R) -> setelement(Position, R, Value) end, Row, Changes).
+
+leave(Worker, State = #state{leaving = Leaving, processes = Processes}) ->
+    #{Worker := #process{grace = Grace}} = Processes,
+    State#state{leaving = Leaving#{Worker => until(Grace)}}.
 
 until(infinity) -> infinity;
 until(Ms) -> erlang:monotonic_time(millisecond) + Ms.
@@ -155,24 +183,27 @@ wait(State) ->
             wait(Next)
     end.
 
-answer(State = #state{waiting = Waiting}) ->
-    Managers = [Manager || #process{manager = Manager} <- ets:tab2list(?TABLE)],
+answer(State = #state{waiting = Waiting, processes = Processes}) ->
+    Managers = [Manager || #process{manager = Manager} <- maps:values(Processes)],
     {Still, Done} = lists:partition(fun({_, Manager}) -> lists:member(Manager, Managers) end, Waiting),
     lists:foreach(fun({From, _}) -> gen_server:reply(From, ok) end, Done),
     State#state{waiting = Still}.
 
 %% Forgets those that are gone, after what they left in their process group. Those that
 %% are late are killed, and stay known until they are gone, too.
-end_late(State = #state{leaving = Leaving}) ->
+end_late(State = #state{leaving = Leaving, processes = Processes}) ->
     Now = erlang:monotonic_time(millisecond),
-    State#state{leaving = maps:filtermap(fun(Worker, Until) -> end_late(Worker, Until, Now) end, Leaving)}.
+    Still = maps:filtermap(
+        fun(Worker, Until) -> end_late(maps:get(Worker, Processes), Until, Now) end, Leaving
+    ),
+    Gone = maps:keys(Leaving) -- maps:keys(Still),
+    State#state{leaving = Still, processes = maps:without(Gone, Processes)}.
 
-end_late(Worker, Until, Now) ->
-    [Process = #process{started = Started, python = Python}] = ets:lookup(?TABLE, Worker),
+end_late(Process = #process{worker = Worker, started = Started, python = Python}, Until, Now) ->
     case py_os:is_alive(Started) orelse py_os:is_alive(Python) of
         false ->
             end_children(Process),
-            ets:delete(?TABLE, Worker),
+            forget(Worker),
             false;
         true when Now >= Until ->
             %% An atom is more than any number, so `infinity' never comes here.
@@ -180,6 +211,13 @@ end_late(Worker, Until, Now) ->
             {true, Now + ?GRACE_MS};
         true ->
             true
+    end.
+
+forget(Worker) ->
+    try
+        ets:delete(?TABLE, Worker)
+    catch
+        error:badarg -> true
     end.
 
 end_children(#process{children = kill, python = Python}) when Python =/= undefined ->

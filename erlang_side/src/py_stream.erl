@@ -30,6 +30,11 @@
 %% wakes up wait for longer once it has emptied its window; a smaller one costs
 %% more polls of owners that sleep.
 -define(LONGEST_PAUSE_MS, 10).
+%% They grow on while the owner is asleep, to a part of the time that it has slept, up to this:
+%% polls of one that sleeps for long cost next to nothing, and it waits for a moment that
+%% is short compared to its sleep.
+-define(PART_OF_SLEEP, 20).
+-define(LONGEST_PAUSE_ASLEEP_MS, 250).
 %% The longest pause grows by itself for each of this many streams on the node, so
 %% that ten thousand stalled ones cost no more than a hundred.
 -define(STREAMS_PER_PAUSE, 100).
@@ -549,7 +554,7 @@ pause(S = #stream{window = Window, deadline = Deadline}) ->
             py_window:exhausted(Window) andalso py_window:in_flight(Window) > 0 andalso
                 not py_mailbox:is_asking(S#stream.mailbox)
         of
-            true -> pause_ms(S#stream.polls);
+            true -> pause_ms(S#stream.polls, S#stream.mailbox);
             false -> infinity
         end,
     case Deadline =/= infinity andalso py_window:waiting(Window) of
@@ -557,9 +562,10 @@ pause(S = #stream{window = Window, deadline = Deadline}) ->
         false -> NextPoll
     end.
 
-pause_ms(Polls) when Polls < ?SPINS -> 0;
-pause_ms(Polls) ->
-    Longest = ?LONGEST_PAUSE_MS * (1 + running() div ?STREAMS_PER_PAUSE),
+pause_ms(Polls, _Mailbox) when Polls < ?SPINS -> 0;
+pause_ms(Polls, Mailbox) ->
+    Asleep = min(?LONGEST_PAUSE_ASLEEP_MS, py_mailbox:asleep(Mailbox) div ?PART_OF_SLEEP),
+    Longest = max(Asleep, ?LONGEST_PAUSE_MS * (1 + running() div ?STREAMS_PER_PAUSE)),
     min(Longest, 1 bsl min(Polls - ?SPINS, 20)).
 
 running() ->

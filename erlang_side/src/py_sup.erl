@@ -22,7 +22,8 @@ init([]) ->
     ok = py_reaper:tables(),
     ok = py_cluster:tables(),
     Guard = #{id => py_stream_guard, start => {py_stream_guard, start_link, []}},
+    Counter = #{id => py_mail_counter, start => {py_mail_counter, start_link, []}},
     Reaper = #{id => py_reaper, start => {py_reaper, start_link, []}, shutdown => infinity},
     Pools = #{id => py_pool_sup, start => {py_pool_sup, start_link, []}, type => supervisor},
-    Children = [py_cluster:child_spec(), Guard, Reaper, Pools],
+    Children = [py_cluster:child_spec(), Guard, Counter, Reaper, Pools],
     {ok, {#{strategy => one_for_one, intensity => 10, period => 10}, Children}}.
