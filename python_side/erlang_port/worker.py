@@ -23,7 +23,6 @@ import contextlib
 import faulthandler
 import math
 import os
-import platform
 import signal
 import sys
 import time
@@ -162,7 +161,9 @@ class Worker:
         """Until the end of the input."""
         settings = self._settings
         watch_node(self._read_fd, settings)
-        self._loop.start()
+        if settings["preload"]:
+            # Which may replace what a loop is made of, as gevent does.
+            self._loop.start()
         self._ticker.start()
         limit = settings["memory_limit"]
         memory = MemoryLimit(limit) if isinstance(limit, int) else None
@@ -185,7 +186,7 @@ class Worker:
 
     def _send_ready(self) -> None:
         info = {
-            Atom("python"): platform.python_version(),
+            Atom("python"): sys.version.split()[0],
             Atom("executable"): sys.executable,
             Atom("writer"): Atom(ways()[0]),
             Atom("protocol"): 1,

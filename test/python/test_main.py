@@ -253,3 +253,12 @@ def _stats(worker: Worker) -> dict[str, int]:
     worker.write(frame(frames.STATS, b"stats"))
     counters: dict[str, int] = worker.result(b"stats")[1]
     return counters
+
+
+def test_what_takes_long_to_import_is_imported_when_it_is_needed() -> None:
+    """A worker of sync code has neither asyncio nor inspect; `asyncio` is a name all the same."""
+    with Worker() as worker:
+        worker.expect(frames.READY)
+        heavy = "sorted({'async' 'io', 'inspect', 'pathlib'} & set(__import__('sys').modules))"
+        assert worker.call(expression(heavy)) == ("ok", [])
+        assert worker.call(expression("asyncio.Future.__name__")) == ("ok", "Future")

@@ -19,16 +19,13 @@ from collections.abc import (
     KeysView,
     ValuesView,
 )
-from dataclasses import fields
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
 from io import IOBase
 from os import fsencode
-from pathlib import PurePath
 from types import CoroutineType, MappingProxyType, ModuleType, NoneType
 from typing import Any, Final, NamedTuple
-from uuid import UUID
 
 from erlang_port.etf.iso8601 import duration
 from erlang_port.etf.libraries import (
@@ -77,6 +74,8 @@ def _is_a(*types: type) -> Callable[[type], bool]:
 
 
 def _dataclass(value: Any) -> dict[str, Any]:
+    from dataclasses import fields  # Which takes long to import.
+
     return {field.name: getattr(value, field.name) for field in fields(value)}
 
 
@@ -157,8 +156,8 @@ RULES: Final[tuple[Rule, ...]] = (
         _timedelta,
     ),
     Rule("`decimal.Decimal`", "binary of its digits", _is_a(Decimal), str),
-    Rule("`uuid.UUID`", "binary of 36 characters", _is_a(UUID), str),
-    Rule("`pathlib` path", "binary of the path's bytes", _is_a(PurePath), fsencode),
+    Rule("`uuid.UUID`", "binary of 36 characters", is_from("uuid", "UUID"), str),
+    Rule("`pathlib` path", "binary of the path's bytes", is_from("pathlib", "PurePath"), fsencode),
     Rule(
         "NumPy `datetime64`",
         "as `datetime`, or `date` if the unit is a day or more; `NaT`: `none`",

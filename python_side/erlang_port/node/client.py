@@ -5,13 +5,12 @@ The functions of the module `erlang` come here.
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import os
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from erlang_port.context import WorkerContext
 from erlang_port.current import connect, current
@@ -27,6 +26,9 @@ from erlang_port.node.messages import LIMIT, Messages, is_fixed
 from erlang_port.node.stdout import Output
 from erlang_port.runtime.interrupt import InterruptibleRegion, OneShotEvent
 from erlang_port.wire import frames
+
+if TYPE_CHECKING:
+    import asyncio
 
 _TRIPLE = b"\x83h\x03"
 _CALL = b"w\x04call"
@@ -179,7 +181,7 @@ class NodeClient:
 
     async def _drain(self, window: ByteWindow) -> None:
         while window.is_full():
-            loop = asyncio.get_running_loop()
+            loop = _running_loop()
             change = loop.create_future()
             if window.add_waiter(self._waker(loop, change)):
                 await change
@@ -223,7 +225,7 @@ class NodeClient:
         """See `erlang.acall`."""
         buffers = self._request(_CALL, name, args)
         await self._drain(self.calls)
-        loop = asyncio.get_running_loop()
+        loop = _running_loop()
         change = loop.create_future()
         waiter = Waiter(self._waker(loop, change))
         address = self._blocking.shielded(self._blocking.region(), self._put, buffers, waiter)
@@ -292,3 +294,10 @@ def _result(waiter: Waiter) -> Any:
     except UnicodeDecodeError:
         failure = decoder.decode(frame, offset, "bytes")
     raise ErlangError(*failure[1:])
+
+
+def _running_loop() -> asyncio.AbstractEventLoop:
+    """The loop of the calling coroutine."""
+    import asyncio  # Which whoever runs it has imported.
+
+    return asyncio.get_running_loop()

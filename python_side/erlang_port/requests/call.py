@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
-from inspect import isawaitable, iscoroutine
-from typing import Any
+from types import CoroutineType
+from typing import TYPE_CHECKING, Any
 
 from erlang_port.context import EndRequest, WorkerContext
 from erlang_port.current import context_of
 from erlang_port.errors import Cancelled
+from erlang_port.runtime.awaitable import is_awaitable
 from erlang_port.wire import frames
+
+if TYPE_CHECKING:
+    import asyncio
 
 #: Finds what is to be called: a function, its arguments, its keyword arguments.
 Bind = Callable[[], tuple[Callable[..., Any], list[Any], dict[str, Any]]]
@@ -81,8 +84,8 @@ class Call:
             assert self._bind is not None
             function, args, kwargs = self._bind()
             value = function(*args, **kwargs) if kwargs else function(*args)
-            if type(value) not in _PLAIN and isawaitable(value):
-                return value
+            if type(value) not in _PLAIN and is_awaitable(value):
+                return value  # type: ignore[no-any-return]
             return self._reply(value)
         except BaseException as error:
             return self._error(error)
@@ -93,7 +96,7 @@ class Call:
         loop = self.context.loop
 
         def awaited(reply: list[Any] | None, error: BaseException | None) -> None:
-            if iscoroutine(awaitable):
+            if isinstance(awaitable, CoroutineType):
                 # A task that is cancelled before its first step never awaits it.
                 awaitable.close()
             self._send(self._error(error or Cancelled()) if reply is None else reply)

@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextvars import Context
-from inspect import isawaitable, iscoroutine
+from types import CoroutineType
 from typing import Any
 
 from erlang_port.current import context_of, current
 from erlang_port.errors import Cancelled
 from erlang_port.requests.stream import Stream
+from erlang_port.runtime.awaitable import is_awaitable
 
 #: A generator with longer runs than this seldom awaits anything: after each run it gives
 #: way. A larger number lets it hold the loop for longer, a smaller one costs those that
@@ -101,10 +102,10 @@ class LoopRunner:
         self._has_begun = True
         try:
             if self.stream.is_cancelled:
-                if iscoroutine(source):
+                if isinstance(source, CoroutineType):
                     source.close()
                 raise Cancelled
-            while isawaitable(source):
+            while is_awaitable(source):
                 source = await source
             if not hasattr(type(source), "__aiter__"):
                 return lambda: self._iterate_on_thread(self.stream, source)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 import types
 from collections.abc import Callable
@@ -33,7 +32,6 @@ class MainModule:
     ) -> None:
         """Makes `__main__` and runs what the pool wants every worker to have run."""
         self._module.__dict__["__builtins__"] = __builtins__
-        self._module.__dict__["asyncio"] = asyncio
         sys.modules["__main__"] = self._module
         for item in preload:
             if all(part.isidentifier() for part in item.split(".")):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from contextvars import copy_context
-from inspect import isawaitable
 from types import GeneratorType
 from typing import Any
 
@@ -12,7 +11,6 @@ from erlang_port.context import Request, WorkerContext
 from erlang_port.current import current
 from erlang_port.errors import Cancelled
 from erlang_port.requests.call import Call
-from erlang_port.requests.loop_runner import LoopRunner
 from erlang_port.requests.main_module import MainModule
 from erlang_port.requests.main_thread import MainThread
 from erlang_port.requests.request_table import Handler, RequestTable
@@ -20,6 +18,7 @@ from erlang_port.requests.stream import Stream
 from erlang_port.requests.stream_slots import StreamSlots
 from erlang_port.requests.targets import Targets
 from erlang_port.requests.thread_runner import ThreadRunner
+from erlang_port.runtime.awaitable import is_awaitable
 from erlang_port.runtime.thread_pool import Work
 from erlang_port.wire import frames
 
@@ -106,7 +105,7 @@ class RequestOpener:
             kind = type(value)
             if kind is GeneratorType:
                 return False, value
-            if hasattr(kind, "__aiter__") or isawaitable(value):
+            if hasattr(kind, "__aiter__") or is_awaitable(value):
                 return True, value
             return False, iter(value)
 
@@ -116,6 +115,9 @@ class RequestOpener:
             return
         is_async, value = found
         if is_async:
+            # Imported when it is needed: asyncio is a third of what a worker would import.
+            from erlang_port.requests.loop_runner import LoopRunner
+
             loop_runner = LoopRunner(stream, value, runner.variables, self._iterate_on_thread)
             stream.runner = loop_runner
             self._context.loop.call_soon_threadsafe(loop_runner.start)

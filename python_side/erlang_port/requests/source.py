@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import linecache
+import sys
 from collections import deque
 from types import CodeType
 
@@ -20,6 +22,9 @@ def compile_source(code: str, kind: str, mode: str) -> CodeType:
 
     It inherits none of this module's `from __future__` imports.
     """
+    if "asyncio" in code:
+        # It is a name in `__main__`, but few workers need it, and it takes long to import.
+        sys.modules["__main__"].__dict__.setdefault("asyncio", importlib.import_module("asyncio"))
     name = f"<{kind} {next(_numbers)}>"
     names = _names.setdefault(kind, deque())
     names.append(name)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import importlib
-import inspect
 import sys
 from collections.abc import Callable
 from types import BuiltinFunctionType, FunctionType
@@ -110,12 +109,14 @@ class Targets:
 
     def is_async(self, frame: bytes, offset: int) -> bool:
         """Whether a request is known to name an async function; runs no code of the user's."""
+        from inspect import getattr_static  # Which takes long, and few workers need it.
+
         target = frames.read_target(frame, offset)
         if target.kind == frames.EXPRESSION:
             return False
         found: Any = sys.modules.get(target.first)
         for part in target.second.split("."):
-            found = inspect.getattr_static(found, part, None)
+            found = getattr_static(found, part, None)
             if isinstance(found, (staticmethod, classmethod)):
                 found = found.__func__
         return isinstance(found, FunctionType) and bool(found.__code__.co_flags & _ASYNC)
@@ -127,7 +128,8 @@ class Targets:
         return target
 
 
-_ASYNC = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
+#: CO_COROUTINE and CO_ASYNC_GENERATOR of the module `inspect`.
+_ASYNC = 0x80 | 0x200
 
 #: `#{}`, what most requests have for keyword arguments.
 _NO_KWARGS = b"\x83t\0\0\0\0"

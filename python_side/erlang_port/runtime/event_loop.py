@@ -2,57 +2,36 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Coroutine
 from contextvars import Context
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from erlang_port.current import current
 from erlang_port.runtime.interrupt import InterruptibleCoroutine, InterruptibleRegion
 from erlang_port.runtime.threads import start_thread
 
+if TYPE_CHECKING:
+    import asyncio
 
-class RequestTask(asyncio.Task[Any]):
-    """A task of a request, which no other request cancels.
-
-    Code that shuts a program down cancels every task that there is, by asyncio.all_tasks().
-    What belongs to no request may: the worker, and threads of the user's own.
-    """
-
-    def __init__(self, work: Any, loop: asyncio.AbstractEventLoop, request: object) -> None:
-        super().__init__(work, loop=loop)
-        self._of = request
-
-    def cancel(self, msg: Any = None) -> bool:
-        """As the base class does; false where another request asks for it."""
-        return current.get() in (None, self._of) and super().cancel(msg)
-
-
-class RequestsLoop(asyncio.SelectorEventLoop):
-    """A loop that many requests share: what one of them shuts down is not the others'.
-
-    That is what a library does which takes the loop for its own, after `stop`.
-    """
-
-    async def shutdown_asyncgens(self) -> None:
-        """Leaves the async generators of the others alone."""
-
-    async def shutdown_default_executor(self, timeout: float | None = None) -> None:
-        """Leaves the threads of asyncio.to_thread to the others."""
+    from erlang_port.runtime.requests_loop import RequestsLoop
 
 
 class EventLoop:
-    """Runs async streams and calls; other threads come in by `call_soon_threadsafe` alone."""
+    """Runs async streams and calls; other threads come in by `call_soon_threadsafe` alone.
+
+    It starts when it is first needed: asyncio is a third of what a worker would have to import,
+    and of the memory that it would have.
+    """
 
     def __init__(
         self, region: Callable[[], InterruptibleRegion], failed: Callable[[BaseException], None]
     ) -> None:
         self._make_region = region
         self._failed = failed
-        self._loop = RequestsLoop()
+        self._loop: RequestsLoop | None = None
+        self._starting = Lock()
         self._queue: deque[Callable[[], object]] = deque()
         self._is_called = False
         self._is_closing = False
@@ -64,21 +43,28 @@ class EventLoop:
         self._ended.acquire()
 
     def start(self) -> None:
-        """Starts the thread."""
-        start_thread(self._run, "erlang_port loop")
+        """Starts the loop and its thread, if they have not started."""
+        with self._starting:
+            if self._loop is None:
+                from erlang_port.runtime.requests_loop import RequestsLoop
 
-    def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
+                self._loop = loop = RequestsLoop()
+                start_thread(lambda: self._run(loop), "erlang_port loop")
+
+    def _run(self, loop: RequestsLoop) -> None:
+        import asyncio
+
+        asyncio.set_event_loop(loop)
         self.region = self._make_region()
         while True:
             try:
-                self._loop.run_forever()
+                loop.run_forever()
                 if self._is_closing:
                     self._ended.release()
                     return
                 # User code has stopped it, which is not its to stop.
             except BaseException as error:
-                if self._loop.is_closed():
+                if loop.is_closed():
                     self._failed(error)
                     return
                 # SystemExit in a task that user code made. What else there was to do is
@@ -94,6 +80,9 @@ class EventLoop:
         self._queue.append(function)
         if not self._is_called:
             self._is_called = True
+            if self._loop is None:
+                self.start()
+            assert self._loop is not None
             try:
                 # Not in the context of the request whose thread this is.
                 self._loop.call_soon_threadsafe(self._run_queue, context=Context())
@@ -112,6 +101,7 @@ class EventLoop:
 
     def call_soon(self, function: Callable[[], None]) -> None:
         """Runs a function on the loop, from the loop."""
+        assert self._loop is not None
         self._loop.call_soon(function)
 
     def create_task(
@@ -121,7 +111,10 @@ class EventLoop:
         ended: Callable[[Any, BaseException | None], None],
     ) -> asyncio.Task[Any]:
         """Starts a task whose steps are code of `request`; from the loop."""
+        from erlang_port.runtime.requests_loop import RequestTask
+
         assert self.region is not None
+        assert self._loop is not None
         work = InterruptibleCoroutine(self.region, request, work, ended)
         task = RequestTask(work, self._loop, request)
         self._tasks.add(task)  # Which keeps it from being collected.
@@ -144,16 +137,22 @@ class EventLoop:
     def close(self, seconds: float) -> None:
         """Cancels every task, waits for them for so long, and stops."""
         self._is_closing = True
+        if self._loop is None:
+            return
         self.call_soon_threadsafe(self._cancel_all)
         self._ended.acquire(timeout=seconds)
 
     def _cancel_all(self) -> None:
-        tasks = [task for task in asyncio.all_tasks(self._loop) if not task.done()]
+        import asyncio
+
+        loop = self._loop
+        assert loop is not None
+        tasks = [task for task in asyncio.all_tasks(loop) if not task.done()]
         for task in tasks:
             task.cancel()
 
         async def stop() -> None:
             await asyncio.gather(*tasks, return_exceptions=True)
-            self._loop.stop()
+            loop.stop()
 
-        self._closing = self._loop.create_task(stop())
+        self._closing = loop.create_task(stop())

@@ -43,7 +43,6 @@ import sys
 import time
 from collections.abc import Callable, Coroutine, Generator
 from enum import IntEnum
-from inspect import CORO_CLOSED, getcoroutinestate
 from threading import Lock, RLock, get_ident
 from time import sleep
 from types import FrameType
@@ -295,7 +294,7 @@ class InterruptibleCoroutine(Coroutine[Any, Any, Any]):
     and what it raised; not as user code.
     """
 
-    __slots__ = ("__weakref__", "_coroutine", "_ended", "_request", "_user_code")
+    __slots__ = ("__weakref__", "_coroutine", "_ended", "_region", "_request")
 
     def __init__(
         self,
@@ -304,7 +303,7 @@ class InterruptibleCoroutine(Coroutine[Any, Any, Any]):
         coroutine: Coroutine[Any, Any, Any],
         ended: Callable[[Any, BaseException | None], None],
     ) -> None:
-        self._user_code = region
+        self._region = region
         self._request = request
         self._coroutine = coroutine
         self._ended = ended
@@ -319,17 +318,17 @@ class InterruptibleCoroutine(Coroutine[Any, Any, Any]):
 
     def _step(self, resume: Callable[..., Any], *args: Any) -> Any:
         try:
-            return self._user_code.run(self._request, resume, *args)
+            return self._region.run(self._request, resume, *args)
         except StopIteration as end:
             self._ended(end.value, None)
         except BaseException as error:
-            if getcoroutinestate(self._coroutine) != CORO_CLOSED:
+            if getattr(self._coroutine, "cr_frame", None) is not None:
                 # The interrupt was raised outside of the coroutine, which waits for
                 # something that nobody would tell the loop of.
                 return self._step(self._coroutine.throw, error)
             self._ended(None, error)
         finally:
-            self._user_code.request = None
+            self._region.request = None
         raise StopIteration
 
     def close(self) -> None:

@@ -15,7 +15,6 @@ the exception. `set_if_at` sees to that.
 from __future__ import annotations
 
 import ctypes
-import dis
 import functools
 import gc
 import re
@@ -140,6 +139,8 @@ def _is_protected(frame: FrameType) -> bool:
 @functools.lru_cache(maxsize=1024)
 def _protected(code: CodeType) -> tuple[range | frozenset[int], ...]:
     """The offsets for which there is a handler."""
+    import dis  # Which takes long, and few workers need it.
+
     if sys.version_info < (3, 11):
         return (_protected_by_blocks(code),)
     bytecode: Any = dis.Bytecode(code)
@@ -154,6 +155,8 @@ def _protected(code: CodeType) -> tuple[range | frozenset[int], ...]:
 
 def _protected_by_blocks(code: CodeType) -> frozenset[int]:
     """The same for Python 3.10, which has a stack of blocks in place of a table."""
+    import dis
+
     instructions = list(dis.get_instructions(code))
     index = {instruction.offset: at for at, instruction in enumerate(instructions)}
     seen: set[int] = set()

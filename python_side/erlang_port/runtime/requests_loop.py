@@ -1,0 +1,37 @@
+"""asyncio's loop and tasks, as far as those of many requests that share one must differ."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from erlang_port.current import current
+
+
+class RequestTask(asyncio.Task[Any]):
+    """A task of a request, which no other request cancels.
+
+    Code that shuts a program down cancels every task that there is, by asyncio.all_tasks().
+    What belongs to no request may: the worker, and threads of the user's own.
+    """
+
+    def __init__(self, work: Any, loop: asyncio.AbstractEventLoop, request: object) -> None:
+        super().__init__(work, loop=loop)
+        self._of = request
+
+    def cancel(self, msg: Any = None) -> bool:
+        """As the base class does; false where another request asks for it."""
+        return current.get() in (None, self._of) and super().cancel(msg)
+
+
+class RequestsLoop(asyncio.SelectorEventLoop):
+    """A loop that many requests share: what one of them shuts down is not the others'.
+
+    That is what a library does which takes the loop for its own, after `stop`.
+    """
+
+    async def shutdown_asyncgens(self) -> None:
+        """Leaves the async generators of the others alone."""
+
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:
+        """Leaves the threads of asyncio.to_thread to the others."""
