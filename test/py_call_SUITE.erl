@@ -264,9 +264,9 @@ execute(_Config) ->
 %% When the time is over the caller has its answer, and the code is broken off.
 -spec a_timeout_interrupts(ct_suite:ct_config()) -> ok.
 a_timeout_interrupts(_Config) ->
-    ?assertEqual({error, timeout}, py:call(callee, spin, [called], #{}, 30)),
+    ?assertEqual({error, timeout}, py:call(callee, spin, [called], #{}, 300)),
     test_eventually:equal({ok, <<"Cancelled">>}, fun() -> py:call(callee, state, [called]) end),
-    ?assertEqual({error, timeout}, py:eval("__import__('callee').spin('eval')", #{}, 30)),
+    ?assertEqual({error, timeout}, py:eval("__import__('callee').spin('eval')", #{}, 300)),
     test_eventually:equal({ok, <<"Cancelled">>}, fun() -> py:call(callee, state, [<<"eval">>]) end),
     Exec = <<"import callee\ncallee.spin('exec')">>,
     ?assertEqual({error, timeout}, py:exec(Exec, #{timeout => 200, replay => false})),
@@ -503,7 +503,7 @@ a_table_for_the_shell(_Config) ->
     ?assertMatch("default " ++ _, Line),
     ?assertNotEqual(nomatch, string:find(Line, Version)),
     Gone = py_info_format:format(#{p => #{workers => [], size => 2, restarts => 3, last_exit => why}}),
-    ?assertNotEqual(nomatch, string:find(Gone, "restarted 3 times")),
+    ?assertNotEqual(nomatch, string:find(Gone, "3 restarts")),
     ?assertNotEqual(nomatch, string:find(Gone, "2 not ready")).
 
 %% What `info' says of a pool has the keys of its type, and of a healthy pool nothing has

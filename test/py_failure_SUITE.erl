@@ -577,11 +577,7 @@ what_has_ended_is_watched_no_more(Config) ->
     Before = Kept(),
     Refs = [element(2, started(async_idle)) || _ <- lists:seq(1, 20)],
     [py:stream_cancel(Ref, [flush]) || Ref <- Refs],
-    test_eventually:true(fun() ->
-        #{workers := [#{requests := Requests}]} = py:info(test),
-        Requests =:= 0
-    end),
-    ?assertEqual(Before, Kept()).
+    test_eventually:equal(Before, Kept).
 
 -spec timeouts_go_up_the_ladder(ct_suite:ct_config()) -> term().
 timeouts_go_up_the_ladder(Config) ->
