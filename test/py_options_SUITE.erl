@@ -71,6 +71,7 @@ unknown_options(_Config) ->
         {enumerable_eval, [owner, demand, workers, kwargs]},
         {call, [window, owner, replay, batch, kwargs]},
         {exec, [window, owner, kwargs]},
+        {channel, [pool, traceback, demand, batch]},
         {pool, [pool, owner, timeout, kwargs, workerz, <<"workers">>]},
         {worker, [pool, workers, cluster, max_requests, max_age, max_rss, reload]}
     ],
@@ -84,7 +85,7 @@ unknown_options(_Config) ->
 no_map(_Config) ->
     [
         ?assertError({badopt, {options, Opts}}, check(Kind, Opts))
-     || Kind <- [stream, collect, enumerable, enumerable_eval, call, exec, pool, worker], Opts <- [[1], [{a, b, c}], [{a, 1} | b], none, 1]
+     || Kind <- [stream, collect, enumerable, enumerable_eval, channel, call, exec, pool, worker], Opts <- [[1], [{a, b, c}], [{a, 1} | b], none, 1]
     ],
     ok.
 
@@ -153,12 +154,13 @@ types_have_every_option(_Config) ->
      || {Type, Checked} <- [
             {stream_options, Common ++ checked(Forms, stream_option)},
             {call_options, Common ++ checked(Forms, exec_option)},
+            {channel_options, checked(Forms, channel_option)},
             {pool_options, checked(Forms, pool_option)}
         ]
     ],
     [
         ?assertEqual({Kind, lists:sort([Key || {Of, Key, _, _} <- options(), Of =:= Kind])}, {Kind, explained(Kind)})
-     || Kind <- [stream, collect, call, exec, pool, worker]
+     || Kind <- [stream, collect, channel, call, exec, pool, worker]
     ],
     ?assertEqual(explained(stream) -- [owner, demand], explained(enumerable)),
     ?assertEqual(explained(collect), explained(enumerable_eval)),
@@ -177,7 +179,7 @@ the_page_says_what_the_code_does(_Config) ->
                 {Section, maps:from_list([{Key, May} || {Key, May, _} <- Rows])}),
             [?assertEqual({Section, Key}, {Section, says_default(Key, Default, Kind)}) || {Key, _, Default} <- Rows]
         end
-     || {Section, Kind} <- [{"Pools", pool}, {"Streams", stream}, {"Calls", exec}]
+     || {Section, Kind} <- [{"Pools", pool}, {"Streams", stream}, {"Channels", channel}, {"Calls", exec}]
     ],
     ok.
 
@@ -196,7 +198,7 @@ types_are_documented(_Config) ->
              || [Name, Default] <- Lines, Key <- [binary_to_existing_atom(Name)]
             ]
         end
-     || {Type, Kind} <- [{stream_options, stream}, {call_options, exec}, {pool_options, pool}]
+     || {Type, Kind} <- [{stream_options, stream}, {channel_options, channel}, {call_options, exec}, {pool_options, pool}]
     ],
     ok.
 
@@ -297,6 +299,7 @@ check(Kind, Opts) -> check(Kind, Opts, #{}).
 check(pool, Opts, _Pool) -> py_options:pool(Opts);
 check(worker, Opts, _Pool) -> py_options:worker(Opts);
 check(enumerable, Opts, _Pool) -> py_options:enumerable(Opts);
+check(channel, Opts, _Pool) -> py_options:channel(Opts);
 check(enumerable_eval, Opts, _Pool) -> py_options:enumerable_eval(Opts);
 check(Kind, Opts, Pool) -> py_options:Kind(Opts, Pool).
 
@@ -354,6 +357,13 @@ options() ->
     tagged(stream, Common ++ Collect ++ Stream) ++
         tagged(collect, Common ++ Collect) ++
         tagged(call, Common) ++
+        tagged(channel, [
+            {owner, [self()], [self, undefined]},
+            {notify, [true, false], [yes, 1]},
+            {binaries, [str, bytes], [string]},
+            {atoms, [atom, str], [bytes]}
+            | Window
+        ]) ++
         tagged(exec, [{replay, [true, false], [yes]} | Common]) ++
         tagged(pool, Recycling ++ [{workers, [1, 100], [0, -1, infinity]}, {cluster, [true, false], [yes, all]} | Pool]) ++
         tagged(worker, Pool).

@@ -22,6 +22,8 @@
     enumerable_eval/1, enumerable_eval/2, enumerable_eval/3,
     foreach/2
 ]).
+%% Streams into Python.
+-export([channel/0, channel/1, channel_send/2, channel_send/3, channel_close/1]).
 %% Code and calls.
 -export([
     exec/1, exec/2,
@@ -311,6 +313,41 @@ foreach(Fun, Ref) when is_reference(Ref) ->
     end;
 foreach(Fun, Enumerable) when is_function(Enumerable, 2) ->
     py_enumerable:foreach(Fun, Enumerable).
+
+%%% Streams into Python.
+
+%% @equiv channel(#{})
+-spec channel() -> {ok, py_channel:channel()}.
+channel() ->
+    channel(#{}).
+
+%% @doc A channel: what is sent into it comes out of an iterator in Python. Given as an argument,
+%% at any depth, it arrives as an `erlang.Channel', an iterator and an async iterator; one worker
+%% reads it. It ends with its owner: when that fails, Python gets an exception.
+-spec channel(options(py_options:channel_options())) -> {ok, py_channel:channel()}.
+channel(Opts) ->
+    {ok, py_channel:start(maps:merge(#{owner => self()}, py_options:channel(Opts)))}.
+
+%% @equiv channel_send(In, Value, infinity)
+-spec channel_send(py_channel:channel(), term()) -> ok | {error, closed}.
+channel_send(In, Value) ->
+    case py_channel:send(In, Value, infinity) of
+        Result when Result =/= {error, timeout} -> Result
+    end.
+
+%% @doc Sends a value, from any process. Returns when there is room for it: while as many values
+%% as the window allows were not taken, it waits, for `Timeout' milliseconds at most; then
+%% `{error, timeout}', and the value was not sent. `{error, closed}' when Python reads no more, or the
+%% channel was closed.
+-spec channel_send(py_channel:channel(), term(), timeout()) -> ok | {error, closed | timeout}.
+channel_send(In, Value, Timeout) ->
+    py_channel:send(In, Value, py_options:timeout(Timeout)).
+
+%% @doc Ends a channel: the iterator ends after what was sent before. From any process, any number
+%% of times.
+-spec channel_close(py_channel:channel()) -> ok.
+channel_close(In) ->
+    py_channel:close(In).
 
 %%% Code and calls.
 

@@ -8,7 +8,7 @@
 -export_type([kind/0]).
 
 %% What the options are for.
--type kind() :: stream | collect | enumerable | enumerable_eval | call | exec | pool | worker | argument.
+-type kind() :: stream | collect | enumerable | enumerable_eval | channel | call | exec | pool | worker | argument.
 
 %% @doc For arguments that are not in a map of options.
 -spec raise(atom(), term()) -> no_return().
@@ -42,6 +42,7 @@ name(stream) -> "a stream";
 name(collect) -> "a stream that is returned as a list";
 name(enumerable) -> "py:enumerable/4";
 name(enumerable_eval) -> "py:enumerable_eval/3";
+name(channel) -> "a channel";
 name(call) -> "a call";
 name(exec) -> "py:exec/2";
 name(pool) -> "a pool";
@@ -65,6 +66,8 @@ allowed(enumerable) ->
     maps:without([owner, demand], allowed(stream));
 allowed(enumerable_eval) ->
     allowed(collect);
+allowed(channel) ->
+    maps:merge(maps:remove(traceback, values()), (streams())#{owner => "a pid", notify => "true or false"});
 allowed(call) ->
     request();
 allowed(exec) ->

@@ -24,10 +24,14 @@ question(Payload) ->
         {ok, Question = {call, _Name, Args}} when is_list(Args) -> {ok, Question};
         {ok, Question = {whereis, _Name, []}} -> {ok, Question};
         {ok, Question = {registered, _Name, []}} -> {ok, Question};
+        {ok, Question = {channel, Pid, [Address]}} when is_pid(Pid), is_binary(Address) -> {ok, Question};
         {ok, _} -> {error, bad_frame};
         {error, Reason} -> {error, Reason}
     end.
 
+%% It is answered by what the channel writes.
+answer(Worker, _Id, {channel, Pid, [Address]}) ->
+    py_channel:attach(Worker, Pid, Address);
 answer(Worker, Id, Question) ->
     Result =
         try

@@ -14,6 +14,8 @@
     ack/2,
     call/3,
     callback_result/2,
+    channel_end/2,
+    channel_values/5,
     cancel/1,
     credit/4,
     data_prefix/1,
@@ -61,6 +63,8 @@
 -define(STATS, 10).
 -define(ACK, 11).
 -define(STOP, 12).
+-define(CHANNEL_VALUES, 13).
+-define(CHANNEL_END, 14).
 %% From Python to Erlang.
 -define(READY, 65).
 -define(EVENT, 66).
@@ -241,6 +245,27 @@ credit(Address, Values, Bytes, Demand) ->
 -spec callback_result(Id :: binary(), iodata()) -> iodata().
 callback_result(Id, Payload) ->
     [<<?CALLBACK_RESULT, (byte_size(Id)), Id/binary>> | Payload].
+
+%% @doc Values of a channel, for whoever reads it under this address. After `Quarter' of them
+%% the channel wants to know that they were taken.
+-spec channel_values(binary(), py_options:flags(), pos_integer(), pos_integer(), [term()]) -> iodata().
+channel_values(Address, Flags, Count, Quarter, Values) ->
+    [
+        <<?CHANNEL_VALUES, (byte_size(Address)), Address/binary, (flags(Flags)), Count:32, Quarter:32>>
+        | term_to_iovec(Values)
+    ].
+
+%% @doc The end of a channel: it was closed, or the process that fed it has failed.
+-spec channel_end(binary(), closed | {exit, term()}) -> iodata().
+channel_end(Address, Reason) ->
+    [<<?CHANNEL_END, (byte_size(Address)), Address/binary>>, external(why(Reason))].
+
+%% Python reads it where nothing may fail, so it is text.
+why(closed) ->
+    closed;
+why({exit, Reason}) ->
+    Text = unicode:characters_to_binary(io_lib:format("~0tP", [Reason, 30])),
+    {Text, [], <<"the channel has ended before it was closed: ", Text/binary>>}.
 
 %% @doc Says how many bytes in all have been taken of what Python sends by itself.
 -spec ack(counted(), non_neg_integer()) -> iodata().

@@ -2,9 +2,9 @@
 %% or a value out of range, raises `error({badopt, {Key, Value}})'.
 -module(py_options).
 
--export([call/2, collect/2, enumerable/1, enumerable_eval/1, exec/2, pool/1, stream/2, worker/1]).
+-export([call/2, channel/1, collect/2, enumerable/1, enumerable_eval/1, exec/2, pool/1, stream/2, worker/1]).
 -export([map/1, request/1, timeout/1, given/1, place/1, check_drain_timeout/1]).
--export_type([call_options/0, list_of/1, pairs/0, flags/0, pool_options/0, stream_options/0]).
+-export_type([call_options/0, channel_options/0, list_of/1, pairs/0, flags/0, pool_options/0, stream_options/0]).
 
 -type flags() :: #{binaries := str | bytes, atoms := atom | str, traceback := boolean(), _ => _}.
 -type pairs() :: #{term() => term()} | [{term(), term()}].
@@ -62,6 +62,23 @@
 %% <li>`atoms' (default: `atom'): what atoms in the arguments become: `erlang.Atom', or plain `str'.</li>
 %% <li>`traceback' (default: `false'): errors are `{Class, Message, Traceback}'.</li>
 %% <li>`replay' (default: `true'): `py:exec/2' only: whether a worker that is restarted runs the code again.</li>
+%% </ul>
+-type channel_options() :: #{
+    owner => pid(),
+    window => pos_integer(),
+    window_bytes => pos_integer(),
+    binaries => str | bytes,
+    atoms => atom | str,
+    notify => boolean()
+}.
+%% Options of `py:channel/1'.
+%% <ul>
+%% <li>`owner' (default: the caller): with whose end the channel ends.</li>
+%% <li>`window' (default: `1024'): how many values may have been sent and not yet taken by Python.</li>
+%% <li>`window_bytes' (default: `4194304'): the same in encoded bytes.</li>
+%% <li>`binaries' (default: `str'): what binaries in the values become.</li>
+%% <li>`atoms' (default: `atom'): what atoms in the values become: `erlang.Atom', or plain `str'.</li>
+%% <li>`notify' (default: `false'): whether the owner gets `{py_channel, In, closed}' when Python reads no more.</li>
 %% </ul>
 -type pool_options() :: #{
     workers => pos_integer(),
@@ -246,6 +263,31 @@ stream_option(format, V) -> lists:member(V, [term, msgpack, json]);
 stream_option(window, V) -> V =:= auto orelse ?IS_POS(V);
 stream_option(window_bytes, V) -> ?IS_POS(V);
 stream_option(Key, V) -> common_option(Key, V).
+
+%% @private
+%% @doc The same for a channel.
+-spec channel(term()) -> map().
+channel(Given) ->
+    Opts = map(Given),
+    checked(channel, fun channel_option/2, Opts),
+    maps:merge(channel_defaults(), Opts).
+
+channel_defaults() ->
+    #{
+        window => 1024,
+        window_bytes => 4 * 1024 * 1024,
+        binaries => str,
+        atoms => atom,
+        notify => false
+    }.
+
+channel_option(owner, V) -> is_pid(V);
+channel_option(window, V) -> ?IS_POS(V);
+channel_option(window_bytes, V) -> ?IS_POS(V);
+channel_option(binaries, V) -> V =:= str orelse V =:= bytes;
+channel_option(atoms, V) -> V =:= atom orelse V =:= str;
+channel_option(notify, V) -> is_boolean(V);
+channel_option(_, _) -> false.
 
 %% @private
 %% @doc The same for a call, an evaluation or an execution.

@@ -20,6 +20,7 @@ from erlang.api import is_registered as _is_registered
 from erlang.request import Stream, cancelled, stream
 from erlang_port.errors import Cancelled, ErlangError
 from erlang_port.etf.conversions import register_encoder
+from erlang_port.etf.incoming import Channel
 from erlang_port.etf.terms import (
     Atom,
     Bitstring,
@@ -37,6 +38,7 @@ __all__ = (
     "Atom",
     "Bitstring",
     "Cancelled",
+    "Channel",
     "ErlangError",
     "FrozenDict",
     "FrozenList",

@@ -11,14 +11,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextvars import copy_context
-from functools import partial
 from typing import Any
 
 from erlang_port.current import has_node, node
 from erlang_port.errors import Cancelled
-
-_EMPTY = object()
-_END = object()
+from erlang_port.handover import EMPTY, END, next_value, next_value_async
 
 
 def from_callback(
@@ -131,8 +128,8 @@ class Handover:
 
     # In the generator.
 
-    def take(self, wake: Callable[[], object] | None = None) -> Any:
-        """The next value, _END, or _EMPTY; then `wake` is called when that changes."""
+    def take(self, wake: Callable[[], object] | None) -> Any:
+        """The next value, END, or EMPTY; see erlang_port.handover."""
         with self._lock:
             if self._values:
                 value = self._values.popleft()
@@ -142,10 +139,14 @@ class Handover:
                 return value
             if not self._is_over:
                 self._wake = wake
-                return _EMPTY
-        if self._error is not None:
-            raise self._error
-        return _END
+                return EMPTY
+        error, self._error = self._error, None
+        if error is None:
+            return END
+        try:
+            raise error
+        finally:
+            del error  # Its traceback has this frame.
 
     def close(self) -> None:
         """Nobody wants more."""
@@ -171,17 +172,9 @@ def _values(handover: Handover, call: Callable[[], Any]) -> Generator[Any, None,
     _waiter()  # Raises on a worker's event loop, before anything has run.
     handover.start(call)
     try:
-        while True:
-            value = handover.take()
-            while value is _EMPTY:
-                wake, wait = _waiter()
-                value = handover.take(wake)
-                if value is _EMPTY:
-                    wait()
-                    value = handover.take()
-            if value is _END:
-                return handover.result
+        while (value := next_value(handover.take, _waiter)) is not END:
             yield value
+        return handover.result
     finally:
         handover.close()
 
@@ -192,7 +185,9 @@ def _waiter() -> tuple[Callable[[], object], Callable[[], object]]:
     In a worker the wait can be interrupted, and others may use the thread's slot meanwhile.
     """
     if has_node():
-        return node().waiter()  # type: ignore[no-any-return]
+        return node().waiter(  # type: ignore[no-any-return]
+            "erlang.from_callback would hold up the event loop; use erlang.afrom_callback"
+        )
     import threading
 
     lock = threading.Lock()
@@ -201,32 +196,9 @@ def _waiter() -> tuple[Callable[[], object], Callable[[], object]]:
 
 
 async def _async_values(handover: Handover, call: Callable[[], Any]) -> AsyncGenerator[Any, None]:
-    import asyncio
-
-    loop = asyncio.get_running_loop()
     handover.start(call)
     try:
-        while True:
-            value = handover.take()
-            while value is _EMPTY:
-                change = loop.create_future()
-                value = handover.take(partial(_call_soon, loop, change))
-                if value is _EMPTY:
-                    await change
-                    value = handover.take()
-            if value is _END:
-                return
+        while (value := await next_value_async(handover.take)) is not END:
             yield value
     finally:
         handover.close()
-
-
-def _call_soon(loop: Any, change: Any) -> None:
-    def set_result() -> None:
-        if not change.done():
-            change.set_result(None)
-
-    try:
-        loop.call_soon_threadsafe(set_result)
-    except RuntimeError:
-        pass  # The loop was closed meanwhile, so nobody waits.

@@ -15,7 +15,8 @@ PYTHON_SIDE = Path(__file__).resolve().parents[2] / "python_side"
 
 #: From the ground. What is named for a folder stands for all that is in it.
 FLOORS = [
-    {"errors", "reasons", "batching", "etf", "wire", "leaving"},
+    {"errors", "handover"},
+    {"reasons", "batching", "etf", "wire", "leaving"},
     {"current"},
     {"runtime"},
     {"context"},
@@ -29,7 +30,7 @@ FLOORS = [
 APART = {"make_venv"}
 
 #: What the face for user code may stand on.
-FACE = {"current", "errors", "etf"}
+FACE = {"current", "errors", "etf", "handover"}
 
 
 def modules() -> list[str]:

@@ -210,7 +210,7 @@ class _Client:
     def is_registered(self, name: str) -> bool:
         return name in self._node._functions
 
-    def waiter(self) -> tuple[Callable[[], object], Callable[[], object]]:
+    def waiter(self, _why_not: str) -> tuple[Callable[[], object], Callable[[], object]]:
         lock = threading.Lock()
         lock.acquire()
         return lock.release, lock.acquire

@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
+from erlang_port.etf.incoming import arrived
 from erlang_port.etf.runs import RUNS, SHORT_RUN, small_integers
 from erlang_port.etf.scalars import (
     ATOMS_AS_STR,
@@ -42,9 +43,12 @@ is copied for nothing. Smaller: short requests are read more slowly."""
 
 _U16 = struct.Struct(">H")
 _U32_AT = struct.Struct(">I").unpack_from
-# The beginning of {bytes, B} and {msgpack, B}, after the tuple's header: an atom in any of its four
-# encodings, and the tag of a binary.
-_WRAPPED = re.compile(rb"(?:[sw]\x05|[dv]\x00\x05)(bytes)m|(?:[sw]\x07|[dv]\x00\x07)(msgpack)m")
+# The beginning of {bytes, B}, {msgpack, B} and {py_channel, {Pid, Room}}, after the tuple's header:
+# an atom in any of its four encodings, and the tag of a binary, or of a pair, a pid first.
+_WRAPPED = re.compile(
+    rb"(?:[sw]\x05|[dv]\x00\x05)(bytes)m|(?:[sw]\x07|[dv]\x00\x07)(msgpack)m"
+    rb"|(?:[sw]\x0a|[dv]\x00\x0a)(py_channel)h\x02[Xg]"
+)
 
 _TUPLE, _LIST, _MAP, _ROOT = range(4)
 # What is open while its elements are read: elements so far, number to wait for, kind, frozen.
@@ -325,7 +329,12 @@ def _keyed_map(
 
 
 def _unwrap(data: Buffer, mark: re.Match[bytes]) -> tuple[Any, int]:
-    """The value of {bytes, B} or {msgpack, B}; the length of B is where `mark` ends."""
+    """The value of {bytes, B} or {msgpack, B}, where the length of B is where `mark` ends, or of
+    {py_channel, {Pid, Room}}.
+    """
+    if mark.lastindex == 3:
+        (pid, room), end = _read(data, mark.end(3), False, SCALARS)
+        return arrived(pid, room), end
     start = mark.end() + 4
     end = start + _U32_AT(data, mark.end())[0]
     if end > len(data):

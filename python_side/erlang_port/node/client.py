@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 from erlang_port.context import WorkerContext
 from erlang_port.current import connect, current
 from erlang_port.errors import ErlangError
-from erlang_port.etf import decoder
+from erlang_port.etf import decoder, incoming
 from erlang_port.etf.terms import Atom, Pid, Port, Reference
 from erlang_port.node import stdout
 from erlang_port.node.blocking import BlockingWait, Lend
 from erlang_port.node.byte_window import ByteWindow
+from erlang_port.node.incoming import IncomingChannels
 from erlang_port.node.log_handler import LogHandler
 from erlang_port.node.lossy_channel import LossyChannel
 from erlang_port.node.messages import LIMIT, Messages, is_fixed
@@ -62,6 +63,7 @@ class NodeClient:
         self.calls = ByteWindow(LIMIT)
         self._waiters: dict[bytes, Waiter] = {}
         self._numbers = itertools.count()
+        self._channels = IncomingChannels(self.waiter, self._ask_later, self.tell)
         #: Names of functions that the node was found to have.
         self._registered: set[str] = set()
         self.logs = LogHandler(context.encoder)
@@ -81,23 +83,27 @@ class NodeClient:
             frames.CALLBACK_RESULT: self._on_callback_result,
             frames.ACK: self._on_ack,
             frames.LEVEL: self._on_level,
+            **self._channels.handlers(),
         }
 
     def open(self, level: int) -> None:
         """From now on user code finds the node, prints to it and logs to it from `level` on."""
         connect(self)
+        incoming.connect(self._channels.arrived)
         sys.stdout = self.stdout
         self.logs.open(self._log, level)
         os.register_at_fork(after_in_child=self._forked)
 
     def _forked(self) -> None:
         connect(None)
+        incoming.connect(None)
         self.stdout.disconnect()
         self.logs.disconnect()
 
     def disconnect(self) -> None:
         """The node reads no more: what is printed goes where its standard error goes."""
         connect(None)
+        incoming.connect(None)
         self.stdout.disconnect()
         self.logs.disconnect()
 
@@ -144,6 +150,15 @@ class NodeClient:
             self._wait_for_room(messages.window, region)
         self._blocking.shielded(region, messages.put_term, address, term, size)
 
+    def tell(self, pid: Pid, term: Any) -> None:
+        """Sends a message at once, from any thread, and does not wait, however full it is."""
+        buffers = self._context.encoder().parts(term)
+        self._blocking.shielded(self._blocking.region(), self._tell, pid.raw, buffers)
+
+    def _tell(self, to: bytes, buffers: list[Any]) -> None:
+        self.messages.put_term(to, buffers, sum(map(len, buffers)))
+        self.messages.flush()
+
     def _destination(self, to: Any) -> bytes:
         kind = type(to)
         if kind is Pid or kind is Reference:
@@ -165,13 +180,14 @@ class NodeClient:
             if window.add_waiter(event.set):
                 self._blocking.wait(event, region)
 
-    def waiter(self) -> tuple[Callable[[], object], Callable[[], object]]:
-        """What wakes the calling thread, and what it then waits with, once."""
+    def waiter(self, why_not: str) -> tuple[Callable[[], object], Callable[[], object]]:
+        """What wakes the calling thread, and what it then waits with, once.
+
+        Where it must not wait, `why_not` says so.
+        """
         region = self._blocking.region()
         if not self._blocking.may_wait(region):
-            raise RuntimeError(
-                "erlang.from_callback would hold up the event loop; use erlang.afrom_callback"
-            )
+            raise RuntimeError(why_not)
         event = OneShotEvent()
         return event.set, lambda: self._blocking.wait(event, region)
 
@@ -257,6 +273,11 @@ class NodeClient:
         if waiter.answer is None:
             raise TimeoutError(f"{name} has not answered within {timeout} s")
         return _result(waiter)
+
+    def _ask_later(self, kind: bytes, buffers: list[Any]) -> None:
+        """Asks the node for what it does not answer by a result."""
+        region = self._blocking.region()
+        self._blocking.shielded(region, self._put, [_TRIPLE, kind, *buffers], Waiter(lambda: None))
 
     def _request(self, kind: bytes, name: str, args: tuple[Any, ...]) -> list[Any]:
         if not isinstance(name, str):

@@ -25,6 +25,8 @@ LEVEL = 9
 STATS = 10
 ACK = 11
 STOP = 12
+CHANNEL_VALUES = 13
+CHANNEL_END = 14
 
 # From Python to Erlang.
 READY = 65
@@ -60,6 +62,7 @@ _STREAM = struct.Struct(">QQqqqBBH")
 _CREDIT = struct.Struct(">QQq")
 _PONG = struct.Struct(">II")
 _ACK = struct.Struct(">Q")
+_CHANNEL_VALUES = struct.Struct(">BII")
 
 
 class FrameError(ValueError):
@@ -150,3 +153,12 @@ def read_ack(frame: bytes, offset: int) -> int:
     """Bytes of what a worker sends by itself that the node has taken so far."""
     (taken,) = _ACK.unpack_from(frame, offset)
     return taken  # type: ignore[no-any-return]
+
+
+def read_channel_values(frame: bytes, offset: int) -> tuple[int, int, int, int]:
+    """Flags, number of values, after how many the sender wants to know that they were taken.
+
+    And where the values begin.
+    """
+    flags, count, quarter = _CHANNEL_VALUES.unpack_from(frame, offset)
+    return flags, count, quarter, offset + _CHANNEL_VALUES.size

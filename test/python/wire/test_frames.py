@@ -48,6 +48,11 @@ def _stream(frame: bytes, offset: int) -> tuple[Any, ...]:
     return (options, *_target(frame, offset))
 
 
+def _channel_values(frame: bytes, offset: int) -> tuple[Any, ...]:
+    *numbers, offset = frames.read_channel_values(frame, offset)
+    return (*numbers, decoder.decode(frame, offset))
+
+
 def _nothing(frame: bytes, offset: int) -> None:
     assert offset == len(frame)
 
@@ -65,6 +70,8 @@ READERS: dict[int, Callable[[bytes, int], Any]] = {
     frames.LEVEL: lambda frame, offset: frame[offset],
     frames.STATS: _nothing,
     frames.ACK: frames.read_ack,
+    frames.CHANNEL_VALUES: _channel_values,
+    frames.CHANNEL_END: decoder.decode,
 }
 
 

@@ -1,0 +1,360 @@
+%% @doc Channels: values that Erlang processes feed into a Python iterator.
+%%
+%% A channel is a process between those that send and the worker that reads:
+%%
+%% ```
+%% channel_send -> channel's process -> | port | -> erlang.Channel -> whoever iterates
+%%                        ^---- taken, closed ----- as messages of erlang.send
+%% '''
+%%
+%% How much room there is stands in two counters that every sender has: a value for which there is
+%% room is sent as a message and nobody waits. When there is none, the sender asks the channel's
+%% process and waits for its answer; so does one that has no counters, on another node.
+%% @hidden
+-module(py_channel).
+
+-include("py_worker.hrl").
+
+-export([start/1, send/3, close/1, attach/3]).
+-export_type([channel/0]).
+
+-type channel() :: {py_channel, {pid(), Room :: atomics:atomics_ref() | reference()}}.
+%% Python makes of it what it reads from, see etf/incoming.py.
+
+%% How many values, and bytes of values, there is room for.
+-define(VALUES, 1).
+-define(BYTES, 2).
+%% As many values when the channel is closed.
+-define(CLOSED, -(1 bsl 60)).
+
+-record(reader, {
+    worker :: #worker{},
+    address :: binary(),
+    monitor :: reference(),
+    %% See guard/3. Frames for a worker of another node go through it.
+    guard :: pid()
+}).
+
+-record(channel, {
+    owner :: pid(),
+    owner_monitor :: reference(),
+    room :: atomics:atomics_ref(),
+    window :: pos_integer(),
+    window_bytes :: pos_integer(),
+    flags :: py_options:flags(),
+    notify :: boolean(),
+    reader = none :: none | #reader{},
+    %% Frames that were not taken yet: how many values there are up to their ends, and what is in them.
+    in_flight = queue:new() :: queue:queue({Sum :: integer(), Values :: integer(), Bytes :: integer()}),
+    values = 0 :: non_neg_integer(),
+    %% Runs that no reader is there for yet, the last one first.
+    held = [] :: [{[term()], pos_integer()}],
+    %% Senders that wait for room.
+    waiting = queue:new() :: queue:queue({reference(), term(), non_neg_integer()}),
+    %% Readers that want no more before they are known: two messages by different ways.
+    early = [] :: [Address :: binary()],
+    is_closed = false :: boolean()
+}).
+
+%% @doc A new channel. `Opts' are checked options, with all defaults.
+-spec start(map()) -> channel().
+start(Opts = #{owner := Owner, window := Window, window_bytes := Bytes, notify := Notify}) ->
+    Room = atomics:new(2, [{signed, true}]),
+    atomics:put(Room, ?VALUES, Window),
+    atomics:put(Room, ?BYTES, Bytes),
+    Start = fun() ->
+        loop(#channel{
+            owner = Owner,
+            owner_monitor = erlang:monitor(process, Owner),
+            room = Room,
+            window = Window,
+            window_bytes = Bytes,
+            flags = (maps:with([binaries, atoms], Opts))#{traceback => false},
+            notify = Notify
+        })
+    end,
+    Pid = spawn_opt(Start, [{message_queue_data, off_heap}]),
+    {py_channel, {Pid, Room}}.
+
+%% @doc Sends a value, and waits while there is no room for it.
+-spec send(channel(), term(), timeout()) -> ok | {error, closed | timeout}.
+send({py_channel, {Pid, Room}}, Value, Timeout) ->
+    Bytes = bytes(Value),
+    case reserve(Room, Bytes) of
+        true ->
+            Pid ! {py_in, Value, Bytes},
+            ok;
+        false ->
+            ask(Pid, Value, Bytes, Timeout)
+    end.
+
+%% Counts first and takes it back if there is no room, so that two senders never share the last
+%% place. Whoever has counted in vain asks next, and then all that wait are looked at once more.
+reserve(Room, Bytes) ->
+    try
+        case atomics:sub_get(Room, ?VALUES, 1) of
+            Values when Values >= 0 ->
+                atomics:sub_get(Room, ?BYTES, Bytes) >= 0 orelse
+                    begin
+                        atomics:add(Room, ?BYTES, Bytes),
+                        atomics:add(Room, ?VALUES, 1),
+                        false
+                    end;
+            _ ->
+                atomics:add(Room, ?VALUES, 1),
+                false
+        end
+    catch
+        %% A reference is what another node, and Python, has of the counters.
+        error:badarg when is_reference(Room) -> false
+    end.
+
+%% What a value takes in the external format, about.
+bytes(Value) when is_integer(Value), Value < 16#80000000, Value >= -16#80000000 -> 5;
+bytes(Value) when is_binary(Value) -> byte_size(Value) + 5;
+bytes(Value) when is_float(Value) -> 9;
+bytes(Value) -> erlang:external_size(Value).
+
+ask(Pid, Value, Bytes, Timeout) ->
+    Ref = erlang:monitor(process, Pid, [{alias, reply_demonitor}]),
+    Pid ! {py_in_wait, Ref, Value, Bytes},
+    receive
+        {Ref, Answer} -> Answer;
+        {'DOWN', Ref, process, _, _} -> {error, closed}
+    after Timeout ->
+        %% It may have been accepted meanwhile: the answer says so.
+        Pid ! {py_in_give_up, Ref},
+        receive
+            {Ref, Answer} -> Answer;
+            {'DOWN', Ref, process, _, _} -> {error, closed}
+        end
+    end.
+
+%% @doc No more values will be sent; those that were are read. From any process, any number of
+%% times.
+-spec close(channel()) -> ok.
+close({py_channel, {Pid, Room}}) ->
+    shut(Room),
+    Pid ! py_in_close,
+    ok.
+
+%% From now on every sender asks.
+shut(Room) ->
+    try
+        atomics:put(Room, ?VALUES, ?CLOSED)
+    catch
+        error:badarg when is_reference(Room) -> ok
+    end.
+
+%%% The worker's side.
+
+%% @doc Python code of a worker wants to read. What concerns it is written to it under this
+%% address.
+-spec attach(#worker{}, pid(), binary()) -> ok.
+attach(Worker, Pid, Address) ->
+    _ = spawn(fun() -> guard(Worker, py_frame:localized(Pid), Address) end),
+    ok.
+
+%% Tells the reader of the end of a channel whose process cannot: it was killed, or its node is
+%% gone. It runs on the worker's node, and hands on the frames of a channel of another one.
+guard(Worker = #worker{pid = WorkerPid}, Pid, Address) ->
+    Monitor = erlang:monitor(process, Pid),
+    WorkerMonitor = erlang:monitor(process, WorkerPid),
+    Pid ! {py_in_attach, self(), Worker, Address},
+    guard(Worker, Address, Monitor, WorkerMonitor).
+
+guard(Worker, Address, Monitor, WorkerMonitor) ->
+    receive
+        {write, Frame} ->
+            _ = py_port:write(Worker, Frame),
+            guard(Worker, Address, Monitor, WorkerMonitor);
+        ended ->
+            ok;
+        {refused, Reason} ->
+            write_end(Worker, Address, Reason);
+        {'DOWN', Monitor, process, _, Reason} ->
+            write_end(Worker, Address, {exit, Reason});
+        {'DOWN', WorkerMonitor, process, _, _} ->
+            ok
+    end.
+
+write_end(Worker, Address, Reason) ->
+    _ = py_port:write(Worker, py_frame:channel_end(Address, Reason)),
+    ok.
+
+%%% The channel's process.
+
+loop(C = #channel{owner_monitor = OwnerMonitor, reader = Reader}) ->
+    receive
+        {py_in, Value, Bytes} ->
+            loop(collect(1, Bytes, [Value], C));
+        {py_channel, taken, {Address, Values}} when Address =:= Reader#reader.address, is_integer(Values) ->
+            loop(admit(taken(Values, C)));
+        {py_in_wait, Ref, Value, Bytes} ->
+            loop(admit(wait(Ref, Value, Bytes, C)));
+        {py_in_give_up, Ref} ->
+            loop(give_up(Ref, C));
+        py_in_close ->
+            loop(close_when_read(C));
+        {py_channel, closed, Address} when Reader =:= none ->
+            loop(C#channel{early = [Address | C#channel.early]});
+        {py_channel, closed, Address} when Address =:= Reader#reader.address ->
+            no_reader(C);
+        {py_in_attach, Guard, Worker, Address} when Reader =:= none ->
+            loop(attached(Guard, Worker, Address, C));
+        {py_in_attach, Guard, _Worker, _Address} ->
+            Guard ! {refused, {exit, already_read_elsewhere}},
+            loop(C);
+        {'DOWN', OwnerMonitor, process, _, normal} ->
+            owner_ended(closed, C);
+        {'DOWN', OwnerMonitor, process, _, Reason} ->
+            owner_ended({exit, Reason}, C);
+        {'DOWN', Monitor, process, _, _} when Monitor =:= Reader#reader.monitor ->
+            no_reader(C);
+        _ ->
+            loop(C)
+    end.
+
+%% Values that came together leave together, up to a quarter of the window: credit is for whole
+%% frames.
+collect(Count, Bytes, Values, C = #channel{window = Window, window_bytes = WindowBytes}) when
+    Count * 4 < Window, Bytes * 4 < WindowBytes
+->
+    receive
+        {py_in, Value, More} -> collect(Count + 1, Bytes + More, [Value | Values], C)
+    after 0 ->
+        emit(Count, Bytes, lists:reverse(Values), C)
+    end;
+collect(Count, Bytes, Values, C) ->
+    emit(Count, Bytes, lists:reverse(Values), C).
+
+emit(Count, Bytes, Values, C = #channel{values = Before, in_flight = InFlight, held = Held}) ->
+    Sum = Before + Count,
+    Counted = C#channel{values = Sum, in_flight = queue:in({Sum, Count, Bytes}, InFlight)},
+    case C#channel.reader of
+        none -> Counted#channel{held = [{Values, Count} | Held]};
+        _ -> write_values(Values, Count, Counted)
+    end.
+
+write_values(Values, Count, C = #channel{window = Window, flags = Flags, reader = Reader}) ->
+    Address = Reader#reader.address,
+    write(py_frame:channel_values(Address, Flags, Count, max(1, Window div 4), Values), C).
+
+write(Frame, C = #channel{reader = #reader{guard = Guard, worker = Worker}}) ->
+    case node(Guard) =:= node() of
+        true -> _ = py_port:write(Worker, Frame);
+        false -> Guard ! {write, iolist_to_binary(Frame)}
+    end,
+    C.
+
+%%% Room.
+
+taken(Taken, C = #channel{in_flight = InFlight, room = Room}) ->
+    case queue:peek(InFlight) of
+        {value, {Sum, Count, Bytes}} when Sum =< Taken ->
+            atomics:add(Room, ?BYTES, Bytes),
+            atomics:add(Room, ?VALUES, Count),
+            taken(Taken, C#channel{in_flight = queue:drop(InFlight)});
+        _ ->
+            C
+    end.
+
+wait(Ref, _Value, _Bytes, C = #channel{is_closed = true}) ->
+    Ref ! {Ref, {error, closed}},
+    C;
+wait(Ref, Value, Bytes, C = #channel{waiting = Waiting}) ->
+    C#channel{waiting = queue:in({Ref, Value, Bytes}, Waiting)}.
+
+give_up(Ref, C = #channel{waiting = Waiting}) ->
+    Rest = queue:filter(fun({Waits, _, _}) -> Waits =/= Ref end, Waiting),
+    %% Otherwise it has its answer.
+    _ = queue:len(Rest) < queue:len(Waiting) andalso (Ref ! {Ref, {error, timeout}}),
+    C#channel{waiting = Rest}.
+
+%% Lets those in that wait, in order, for as long as there is room.
+admit(C) ->
+    admit(0, 0, [], C).
+
+admit(Count, Bytes, Values, C = #channel{waiting = Waiting, window = Window}) ->
+    case queue:peek(Waiting) of
+        {value, {Ref, Value, More}} when Count * 4 < Window ->
+            case may_pass(More, C) of
+                true ->
+                    Ref ! {Ref, ok},
+                    admit(Count + 1, Bytes + More, [Value | Values], C#channel{waiting = queue:drop(Waiting)});
+                false ->
+                    admitted(Count, Bytes, Values, C)
+            end;
+        {value, _} ->
+            admit(admitted(Count, Bytes, Values, C));
+        empty ->
+            admitted(Count, Bytes, Values, C)
+    end.
+
+%% One value may always pass where nothing is under way, however large.
+may_pass(Bytes, #channel{room = Room, window = Window}) ->
+    case atomics:get(Room, ?VALUES) of
+        Window ->
+            atomics:sub(Room, ?VALUES, 1),
+            atomics:sub(Room, ?BYTES, Bytes),
+            true;
+        _ ->
+            reserve(Room, Bytes)
+    end.
+
+admitted(0, _Bytes, [], C) -> C;
+admitted(Count, Bytes, Values, C) -> emit(Count, Bytes, lists:reverse(Values), C).
+
+%%% The reader, and the end.
+
+attached(Guard, Worker = #worker{pid = Pid}, Address, C = #channel{held = Held}) ->
+    Monitor = erlang:monitor(process, Pid),
+    Reader = #reader{worker = Worker, address = Address, monitor = Monitor, guard = Guard},
+    Attached = C#channel{reader = Reader, held = []},
+    _ = lists:member(Address, C#channel.early) andalso no_reader(Attached),
+    _ = [write_values(Values, Count, Attached) || {Values, Count} <- lists:reverse(Held)],
+    case C#channel.is_closed of
+        true -> finish(closed, Attached);
+        false -> Attached
+    end.
+
+close_when_read(C = #channel{reader = none}) ->
+    refuse(drain(C#channel{is_closed = true}));
+close_when_read(C) ->
+    finish(closed, C).
+
+owner_ended(_Reason, C = #channel{reader = none}) ->
+    over(C);
+owner_ended(Reason, C) ->
+    finish(Reason, C).
+
+%% Nobody reads any more: the worker has ended, or its code wants no more.
+-spec no_reader(#channel{}) -> no_return().
+no_reader(C = #channel{owner = Owner, notify = Notify, reader = #reader{guard = Guard}}) ->
+    Guard ! ended,
+    _ = Notify andalso not C#channel.is_closed andalso (Owner ! {py_channel, {py_channel, {self(), C#channel.room}}, closed}),
+    over(C).
+
+-spec finish(closed | {exit, term()}, #channel{}) -> no_return().
+finish(Reason, C) ->
+    Drained = #channel{reader = #reader{guard = Guard, address = Address}} = drain(C),
+    _ = write(py_frame:channel_end(Address, Reason), Drained),
+    Guard ! ended,
+    over(Drained).
+
+%% What was accepted before the end is sent before it.
+drain(C) ->
+    receive
+        {py_in, Value, Bytes} -> drain(collect(1, Bytes, [Value], C))
+    after 0 -> C
+    end.
+
+-spec over(#channel{}) -> no_return().
+over(C = #channel{room = Room}) ->
+    shut(Room),
+    _ = refuse(C),
+    exit(normal).
+
+refuse(C = #channel{waiting = Waiting}) ->
+    _ = [Ref ! {Ref, {error, closed}} || {Ref, _, _} <- queue:to_list(Waiting)],
+    C#channel{waiting = queue:new()}.
