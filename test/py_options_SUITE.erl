@@ -361,8 +361,9 @@ options() ->
             {owner, [self()], [self, undefined]},
             {notify, [true, false], [yes, 1]},
             {binaries, [str, bytes], [string]},
-            {atoms, [atom, str], [bytes]}
-            | Window
+            {atoms, [atom, str], [bytes]},
+            {window, [1, ?MOST], [0, -1, auto, infinity]},
+            {window_bytes, [1, ?MOST], [0, -1, infinity]}
         ]) ++
         tagged(exec, [{replay, [true, false], [yes]} | Common]) ++
         tagged(pool, Recycling ++ [{workers, [1, 100], [0, -1, infinity]}, {cluster, [true, false], [yes, all]} | Pool]) ++

@@ -67,7 +67,14 @@ allowed(enumerable) ->
 allowed(enumerable_eval) ->
     allowed(collect);
 allowed(channel) ->
-    maps:merge(maps:remove(traceback, values()), (streams())#{owner => "a pid", notify => "true or false"});
+    #{
+        owner => "a pid",
+        window => "a positive integer",
+        window_bytes => "a positive integer",
+        binaries => "str or bytes",
+        atoms => "atom or str",
+        notify => "true or false"
+    };
 allowed(call) ->
     request();
 allowed(exec) ->
