@@ -14,6 +14,7 @@
     an_interpreter_that_is_too_old/1,
     another_python/1,
     a_program_that_is_no_interpreter/1,
+    the_exit_code_of_a_short_program/1,
     an_interpreter_that_never_gets_ready/1,
     a_site_hook_that_hangs/1,
     a_site_hook_that_prints/1,
@@ -64,6 +65,7 @@ groups() ->
             an_interpreter_that_is_too_old,
             another_python,
             a_program_that_is_no_interpreter,
+            the_exit_code_of_a_short_program,
             an_interpreter_that_never_gets_ready,
             a_site_hook_that_hangs,
             a_site_hook_that_prints,
@@ -164,6 +166,13 @@ a_program_that_is_no_interpreter(_Config) ->
     %% The first four letters announce a frame of a gigabyte, which never comes.
     Talks = #{python => script("echo What is this? >&4; sleep 60"), start_timeout => 500},
     {error, {start_timeout, 500}} = start(Talks).
+
+-spec the_exit_code_of_a_short_program(ct_suite:ct_config()) -> term().
+the_exit_code_of_a_short_program(_Config) ->
+    %% However soon it ends, its exit code is known: nothing is written to it before it asks.
+    Short = script("exit 9"),
+    Reasons = [element(2, start(#{python => Short, workers => 2})) || _ <- lists:seq(1, 50)],
+    [says(["exit code 9"], Reason) || Reason <- lists:usort(Reasons)].
 
 -spec an_interpreter_that_never_gets_ready(ct_suite:ct_config()) -> term().
 an_interpreter_that_never_gets_ready(_Config) ->

@@ -44,7 +44,7 @@
 -type frame() ::
     {
         ready | event | last | reply | reply_after_sends | send | callback | output | log | failed
-            | leaving | pulse | changed,
+            | leaving | pulse | changed | hello,
         term(),
         binary()
     }
@@ -80,6 +80,7 @@
 -define(LEAVING, 76).
 -define(PULSE, 77).
 -define(CHANGED, 78).
+-define(HELLO, 79).
 
 %% What follows in a frame with one value.
 -define(DATA, <<$h, 2, $w, 4, "data">>).
@@ -321,6 +322,7 @@ parse(<<?FAILED, 0, Payload/binary>>) -> {failed, none, Payload};
 parse(<<?LEAVING, 0>>) -> {leaving, none, <<>>};
 parse(<<?PULSE, 0, Payload/binary>>) -> {pulse, none, Payload};
 parse(<<?CHANGED, 0, Payload/binary>>) -> {changed, none, Payload};
+parse(<<?HELLO, 0>>) -> {hello, none, <<>>};
 parse(_) -> error.
 
 routed(Kind, <<Tag, Numbers/binary>>, Payload) ->

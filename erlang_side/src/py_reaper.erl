@@ -89,11 +89,9 @@ change(Changes) ->
 
 %% @doc Which process Python itself is, for the calling worker, and whether what it has
 %% started in its process group ends with it.
--spec identify(pos_integer() | undefined, kill | leave) -> ok.
-identify(OsPid, Children) when is_integer(OsPid) ->
+-spec identify(pos_integer(), kill | leave) -> ok.
+identify(OsPid, Children) ->
     _ = change([{#process.python, py_os:of_pid(OsPid)}, {#process.children, Children}]),
-    ok;
-identify(_, _) ->
     ok.
 
 %% @doc The calling worker's process was asked to leave, and may take so long.

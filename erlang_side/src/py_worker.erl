@@ -27,7 +27,8 @@
     manager :: pid(),
     pool :: py_pool:name(),
     opts :: py_options:pool_options(),
-    settings :: py_settings:settings(),
+    %% Until they were sent.
+    settings :: py_settings:settings() | sent,
     worker :: #worker{} | undefined,
     os_process :: py_os:process() | undefined,
     %% Python itself, once it is ready; and when its memory was last looked up, in ms.
@@ -66,20 +67,13 @@ init({Manager, Pool, Opts, Settings}) ->
     {ok, #state{manager = Manager, pool = Pool, opts = Opts, settings = Settings, limits = py_recycling:new(Opts)}, {continue, open}}.
 
 -spec handle_continue(open, #state{}) -> {noreply, #state{}} | {stop, term(), #state{}}.
-handle_continue(open, State = #state{opts = Opts, settings = Settings}) ->
+handle_continue(open, State = #state{opts = Opts}) ->
     case py_interpreter:command(Opts) of
         {ok, {Program, PortOpts}} ->
             try open_port({spawn_executable, Program}, PortOpts ++ port_options()) of
                 Port ->
                     Worker = worker(Port, Opts),
                     Process = py_os:of_port(Port),
-                    All = Settings#{
-                        <<"level">> => py_output:level(),
-                        <<"os_pid">> => py_os:pid(Process),
-                        <<"node_os_pid">> => list_to_integer(os:getpid())
-                    },
-                    %% False if it has ended already, which a message reports.
-                    _ = py_port:write(Worker, py_frame:settings(All)),
                     start_deadline(Opts),
                     py_reaper:adopt(State#state.manager, Process),
                     {noreply, State#state{
@@ -236,16 +230,26 @@ handle_frame({pulse, none, Payload}, State) ->
         _ ->
             stop_replace(bad_frame, State)
     end;
+%% What never speaks is never written to: a write to a program that has ended would close the
+%% port before its exit status comes.
+handle_frame({hello, none, <<>>}, State = #state{settings = Settings = #{}, os_process = Process, worker = Worker}) ->
+    All = Settings#{
+        <<"level">> => py_output:level(),
+        <<"os_pid">> => py_os:pid(Process),
+        <<"node_os_pid">> => list_to_integer(os:getpid())
+    },
+    _ = py_port:write(Worker, py_frame:settings(All)),
+    {noreply, State#state{settings = sent}};
 handle_frame({ready, none, Payload}, State = #state{ready = false, manager = Manager, worker = Worker}) ->
     case py_etf:decode(Payload) of
-        {ok, Info = #{}} ->
+        {ok, Info = #{os_pid := OsPid}} when is_integer(OsPid), OsPid > 0 ->
             About = maps:without([input, crash, os_pid, counters], Info),
-            py_reaper:identify(maps:get(os_pid, Info, undefined), children(State)),
+            py_reaper:identify(OsPid, children(State)),
             py_workers:enter(Worker, State#state.pool, maps:without([input, crash], Info)),
             schedule_liveness(),
             Ready = State#state{
                 ready = true,
-                python = py_os:of_pid(maps:get(os_pid, Info)),
+                python = py_os:of_pid(OsPid),
                 input = hold(input, Info, State),
                 crash = hold(crash, Info, State)
             },

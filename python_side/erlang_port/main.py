@@ -67,6 +67,8 @@ def main(arguments: list[str]) -> None:
     read_fd, write_fd = take_over(read_fd, write_fd)
     # On standard error until the node can read it, see Worker.
     faulthandler.enable()
+    # What the node answers comes while the modules are imported.
+    _say_hello(write_fd)
     widen(write_fd)
     widen(read_fd)
     die_with_node()
@@ -89,6 +91,14 @@ def main(arguments: list[str]) -> None:
     except BaseException as error:
         _fail(write_fd, error)
         os._exit(1)
+
+
+def _say_hello(write_fd: int) -> None:
+    """Asks the node for the settings."""
+    try:
+        os.write(write_fd, frames.header(frames.HELLO, b"", 0))
+    except OSError:
+        pass  # The node did not wait; the end of the input follows.
 
 
 def _fail(write_fd: int, error: BaseException) -> None:

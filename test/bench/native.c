@@ -23,7 +23,7 @@
 #include <unistd.h>
 
 enum { SETTINGS = 1, STREAM, CALL, EXEC, CANCEL, CREDIT, ANSWER, PING, LEVEL, STATS };
-enum { READY = 65, EVENT, LAST, REPLY, SEND, REQUEST, OUTPUT, LOG, PONG, FAILED };
+enum { READY = 65, EVENT, LAST, REPLY, SEND, REQUEST, OUTPUT, LOG, PONG, FAILED, HELLO = 79 };
 
 /* What a pipe holds. */
 #define OUT_SIZE 65536
@@ -194,13 +194,16 @@ static void put_frame(int kind, const unsigned char *address, size_t size, const
 static void put_ready(void)
 {
     bytes_t payload = {0};
-    add(&payload, "\203t\0\0\0\4", 6);
+    add(&payload, "\203t\0\0\0\5", 6);
     add_atom(&payload, "python");
     add_binary(&payload, "none");
     add_atom(&payload, "executable");
     add_binary(&payload, "native");
     add_atom(&payload, "writer");
     add_atom(&payload, "native");
+    add_atom(&payload, "os_pid");
+    add8(&payload, 'b');
+    add32(&payload, (uint32_t)getpid());
     add_atom(&payload, "protocol");
     add8(&payload, 'a');
     add8(&payload, 1);
@@ -427,6 +430,9 @@ int main(int argc, char **argv)
     /* As Python does; where this is refused the pipe holds 64 KiB. */
     (void)fcntl(out_fd, F_SETPIPE_SZ, 1 << 20);
 #endif
+    const unsigned char hello[] = {0, 0, 0, 2, HELLO, 0};
+    if (write(out_fd, hello, sizeof hello) != sizeof hello)
+        return 1;
     for (;;)
         if (!advance() || has_input())
             take_in();

@@ -17,11 +17,11 @@ from collections.abc import Callable
 
 IN, OUT = 3, 4
 
-STREAM, CALL, PING = 2, 3, 8
+STREAM, CALL, PING, HELLO = 2, 3, 8, 79
 READY, EVENT, LAST, REPLY, SEND, CALLBACK, OUTPUT, LOG, PONG, FAILED, REPLY_AFTER_SENDS = range(65, 76)
 
-#: `#{python => <<"3">>}`
-INFO = b"\x83t\0\0\0\1w\x06pythonm\0\0\0\x013"
+#: `#{python => <<"3">>, os_pid => OsPid}`
+INFO = b"\x83t\0\0\0\2w\x06pythonm\0\0\0\x013w\x06os_pidb" + struct.pack(">I", os.getpid())
 
 DATA = b"h\x02w\x04dataa\x07"
 DONE = b"w\x04done"
@@ -364,6 +364,7 @@ def fuzz(seed: int) -> None:
 
 
 scenario, _, seed = sys.argv[1].partition(":")
+put(frame(HELLO))
 (length,) = struct.unpack(">I", take(4))
 take(length)
 if globals()[scenario] in BEFORE:

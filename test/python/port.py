@@ -98,6 +98,7 @@ class Worker:
         self._from = from_read
         self._bytes = b""
         self.is_closed = False
+        assert self.read() == (frames.HELLO, b"", b"")
         if ready:
             self.write(self.settings())
 
