@@ -123,23 +123,19 @@ golden(Direction, Config) ->
 -define(REF, <<131, 90, 3:16, 119, 13, "nonode@nohost", 0:32, 1:32, 2:32, 3:32>>).
 
 bindings(Pid, Ref) ->
-    Function = py_frame:target(
-        function, #{binaries => bytes, atoms => atom, traceback => true}, {<<"os">>, <<"abc">>}, [1], #{}
-    ),
-    Names = py_frame:target(
-        function, #{binaries => str, atoms => str, traceback => false}, {<<"os">>, <<"abc">>}, [1], #{}
-    ),
-    Expression = py_frame:target(
-        expression, #{binaries => str, atoms => atom, traceback => false}, {<<"x + 1">>, <<>>}, [], #{<<"x">> => 2}
-    ),
+    Flags = fun(Binaries, Atoms, Traceback) ->
+        #{binaries => Binaries, atoms => Atoms, traceback => Traceback}
+    end,
     maps:to_list(#{
         'Pid' => Pid,
         'Ref' => Ref,
         'Address' => <<(byte_size(?PID)), ?PID/binary>>,
         'RefAddress' => <<(byte_size(?REF)), ?REF/binary>>,
-        'Function' => Function,
-        'Names' => Names,
-        'Expression' => Expression
+        'Function' => py_frame:target(function, {<<"os">>, <<"abc">>}, [1], #{}),
+        'Expression' => py_frame:target(expression, {<<"x + 1">>, <<>>}, [], #{<<"x">> => 2}),
+        'Flagged' => Flags(bytes, atom, true),
+        'Strings' => Flags(str, str, false),
+        'Plain' => Flags(str, atom, false)
     }).
 
 evaluate(Text) ->
