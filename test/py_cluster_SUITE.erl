@@ -28,6 +28,10 @@
     a_rolling_restart/1,
     a_sleeping_owner_costs_nothing/1,
     the_window_grows/1,
+    a_fixed_window/1,
+    a_cable_is_out/1,
+    a_call_does_not_wait_for_a_cable/1,
+    large_values_on_a_thin_way/1,
     the_groups_are_restarted/1,
     chaos/1
 ]).
@@ -63,6 +67,10 @@ all() ->
         a_rolling_restart,
         a_sleeping_owner_costs_nothing,
         the_window_grows,
+        a_fixed_window,
+        a_cable_is_out,
+        a_call_does_not_wait_for_a_cable,
+        large_values_on_a_thin_way,
         the_groups_are_restarted,
         chaos
     ].
@@ -550,33 +558,136 @@ a_sleeping_owner_costs_nothing(Config) ->
     [py:stream_cancel(Ref, [flush]) || Ref <- Refs],
     test_cluster:clean(B).
 
-%% The window of a long way grows, and holds for an owner that sleeps.
+%% The window of a long way grows, by far more than the noise of a busy machine, and an owner that
+%% falls asleep has no more than its bytes.
 -spec the_window_grows(ct_suite:ct_config()) -> ok.
-the_window_grows(Config) ->
-    {B, Node} = b(Config),
-    {ok, Ref} = py:stream_start(itertools, count, [], #{pool => {test, Node}, window => auto}),
-    [{Ref, Pid, _, _, _}] = ets:lookup(py_streams, Ref),
-    %% A way there and back that takes its time: the stream's process gets its mail late.
-    [
-        begin
-            ok = sys:suspend(Pid),
-            timer:sleep(5),
-            ok = sys:resume(Pid),
-            [{ok, N} = py:stream_next(Ref, ?LONG) || N <- lists:seq(From * 500, From * 500 + 499)]
-        end
-     || From <- lists:seq(0, 39)
-    ],
+the_window_grows(_Config) ->
+    {Member = {_, Node}, Link} = test_link:member(#{test => #{workers => 1}}, #{delay => 10}, []),
+    At = #{pool => {test, Node}},
+    Rate = fun(Opts, N) ->
+        {ok, Ref} = py:stream_start(builtins, range, [N], maps:merge(At, Opts)),
+        {ok, 0} = py:stream_next(Ref, ?LONG),
+        {Micros, {ok, N}} = timer:tc(fun() -> py:stream_fold(fun(_, Count) -> {cont, Count + 1} end, 1, Ref) end),
+        N / Micros
+    end,
+    _ = Rate(#{}, 1000),
+    {Auto, Fixed} = {Rate(#{}, 400000), Rate(#{window => 1024}, 20000)},
+    ct:pal("auto ~p, fixed ~p values a microsecond", [Auto, Fixed]),
+    ?assert(Auto > 5 * Fixed),
+    {ok, Ref} = py:stream_start(itertools, repeat, [binary:copy(<<"x">>, 1000)], At#{window_bytes => 1024 * 1024}),
+    [{ok, _} = py:stream_next(Ref, ?LONG) || _ <- lists:seq(1, 20000)],
     Length = fun() -> element(2, process_info(self(), message_queue_len)) end,
-    ct:pal("in the mailbox: ~p", [Length()]),
-    ?assert(Length() =< 65536),
+    still(Length),
+    ?assert(Length() =< 1048576 div 1000 + 1),
+    ok = py:stream_cancel(Ref, [flush]),
+    test_cluster:stop(Member),
+    test_link:stop(Link).
+
+%% Waits until a number stays what it is.
+still(Fun) ->
+    test_eventually:equal(true, fun() ->
+        Before = Fun(),
+        timer:sleep(300),
+        Fun() =:= Before
+    end).
+
+-spec a_fixed_window(ct_suite:ct_config()) -> ok.
+a_fixed_window(Config) ->
+    {B, Node} = b(Config),
+    {ok, Ref} = py:stream_start(itertools, count, [], #{pool => {test, Node}, window => 64}),
+    [{ok, N} = py:stream_next(Ref, ?LONG) || N <- lists:seq(0, 999)],
+    Length = fun() -> element(2, process_info(self(), message_queue_len)) end,
+    still(Length),
+    ?assert(Length() =< 64, Length()),
     py:stream_cancel(Ref, [flush]),
-    %% A fixed one stays.
-    {ok, Fixed} = py:stream_start(itertools, count, [], #{pool => {test, Node}, window => 64}),
-    [{ok, N} = py:stream_next(Fixed, ?LONG) || N <- lists:seq(0, 999)],
-    test_eventually:equal(true, fun() -> Length() >= 32 end),
-    ?assert(Length() =< 64),
-    py:stream_cancel(Fixed, [flush]),
     test_cluster:clean(B).
+
+%% A cable is out for a while: what ends before the ticks do is not noticed, what does not is one
+%% `{nodedown, Node}' on this side and a closed generator on the other.
+-spec a_cable_is_out(ct_suite:ct_config()) -> ok.
+a_cable_is_out(_Config) ->
+    _ = net_kernel:set_net_ticktime(4, 0),
+    {Member = {_, Node}, Link} = test_link:member(#{test => #{workers => 1}}, #{}, ["-kernel", "net_ticktime", "4"]),
+    try
+        {ok, Ref} = py:stream_start(itertools, count, [], #{pool => {test, Node}}),
+        [{ok, N} = py:stream_next(Ref, ?LONG) || N <- lists:seq(0, 5000)],
+        ok = test_link:set(Link, #{cut => true}),
+        timer:sleep(1500),
+        ok = test_link:set(Link, #{cut => false}),
+        [{ok, N} = py:stream_next(Ref, ?LONG) || N <- lists:seq(5001, 20000)],
+        Call = py:spawn_call(asyncio, sleep, [60], #{}, #{pool => {test, Node}, timeout => infinity}),
+        test_eventually:equal(2, fun() -> test_cluster:call(Member, ets, info, [py_relays, size]) end),
+        ok = test_link:set(Link, #{cut => true}),
+        {Micros, Reason} = timer:tc(fun() -> ended(Ref, 20001) end),
+        ?assertEqual({nodedown, Node}, Reason),
+        ct:pal("seen after ~p ms", [Micros div 1000]),
+        ?assert(Micros < 8000000),
+        ?assertEqual({error, {nodedown, Node}}, py:await(Call, ?LONG)),
+        test_cluster:clean(Member),
+        ok = test_link:set(Link, #{cut => false}),
+        test_eventually:equal({ok, 0}, fun() -> py:call(builtins, len, [[]], #{}, #{pool => {test, Node}}) end),
+        %% Nothing of what was in the cable comes late.
+        ?assertEqual({messages, []}, process_info(self(), messages))
+    after
+        _ = net_kernel:set_net_ticktime(60, 0),
+        test_cluster:stop(Member),
+        test_link:stop(Link)
+    end.
+
+-spec a_call_does_not_wait_for_a_cable(ct_suite:ct_config()) -> ok.
+a_call_does_not_wait_for_a_cable(_Config) ->
+    {Member = {_, Node}, Link} = test_link:member(#{test => #{workers => 1}}, #{cut => true}, []),
+    At = #{pool => {test, Node}, timeout => 300},
+    %% The connection is being made: it does not come about.
+    {Micros, Result} = timer:tc(fun() -> py:call(builtins, len, [[]], #{}, At) end),
+    ?assertEqual({error, timeout}, Result),
+    ?assert(Micros < 1500000, Micros),
+    {Started, {ok, Ref}} = timer:tc(fun() -> py:stream_start(builtins, range, [3], At) end),
+    ?assert(Started < 100000, Started),
+    ?assertEqual({error, timeout}, py:stream_next(Ref, ?LONG)),
+    ok = test_link:set(Link, #{cut => false}),
+    test_eventually:equal({ok, 0}, fun() -> py:call(builtins, len, [[]], #{}, At) end),
+    ?assertEqual({messages, []}, process_info(self(), messages)),
+    test_cluster:stop(Member),
+    test_link:stop(Link).
+
+%% Large values take their time, and neither end the connection nor hold up another stream.
+-spec large_values_on_a_thin_way(ct_suite:ct_config()) -> ok.
+large_values_on_a_thin_way(_Config) ->
+    _ = net_kernel:set_net_ticktime(4, 0),
+    {Member = {_, Node}, Link} = test_link:member(#{test => #{workers => 1}}, #{}, ["-kernel", "net_ticktime", "4"]),
+    try
+        At = #{pool => {test, Node}},
+        {ok, Small} = py:stream_start(itertools, count, [], At#{window => 4}),
+        {ok, 0} = py:stream_next(Small, ?LONG),
+        ok = test_link:set(Link, #{rate => 10000000}),
+        Bytes = 32 * 1024 * 1024,
+        ok = py:exec(["def large():\n    for _ in range(2):\n        yield b'x' * ", integer_to_list(Bytes)], At),
+        Self = self(),
+        Reader = spawn_link(fun() ->
+            {ok, Ref} = py:stream_start('__main__', large, [], At),
+            Self ! {self(), [byte_size(V) || V <- rest(Ref)]}
+        end),
+        {Gap, Sizes} = gaps(Small, Reader, 1, 0),
+        ct:pal("longest gap: ~p ms", [Gap]),
+        ?assertEqual([Bytes, Bytes], Sizes),
+        ?assert(Gap < 500, Gap),
+        ok = py:stream_cancel(Small, [flush])
+    after
+        _ = net_kernel:set_net_ticktime(60, 0),
+        test_cluster:stop(Member),
+        test_link:stop(Link)
+    end.
+
+%% The longest pause between two values until the reader has all of its own.
+gaps(Ref, Reader, N, Longest) ->
+    receive
+        {Reader, Sizes} -> {Longest, Sizes}
+    after 0 ->
+        Before = erlang:monotonic_time(millisecond),
+        {ok, N} = py:stream_next(Ref, ?LONG),
+        gaps(Ref, Reader, N + 1, max(Longest, erlang:monotonic_time(millisecond) - Before))
+    end.
 
 %% The process of the groups is killed on the other node: its pools join the next one.
 -spec the_groups_are_restarted(ct_suite:ct_config()) -> ok.

@@ -29,12 +29,11 @@ start(Pools, Opts) ->
     ),
     ok = peer:call(Peer, application, load, [erlang_python]),
     ok = peer:call(Peer, application, set_env, [erlang_python, pools, Pools]),
-    ok = peer:call(Peer, application, set_env, [kernel, net_ticktime, 8]),
     {ok, _} = peer:call(Peer, application, ensure_all_started, [erlang_python], 60000),
     {Peer, Node}.
 
 paths() ->
-    [filename:dirname(code:which(Module)) || Module <- [py, ?MODULE, py_cluster_SUITE]].
+    [filename:dirname(code:which(Module)) || Module <- [py, ?MODULE]].
 
 -spec stop(member()) -> ok.
 stop({Peer, _Node}) ->
