@@ -207,6 +207,9 @@ static void put_ready(void)
     add_atom(&payload, "protocol");
     add8(&payload, 'a');
     add8(&payload, 1);
+    add_atom(&payload, "os_pid");
+    add8(&payload, 'b');
+    add32(&payload, (uint32_t)getpid());
     put_frame(READY, NULL, 0, &payload);
     free(payload.data);
 }
