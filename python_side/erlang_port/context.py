@@ -11,7 +11,6 @@ from erlang_port import reasons
 from erlang_port.errors import Cancelled, NotAllowed
 from erlang_port.etf.encoder import Encoder
 from erlang_port.runtime.event_loop import EventLoop
-from erlang_port.runtime.interrupt import InterruptibleRegion
 from erlang_port.runtime.regions import Regions
 from erlang_port.runtime.thread_pool import ThreadPool
 from erlang_port.runtime.ticker import Ticker
@@ -69,6 +68,8 @@ class WorkerContext:
         self.loop = loop
         self.receiver = receiver
         self.regions = regions
+        #: The calling thread's regions of user code.
+        self.region = regions.current
         self._none = none
         self._local = local()
         #: What requests that are cancelled end with, where it is not that.
@@ -85,10 +86,6 @@ class WorkerContext:
         except AttributeError:
             encoder = self._local.encoder = Encoder(self._none)
             return encoder
-
-    def region(self) -> InterruptibleRegion:
-        """The calling thread's regions of user code."""
-        return self.regions.current()
 
     def send(self, kind: int, address: bytes, buffers: list[Any]) -> None:
         """Sends a frame; from any thread.

@@ -60,21 +60,19 @@ class Call:
     def run(self) -> None:
         """Calls the function; a coroutine is awaited on the event loop."""
         variables = context_of(self)
-        answer = variables.run(self._answer)
+        region = self.context.region()
+        answer: list[Any] | Awaitable[Any]
+        try:
+            answer = variables.run(region.run, self, self._run)
+        except BaseException as error:
+            answer = variables.run(self._error, error)
+        finally:
+            region.request = None
         self._bind = None
         if isinstance(answer, list):
             self._send(answer)
         else:
             self.context.loop.call_soon_threadsafe(lambda: variables.run(self._start, answer))
-
-    def _answer(self) -> list[Any] | Awaitable[Any]:
-        region = self.context.region()
-        try:
-            return region.run(self, self._run)
-        except BaseException as error:
-            return self._error(error)
-        finally:
-            region.request = None
 
     def _run(self) -> list[Any] | Awaitable[Any]:
         """A reply, encoded, or what is to be awaited for it."""

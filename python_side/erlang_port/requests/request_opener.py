@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from contextvars import copy_context
+from functools import partial
 from types import GeneratorType
 from typing import Any
 
@@ -37,7 +38,8 @@ class RequestOpener:
         uses_main: bool,
     ) -> None:
         self._context = context
-        self._table = table
+        self._end = table.end
+        self._requests = table.requests
         self._targets = targets
         self._slots = slots
         self._main_thread = main_thread
@@ -56,38 +58,40 @@ class RequestOpener:
 
     def _on_stream(self, frame: bytes, address: bytes, offset: int) -> Work | None:
         options, target = frames.read_stream(frame, offset)
-        stream = Stream(self._context, self._table.end, address, options, frame[target + 1])
+        stream = Stream(self._context, self._end, address, options, frame[target + 1])
         stream.order = next(self._orders)
         stream.runner = runner = ThreadRunner(stream)
-        self._table.add(stream)
-        return self._placed(stream, lambda: self._open(runner, frame, target), frame, target)
+        self._requests[address] = stream
+        work = partial(self._open, runner, frame, target)
+        return self._placed(stream, work, frame, target) if self._uses_main else work
 
     def _on_call(self, frame: bytes, address: bytes, offset: int) -> Work | None:
         call = Call(
             self._context,
-            self._table.end,
+            self._end,
             address,
             frame[offset + 1],
-            lambda: self._targets.bind(frame, offset),
+            partial(self._targets.bind, frame, offset),
         )
-        self._table.add(call)
-        return self._placed(call, call.run, frame, offset)
+        self._requests[address] = call
+        # Here and below without a call where none is needed: most requests are calls.
+        return self._placed(call, call.run, frame, offset) if self._uses_main else call.run
 
     def _on_exec(self, frame: bytes, address: bytes, offset: int) -> None:
         code = bytes(frame[offset + 1 :])
         execution = Call(
             self._context,
-            self._table.end,
+            self._end,
             address,
             frame[offset],
             lambda: (self._main_module.execute, [code.decode()], {}),
         )
-        self._table.add(execution)
+        self._requests[address] = execution
         self._main_thread.submit(execution, execution.run)
 
     def _placed(self, request: Request, work: Work, frame: bytes, target: int) -> Work | None:
         """Leaves work to the main thread, if it is to run there; or returns it."""
-        if self._uses_main and not self._targets.is_async(frame, target):
+        if not self._targets.is_async(frame, target):
             self._main_thread.submit(request, work)
             return None
         return work

@@ -41,10 +41,11 @@ class RequestTable:
         self._interrupt_after = interrupt_after
         self._interrupt_grace = interrupt_grace
         self._queues = queues
-        self._requests: dict[bytes, Request] = {}
+        #: Those that are under way, by address.
+        self.requests: dict[bytes, Request] = {}
 
     def __len__(self) -> int:
-        return len(self._requests)
+        return len(self.requests)
 
     def handlers(self) -> dict[int, Handler]:
         """What is done for each kind of frame; on whichever thread reads."""
@@ -54,13 +55,9 @@ class RequestTable:
             frames.PING: self._on_ping,
         }
 
-    def add(self, request: Request) -> None:
-        """A request has come."""
-        self._requests[request.address] = request
-
     def discard(self, address: bytes) -> None:
         """Forgets a request that is answered by somebody else."""
-        self._requests.pop(address, None)
+        self.requests.pop(address, None)
 
     def end(self, request: Request, kind: int, buffers: list[Any]) -> None:
         """Sends the last frame of a request, and forgets it.
@@ -69,7 +66,7 @@ class RequestTable:
         """
         size = sum(map(len, buffers))
         header = frames.header(kind, request.address, size)
-        self._requests.pop(request.address, None)
+        self.requests.pop(request.address, None)
         if not self._pulse.is_due:
             self._pulse.mark()
         self._context.frame_writer.put([header, *buffers], size + len(header))
@@ -85,15 +82,15 @@ class RequestTable:
 
     def cancel_all(self, with_calls: bool) -> None:
         """Cancels every stream, and every call if wanted."""
-        for request in list(self._requests.values()):
+        for request in list(self.requests.values()):
             if request.is_stream or with_calls:
                 self.cancel(request)
 
     def interrupt_all_until(self, end: float) -> None:
         """Breaks every request off, once each, until none is left or it is `end`."""
         raised: set[bytes] = set()
-        while self._requests and time.monotonic() < end:
-            for request in list(self._requests.values()):
+        while self.requests and time.monotonic() < end:
+            for request in list(self.requests.values()):
                 if (
                     request.address not in raised
                     and self._context.regions.interrupt(request) is Outcome.RAISED
@@ -103,12 +100,12 @@ class RequestTable:
 
     def wait_until(self, end: float) -> bool:
         """Waits until every request has ended; false if it is `end` before."""
-        while self._requests and time.monotonic() < end:
+        while self.requests and time.monotonic() < end:
             sleep(0.002)
-        return not self._requests
+        return not self.requests
 
     def _on_cancel(self, _frame: bytes, address: bytes, _offset: int) -> None:
-        request = self._requests.get(address)
+        request = self.requests.get(address)
         if request is None:
             return
         self.cancel(request)
@@ -148,11 +145,11 @@ class RequestTable:
         self._context.ticker.call_later(self._interrupt_after, interrupt)
 
     def _on_credit(self, frame: bytes, address: bytes, offset: int) -> None:
-        request = self._requests.get(address)
+        request = self.requests.get(address)
         if request is not None:
             request.credit(*frames.read_credit(frame, offset))
 
     def _on_ping(self, _frame: bytes, address: bytes, _offset: int) -> None:
-        requests = list(self._requests.values())
+        requests = list(self.requests.values())
         streams = sum(request.is_stream for request in requests)
         self._context.send(frames.PONG, address, [frames.pong(len(requests), streams)])

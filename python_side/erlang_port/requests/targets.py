@@ -44,7 +44,9 @@ class Targets:
         if self._modules is not None and (module, name) not in self._functions:
             found = self._defined_by(module, name)
         else:
-            found = self._module(module)
+            found = sys.modules.get(module) if module in self._imported else None
+            if found is None:
+                found = self._module(module)
             for part in name.split(".") if "." in name else (name,):
                 found = getattr(found, part)
         if not callable(found):
@@ -62,18 +64,17 @@ class Targets:
         if name.startswith("_") or "." in name:
             raise NotAllowed
         # Not by getattr: a module may make attributes as they are asked for.
-        found = vars(self._module(module)).get(name)
+        whole = self._module(module)
+        found = vars(whole).get(name)
         # By the module's own name: `os.path` is a name for another one.
-        if not isinstance(found, _DEFINITIONS) or found.__module__ != self._module(module).__name__:
+        if not isinstance(found, _DEFINITIONS) or found.__module__ != whole.__name__:
             raise NotAllowed
         return found
 
     def _module(self, name: str) -> Any:
         """The module, whole: `sys.modules` holds one while another thread imports it, too."""
-        found = sys.modules.get(name)
-        if found is None or name not in self._imported:
-            found = importlib.import_module(name)
-            self._imported.add(name)
+        found = importlib.import_module(name)
+        self._imported.add(name)
         return found
 
     def expression(self, code: str, local: dict[str, Any]) -> Any:
@@ -91,7 +92,8 @@ class Targets:
         self, frame: bytes, offset: int
     ) -> tuple[Callable[..., Any], list[Any], dict[str, Any]]:
         """What a request asks for: a function, its arguments, its keyword arguments."""
-        size = frames.target_size(frame, offset)
+        _, _, first, second = frames.TARGET.unpack_from(frame, offset)
+        size = frames.TARGET.size + first + second
         # Most requests are for what was asked for before: their names need no decoding.
         target = self._targets.get(bytes(frame[offset : offset + size]))
         if target is None:

@@ -198,8 +198,13 @@ class ThreadPool:
                 return None
             if came:
                 found = self._read()
-                if len(found) == 1 and not queue and self._may_work() and self._has_reader():
-                    return found[0]
+                if len(found) == 1 and not queue:
+                    with self._lock:
+                        # Another thread is idle, and reads.
+                        may_work = self._idle > 1
+                        self._idle -= may_work
+                    if may_work or (self._may_work() and self._has_reader()):
+                        return found[0]
                 queue.extend(found)
 
     def _may_work(self) -> bool:

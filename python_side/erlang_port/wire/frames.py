@@ -58,7 +58,8 @@ FORMATS = ("term", "msgpack", "json")
 MAX_FRAME = 0xFFFFFFFF - 1024
 
 _LENGTH = struct.Struct(">I")
-_TARGET = struct.Struct(">BBII")
+#: Kind, flags, and how long the names or the code are, which follow; then come arguments.
+TARGET = struct.Struct(">BBII")
 _STREAM = struct.Struct(">QQqqqBBH")
 _CREDIT = struct.Struct(">QQq")
 _PONG = struct.Struct(">II")
@@ -110,23 +111,17 @@ def pong(requests: int, streams: int) -> bytes:
     return _PONG.pack(requests, streams)
 
 
-def target_size(frame: bytes, offset: int) -> int:
-    """How many bytes say what to run, without the arguments."""
-    _, _, first, second = _TARGET.unpack_from(frame, offset)
-    return _TARGET.size + first + second  # type: ignore[no-any-return]
-
-
 def read_target(frame: bytes, offset: int) -> Target:
     """What a stream or a call runs."""
-    kind, flags, first, second = _TARGET.unpack_from(frame, offset)
-    middle = offset + _TARGET.size + first
+    kind, flags, first, second = TARGET.unpack_from(frame, offset)
+    middle = offset + TARGET.size + first
     end = middle + second
     if end > len(frame):
         raise FrameError("a frame ends within a name")
     return Target(
         kind,
         flags,
-        str(frame[offset + _TARGET.size : middle], "utf-8"),
+        str(frame[offset + TARGET.size : middle], "utf-8"),
         str(frame[middle:end], "utf-8"),
         end - offset,
     )

@@ -49,6 +49,9 @@ class Receiver:
             except (EOFError, OSError):
                 self._end()
                 return []
+            if len(found) == 1:
+                work = self._dispatch(found[0])
+                return [] if work is None else [work]
             return [work for frame in found if (work := self._dispatch(frame)) is not None]
 
     def _end(self) -> None:
