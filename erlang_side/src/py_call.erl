@@ -6,7 +6,7 @@
 
 -include("py_worker.hrl").
 
--export([function/4, expression/2, run/3, exec/4, stats/2]).
+-export([function/4, expression/2, run/3, exec/4]).
 -export([start/3, write/3, result/2, reserve/1]).
 -export_type([target/0]).
 
@@ -54,12 +54,6 @@ exec(Worker = #worker{load = Load}, Code, Flags, Timeout) ->
         {ok, _} -> ok;
         Error -> Error
     end.
-
-%% @doc Counters of the Python side.
--spec stats(#worker{}, timeout()) -> {ok, map()} | {error, py_error:reason()}.
-stats(Worker = #worker{load = Load}, Timeout) ->
-    atomics:add(Load, ?LOAD_REQUESTS, 1),
-    request(Worker, fun py_frame:stats/1, Timeout).
 
 %% A request that is counted. The reference is made here, before the receive, so that a caller with a long
 %% mailbox does not search it (Efficiency Guide, "Receiving messages").

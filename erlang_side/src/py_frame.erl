@@ -25,7 +25,6 @@
     parse/1,
     ping/0,
     settings/1,
-    stats/1,
     stop/0,
     stream/5,
     target/4,
@@ -60,7 +59,6 @@
 -define(CALLBACK_RESULT, 7).
 -define(PING, 8).
 -define(LEVEL, 9).
--define(STATS, 10).
 -define(ACK, 11).
 -define(STOP, 12).
 -define(CHANNEL_VALUES, 13).
@@ -287,11 +285,6 @@ ping() ->
 -spec level(non_neg_integer()) -> iodata().
 level(Level) ->
     <<?LEVEL, 0, Level>>.
-
-%% @doc Asks for counters of the Python side, sent to `Address' as a reply.
--spec stats(address()) -> iodata().
-stats(Address) ->
-    <<?STATS, Address/binary>>.
 
 %% @doc The terms of a payload that carries a list of them. Anything else
 %% is the worker's fault: the process that reads it ends with the reason, and the

@@ -69,7 +69,6 @@ END_SECONDS = 0.2
 #: What is left for the interpreter's own end, as a part of the time.
 _LAST_PART = 0.25
 
-_OK = b"\x83h\x02w\x02ok"
 _ENDED_BY_SIGNAL = b"h\x02w\x0bworker_exith\x02w\x06signala\x0f"
 
 
@@ -151,7 +150,6 @@ class Worker:
             **self._table.handlers(),
             **opener.handlers(),
             **self._node.handlers(),
-            frames.STATS: self._on_stats,
             frames.STOP: self._on_stop,
         }
 
@@ -239,9 +237,6 @@ class Worker:
             self._context.send(frames.LAST, address, [prefix, ERROR, reason])
         else:
             self._context.send(frames.REPLY, address, [b"\x83", ERROR, reason])
-
-    def _on_stats(self, _frame: bytes, address: bytes, _offset: int) -> None:
-        self._context.send(frames.REPLY, address, [_OK, encode(self._counters())[1:]])
 
     def _send_changed(self, path: str) -> None:
         self._context.send(frames.CHANGED, b"", [os.fsencode(path)])

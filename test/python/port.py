@@ -97,6 +97,8 @@ class Worker:
         self._to: int | None = to_write
         self._from = from_read
         self._bytes = b""
+        #: What the last pulse said.
+        self._counters: dict[str, int] = {}
         self.is_closed = False
         assert self.read() == (frames.HELLO, b"", b"")
         if ready:
@@ -143,6 +145,8 @@ class Worker:
                     body = self._bytes[4 : 4 + size]
                     self._bytes = self._bytes[4 + size :]
                     end = 2 + body[1]
+                    if body[0] == frames.PULSE:
+                        self._counters = decoder.decode(body, end)
                     return body[0], body[2:end], body[end:]
             ready, _, _ = select.select([self._from], [], [], PATIENCE)
             assert ready, "nothing came"
@@ -160,6 +164,11 @@ class Worker:
             if found[0] in kinds:
                 return found
             assert found[0] in (frames.OUTPUT, frames.LOG, frames.PULSE), found
+
+    def expect_counter(self, name: str, value: int) -> None:
+        """Returns when a pulse says so; nothing but output may come before it."""
+        while self._counters.get(name) != value:
+            self.expect(frames.PULSE)
 
     def event(self, address: bytes) -> Any:
         """The next event of a stream."""

@@ -40,7 +40,6 @@ def _good() -> list[bytes]:
         frame(frames.CALLBACK_RESULT, b"\0\0\0\1", encode(("ok", 1))),
         frame(frames.PING),
         frame(frames.LEVEL, b"", b"\x1e"),
-        frame(frames.STATS, b"x"),
         frame(frames.ACK, bytes((frames.SEND,)), struct.pack(">Q", 100)),
     ]
 

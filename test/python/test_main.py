@@ -13,7 +13,7 @@ import pytest
 from erlang_port.etf import decoder
 from erlang_port.etf.terms import Atom
 from erlang_port.wire import frames
-from port import PREFIX, Worker, credit, eventually, expression, frame, stream, target
+from port import PREFIX, Worker, credit, expression, frame, stream, target
 
 
 def test_the_first_frame_says_who_is_there() -> None:
@@ -235,7 +235,7 @@ def test_streams_past_the_limit_of_threads_wait_their_turn() -> None:
         for name in names:
             worker.write(stream(name, target("itertools", "count"), window=1))
         running = [worker.expect(frames.EVENT)[1] for _ in range(2)]
-        eventually(lambda: _stats(worker)["waiting_streams"] == 2)
+        worker.expect_counter("waiting_streams", 2)
         # One that waits ends when it is cancelled, without a turn; then another has one.
         first, second = names - set(running)
         worker.write(frame(frames.CANCEL, first))
@@ -246,13 +246,7 @@ def test_streams_past_the_limit_of_threads_wait_their_turn() -> None:
         for name in (running[1], second):
             worker.write(frame(frames.CANCEL, name))
             assert worker.event(name) == ("error", "cancelled")
-        eventually(lambda: _stats(worker)["sync_streams"] == 0)
-
-
-def _stats(worker: Worker) -> dict[str, int]:
-    worker.write(frame(frames.STATS, b"stats"))
-    counters: dict[str, int] = worker.result(b"stats")[1]
-    return counters
+        worker.expect_counter("sync_streams", 0)
 
 
 def test_what_takes_long_to_import_is_imported_when_it_is_needed() -> None:

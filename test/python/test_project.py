@@ -40,6 +40,12 @@ def test_every_page_is_in_the_index(index: str) -> None:
         assert f"{page.name})" in text, f"{index} has no link to {page.name}"
 
 
+def test_a_package_has_every_page() -> None:
+    text = (ROOT / "rebar.config").read_text()
+    for page in (ROOT / "docs").glob("[a-z]*.md"):
+        assert f'"docs/{page.name}"' in text, f"ex_doc in rebar.config has not {page.name}"
+
+
 def test_the_page_lists_all_mutants() -> None:
     rows = []
     for patch in sorted((ROOT / "test" / "mutants").glob("*.patch")):

@@ -37,7 +37,7 @@ _DONE = b"w\x04done"
 _WAITING = b"w\x07waiting"
 ERROR = b"h\x02w\x05error"
 
-#: In the order of frames.FORMATS.
+#: As a stream frame numbers them: terms, MessagePack, JSON.
 _FORMATTERS: tuple[Callable[[Any], bytes] | None, ...] = (None, encode_msgpack, encode_json)
 
 

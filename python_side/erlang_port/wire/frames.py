@@ -22,7 +22,6 @@ CREDIT = 6
 CALLBACK_RESULT = 7
 PING = 8
 LEVEL = 9
-STATS = 10
 ACK = 11
 STOP = 12
 CHANNEL_VALUES = 13
@@ -51,8 +50,6 @@ FLAG_ATOMS_AS_STR = 4
 
 FUNCTION = 0
 EXPRESSION = 1
-
-FORMATS = ("term", "msgpack", "json")
 
 #: ``{packet, 4}`` can announce this much; the node reads a frame as one binary.
 MAX_FRAME = 0xFFFFFFFF - 1024

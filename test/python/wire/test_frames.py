@@ -67,7 +67,6 @@ READERS: dict[int, Callable[[bytes, int], Any]] = {
     frames.PING: _nothing,
     frames.STOP: _nothing,
     frames.LEVEL: lambda frame, offset: frame[offset],
-    frames.STATS: _nothing,
     frames.ACK: frames.read_ack,
     frames.CHANNEL_VALUES: _channel_values,
     frames.CHANNEL_END: decoder.decode,
