@@ -241,10 +241,11 @@ write_values(Values, Count, C = #channel{window = Window, flags = Flags, reader 
     write(py_frame:channel_values(Address, Flags, Count, max(1, Window div 4), Values), C).
 
 write(Frame, C = #channel{reader = #reader{guard = Guard, worker = Worker}}) ->
-    case node(Guard) =:= node() of
-        true -> _ = py_port:write(Worker, Frame);
-        false -> Guard ! {write, iolist_to_binary(Frame)}
-    end,
+    _ =
+        case node(Guard) =:= node() of
+            true -> py_port:write(Worker, Frame);
+            false -> Guard ! {write, iolist_to_binary(Frame)}
+        end,
     C.
 
 %%% Room.
@@ -323,6 +324,7 @@ close_when_read(C = #channel{reader = none}) ->
 close_when_read(C) ->
     finish(closed, C).
 
+-spec owner_ended(closed | {exit, term()}, #channel{}) -> no_return().
 owner_ended(_Reason, C = #channel{reader = none}) ->
     over(C);
 owner_ended(Reason, C) ->

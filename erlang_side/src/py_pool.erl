@@ -138,7 +138,8 @@ claim(Name, Opts, Started = {Parent, IsOurs}, Reason) ->
                     {error, {already_started, Manager}};
                 ok ->
                     %% Two may come for it: one of them finds the row as it was.
-                    Head = #row{name = Name, manager = Manager, _ = '_'},
+                    Known = [{1, row}, {#row.name, Name}, {#row.manager, Manager}],
+                    Head = erlang:make_tuple(record_info(size, row), '_', Known),
                     case ets:select_replace(?TABLE, [{Head, [], [{const, as_drained(Old, New)}]}]) of
                         1 -> restarted;
                         0 -> claim(Name, Opts, Started, Reason)

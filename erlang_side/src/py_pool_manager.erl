@@ -634,10 +634,12 @@ leave(Pid, IdleSince, Deadline, State = #state{workers = Workers}) ->
             IsLate = is_integer(Deadline) andalso Now >= Deadline,
             case IsLate orelse (IsIdle andalso Now - IdleSince >= ?IDLE_MS andalso py_pool:close(Worker)) of
                 true ->
-                    exit(Pid, shutdown);
+                    true = exit(Pid, shutdown),
+                    ok;
                 false ->
                     Since = case IsIdle of true -> IdleSince; false -> Now end,
-                    erlang:send_after(?LEAVE_POLL_MS, self(), {leave, Pid, Since, Deadline})
+                    _ = erlang:send_after(?LEAVE_POLL_MS, self(), {leave, Pid, Since, Deadline}),
+                    ok
             end;
         #{} ->
             %% It has died.

@@ -345,7 +345,7 @@ event(Payload, S = #stream{sink = each, data_prefix = Prefix}) when
     case Payload of
         <<Prefix:Size/binary, $m, Length:32, Value:Length/binary>> ->
             #stream{ref = Ref, window = Window} = S,
-            send({py_stream, Ref, {data, Value}}, S),
+            _ = send({py_stream, Ref, {data, Value}}, S),
             NewWindow = py_window:received(1, byte_size(Payload), 1, Window),
             awaited(S#stream{window = NewWindow, polls = 0});
         _ ->
@@ -363,13 +363,13 @@ decoded(Event, Size, S = #stream{ref = Ref, sink = Sink, window = Window}) ->
                 N = send_each(Run, Ref, S, 0),
                 {N, N, Sink};
             {Message = {py_stream, Ref, {data, _}}, each} ->
-                send(Message, S),
+                _ = send(Message, S),
                 {1, 1, Sink};
             {Message = {py_stream, Ref, {batch, Run}}, batches} ->
-                send(Message, S),
+                _ = send(Message, S),
                 {length(Run), 1, Sink};
             {{py_stream, Ref, {data, Value}}, batches} ->
-                send({py_stream, Ref, {batch, [Value]}}, S),
+                _ = send({py_stream, Ref, {batch, [Value]}}, S),
                 {1, 1, Sink};
             {{py_stream, Ref, {batch, Run}}, {collect, Alias, Runs}} ->
                 {length(Run), 1, {collect, Alias, [Run | Runs]}};
@@ -382,7 +382,7 @@ decoded(Event, Size, S = #stream{ref = Ref, sink = Sink, window = Window}) ->
     awaited(S#stream{sink = NewSink, window = NewWindow, polls = 0}).
 
 send_each([Value | Rest], Ref, S, N) ->
-    send({py_stream, Ref, {data, Value}}, S),
+    _ = send({py_stream, Ref, {data, Value}}, S),
     send_each(Rest, Ref, S, N + 1);
 send_each([], _Ref, _S, N) ->
     N.
@@ -463,7 +463,7 @@ abandon(_Far) ->
 %% process that runs when it has used up its reductions or waits, and it gets new ones here.
 deliver_end(Event, S = #stream{ref = Ref}) ->
     erlang:yield(),
-    send_end(Event, S),
+    _ = send_end(Event, S),
     forget(Ref).
 
 send_end(done, #stream{sink = {collect, Alias, Runs}}) ->

@@ -319,10 +319,11 @@ done(Why, State = #state{manager = Manager}) ->
     State#state{is_done = true}.
 
 start_age(State = #state{limits = Limits}) ->
-    case py_recycling:age(Limits) of
-        infinity -> ok;
-        Ms -> erlang:send_after(Ms, self(), max_age)
-    end,
+    _ =
+        case py_recycling:age(Limits) of
+            infinity -> ok;
+            Ms -> erlang:send_after(Ms, self(), max_age)
+        end,
     State.
 
 %%% Signs of life.

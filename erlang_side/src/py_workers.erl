@@ -82,7 +82,8 @@ find(Pid) ->
 -spec infos(py_pool:name()) -> [py_pool:worker_info()].
 infos(Pool) ->
     Now = now_ms(),
-    Rows = ets:match_object(?TABLE, #row{pool = Pool, _ = '_'}),
+    Pattern = erlang:make_tuple(record_info(size, row), '_', [{1, row}, {#row.pool, Pool}]),
+    Rows = ets:match_object(?TABLE, Pattern),
     %% One that was killed has left its row, until its manager hears of it.
     [info(Row, Now) || Row = #row{pid = Pid} <- lists:sort(fun is_older/2, Rows), is_process_alive(Pid)].
 
