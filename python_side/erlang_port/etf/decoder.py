@@ -2,7 +2,7 @@
 
 The format is that of "External Term Format" in the ERTS user's guide. Read are all tags that OTP 25
 to 29 sends outside the distribution protocol. One loop does the work, with a stack of its own: the
-depth of the input costs memory, never Python's recursion. `etf_writer` is the other direction.
+depth of the input costs memory, never Python's recursion. `writer` is the other direction.
 
 Values are those of docs/types.md.
 """

@@ -11,6 +11,7 @@ from typing import Any
 
 from erlang_port.errors import NotAllowed
 from erlang_port.etf import decoder
+from erlang_port.etf.arguments import arguments
 from erlang_port.requests.source import compile_source
 from erlang_port.wire import frames
 
@@ -98,10 +99,9 @@ class Targets:
         target = self._targets.get(bytes(frame[offset : offset + size]))
         if target is None:
             target = self._remember(frame, offset, size)
-        is_text = not target.flags & frames.FLAG_BYTES
-        binaries = "str" if is_text else "bytes"
+        binaries = "bytes" if target.flags & frames.FLAG_BYTES else "str"
         atoms = "str" if target.flags & frames.FLAG_ATOMS_AS_STR else "atom"
-        args, end = _arguments(frame, offset + size, is_text, atoms)
+        args, end = arguments(frame, offset + size, binaries, atoms)
         kwargs: dict[str, Any] = {}
         if frame[end:] != _NO_KWARGS:
             kwargs = _names(decoder.decode(frame, end, binaries, atoms))
@@ -140,48 +140,6 @@ _NO_KWARGS = b"\x83t\0\0\0\0"
 #: most 256 KiB as it is; fewer cost a microsecond for each request past them.
 _MAX_TARGETS = 1024
 _LONG_TARGET = 256
-
-#: Arguments up to this many are looked at here before the codec is asked.
-_FEW = 8
-
-
-def _arguments(frame: bytes, offset: int, is_text: bool, atoms: str) -> tuple[list[Any], int]:
-    """The list of arguments, and the offset after it.
-
-    A few small integers and short strings, the most common kind by far, are read on the
-    spot; everything else by the codec.
-    """
-    tag = frame[offset + 1]
-    if tag == 106:  # NIL_EXT
-        return [], offset + 2
-    if tag == 108 and frame[offset + 5] <= _FEW and frame[offset + 2 : offset + 5] == b"\0\0\0":
-        args: list[Any] = []
-        pos = offset + 6
-        for _ in range(frame[offset + 5]):
-            tag = frame[pos]
-            if tag == 97:  # SMALL_INTEGER_EXT
-                args.append(frame[pos + 1])
-                pos += 2
-            elif tag == 98:  # INTEGER_EXT
-                args.append(int.from_bytes(frame[pos + 1 : pos + 5], "big", signed=True))
-                pos += 5
-            elif tag == 109 and is_text and frame[pos + 1 : pos + 4] == b"\0\0\0":  # BINARY_EXT
-                end = pos + 5 + frame[pos + 4]
-                try:
-                    args.append(frame[pos + 5 : end].decode())
-                except UnicodeDecodeError:
-                    break  # The codec says where it sits.
-                pos = end
-            elif tag == 107:  # STRING_EXT, a list of small integers
-                end = pos + 3 + (frame[pos + 1] << 8) + frame[pos + 2]
-                args.append(list(frame[pos + 3 : end]))
-                pos = end
-            else:
-                break
-        else:
-            if frame[pos] == 106:
-                return args, pos + 1
-    return decoder.decode_prefix(frame, offset, "str" if is_text else "bytes", atoms)
 
 
 def _names(kwargs: dict[Any, Any]) -> dict[str, Any]:
