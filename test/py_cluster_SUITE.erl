@@ -33,6 +33,9 @@
     a_call_does_not_wait_for_a_cable/1,
     large_values_on_a_thin_way/1,
     the_groups_are_restarted/1,
+    functions_of_the_callers_node/1,
+    loaded_only/1,
+    hidden/1,
     chaos/1
 ]).
 
@@ -72,6 +75,9 @@ all() ->
         a_call_does_not_wait_for_a_cable,
         large_values_on_a_thin_way,
         the_groups_are_restarted,
+        functions_of_the_callers_node,
+        loaded_only,
+        hidden,
         chaos
     ].
 
@@ -699,6 +705,69 @@ the_groups_are_restarted(Config) ->
         test_cluster:call(B, erlang, whereis, [erlang_python]) =/= Pg andalso py:nodes(test) =:= [Node]
     end),
     test_eventually:equal({ok, 0}, fun() -> py:call(builtins, len, [[]], #{}, #{pool => {test, any}}) end),
+    test_cluster:clean(B).
+
+%% Python code finds the functions of the node that asked for it, unless its own has one of that
+%% name, so that it need not know where it runs.
+-spec functions_of_the_callers_node(ct_suite:ct_config()) -> ok.
+functions_of_the_callers_node(Config) ->
+    {B, Node} = b(Config),
+    At = #{pool => {alone, Node}},
+    Here = fun(Args) -> {node(), Args} end,
+    Ask = "__import__('erlang').call('where', 1, 'two')",
+    try
+        {error, {_, Missing}} = py:eval(Ask, #{}, At),
+        ?assertNotEqual(nomatch, string:find(Missing, "not_registered")),
+        ok = py:register_function(where, Here),
+        Answer = {node(), [1, <<"two">>]},
+        ?assertEqual({ok, Answer}, py:eval(Ask, #{}, At)),
+        ?assertEqual({ok, [Answer]}, py:stream_eval("(" ++ Ask ++ " for _ in range(1))", #{}, At)),
+        %% An exception is that of this node's function.
+        ok = py:register_function(fails, fun(_) -> error(no_way) end),
+        {error, {_, Failed}} = py:eval("__import__('erlang').call('fails')", #{}, At),
+        ?assertNotEqual(nomatch, string:find(Failed, "no_way")),
+        %% A request of that node itself asks nobody else.
+        ?assertMatch({error, {_, _}}, test_cluster:call(B, py, eval, [Ask, #{}, #{pool => alone}])),
+        ok = test_cluster:call(B, py, register_function, [where, erlang, hd]),
+        ?assertEqual({ok, 1}, py:eval(Ask, #{}, At)),
+        ok = test_cluster:call(B, py, unregister_function, [where]),
+        {ok, Own} = py:start_worker(#{caller_functions => false}, link, Node),
+        ?assertMatch({error, {_, _}}, py:eval(Ask, #{}, #{pool => Own})),
+        ok = py:stop_worker(Own)
+    after
+        py:unregister_function(where),
+        py:unregister_function(fails)
+    end,
+    test_cluster:clean(B).
+
+%% A node that has the code and does not run the application can call, and says of all else what is
+%% missing.
+-spec loaded_only(ct_suite:ct_config()) -> ok.
+loaded_only(Config) ->
+    {_, Node} = b(Config),
+    {Peer, Bare} = test_other_node:start([filename:dirname(code:which(py))]),
+    At = #{pool => {alone, Node}},
+    ?assertEqual({ok, 0}, erpc:call(Bare, py, call, [builtins, len, [[]], #{}, At])),
+    ?assertMatch(#{pool := alone}, erpc:call(Bare, py, info, [{alone, Node}])),
+    NotStarted = {error, {not_started, erlang_python}},
+    ?assertEqual(NotStarted, erpc:call(Bare, py, stream_start, [builtins, range, [3], At])),
+    ?assertEqual(NotStarted, erpc:call(Bare, py, stream, [builtins, range, [3], #{}, At])),
+    ?assertEqual([], erpc:call(Bare, py, nodes, [test])),
+    ?assertEqual({error, {no_pool, test}}, erpc:call(Bare, py, call, [builtins, len, [[]], #{}, #{pool => {test, any}}])),
+    peer:stop(Peer),
+    ok.
+
+%% A hidden node names the node: it sees no groups.
+-spec hidden(ct_suite:ct_config()) -> ok.
+hidden(Config) ->
+    {B, Node} = b(Config),
+    Hidden = test_cluster:start(#{}, #{args => ["-hidden"]}),
+    ?assertEqual(pong, test_cluster:call(Hidden, net_adm, ping, [Node])),
+    Ask = fun(F, Args) -> test_cluster:call(Hidden, py, F, Args) end,
+    ?assertEqual({ok, 0}, Ask(call, [builtins, len, [[]], #{}, #{pool => {test, Node}}])),
+    ?assertEqual({ok, [0, 1]}, Ask(stream, [builtins, range, [2], #{}, #{pool => {test, Node}}])),
+    ?assertEqual({error, {no_pool, test}}, Ask(call, [builtins, len, [[]], #{}, #{pool => {test, any}}])),
+    test_cluster:stop(Hidden),
     test_cluster:clean(B).
 
 %% Faults in any order while streams and calls run: each has one end, the last, and no value is

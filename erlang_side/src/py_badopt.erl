@@ -107,7 +107,8 @@ allowed(pool) ->
         max_rss => "a positive integer or infinity",
         reload => "true or false",
         children => "kill or leave",
-        cluster => "true or false"
+        cluster => "true or false",
+        caller_functions => "true or false"
     },
     maps:merge(Pool, maps:merge(streams(), values()));
 allowed(argument) ->

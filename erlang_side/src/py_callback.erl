@@ -6,7 +6,7 @@
 
 -include("py_worker.hrl").
 
--export([start/3, failed/3]).
+-export([start/3, failed/3, outcome/1]).
 
 %% @doc Starts the process of a callback.
 -spec start(#worker{}, Id :: binary(), Payload :: binary()) -> {pid(), reference()}.
@@ -22,8 +22,10 @@ run(Worker = #worker{pid = Pid}, Id, Payload) ->
 question(Payload) ->
     case py_etf:decode(Payload) of
         {ok, Question = {call, _Name, Args}} when is_list(Args) -> {ok, Question};
+        {ok, Question = {call, _Name, Args, For}} when is_list(Args), is_binary(For) -> {ok, Question};
         {ok, Question = {whereis, _Name, []}} -> {ok, Question};
         {ok, Question = {registered, _Name, []}} -> {ok, Question};
+        {ok, Question = {registered, _Name, [], For}} when is_binary(For) -> {ok, Question};
         {ok, Question = {channel, Pid, [Address]}} when is_pid(Pid), is_binary(Address) -> {ok, Question};
         {ok, _} -> {error, bad_frame};
         {error, Reason} -> {error, Reason}
@@ -33,12 +35,7 @@ question(Payload) ->
 answer(Worker, _Id, {channel, Pid, [Address]}) ->
     py_channel:attach(Worker, Pid, Address);
 answer(Worker, Id, Question) ->
-    Result =
-        try
-            {ok, result(Question)}
-        catch
-            Class:Reason:Stack -> error_result(Class, Reason, Stack)
-        end,
+    Result = outcome(Worker, Question),
     py_port:write(Worker, py_frame:callback_result(Id, term_to_iovec(Result))) orelse
         failed(Worker, Id, answer_not_written).
 
@@ -47,6 +44,32 @@ answer(Worker, Id, Question) ->
 -spec failed(#worker{}, Id :: binary(), Reason :: term()) -> boolean().
 failed(Worker, Id, Reason) ->
     py_port:write(Worker, py_frame:callback_result(Id, term_to_iovec(error_result(exit, Reason, [])))).
+
+%% The node that a request came from may have what this one has not.
+outcome(#worker{caller_functions = true}, Question) when tuple_size(Question) =:= 4 ->
+    {Kind, Name, Args, For} = Question,
+    case py_functions:lookup(Name) =:= error andalso py_pool:origin(py_frame:addressee(For)) of
+        {ok, Node} ->
+            case py_remote:ask(Node, {callback, {Kind, Name, Args}}, infinity) of
+                %% The node is gone, or has another release.
+                {error, Reason} -> error_result(error, Reason, []);
+                Outcome -> Outcome
+            end;
+        _ -> outcome({Kind, Name, Args})
+    end;
+outcome(_Worker, {Kind, Name, Args, _For}) ->
+    outcome({Kind, Name, Args});
+outcome(_Worker, Question) ->
+    outcome(Question).
+
+%% @doc What a callback comes to.
+-spec outcome({call | registered | whereis, binary() | atom(), [term()]}) -> tuple().
+outcome(Question) ->
+    try
+        {ok, result(Question)}
+    catch
+        Class:Reason:Stack -> error_result(Class, Reason, Stack)
+    end.
 
 result({call, Name, Args}) ->
     case py_functions:lookup(Name) of

@@ -11,6 +11,7 @@
 
 -export([
     address/1,
+    addressee/1,
     ack/2,
     call/3,
     callback_result/2,
@@ -92,6 +93,17 @@ address(PidOrAlias) ->
     {Tag, Name, Creation, Numbers} = identifier(external(PidOrAlias)),
     remember(Name, Creation),
     <<(byte_size(Numbers) + 1), Tag, Numbers/binary>>.
+
+%% @doc Who has an address, as Python hands it back.
+-spec addressee(binary()) -> pid() | reference() | error.
+addressee(<<Tag, Numbers/binary>>) ->
+    try
+        local(Tag, Numbers)
+    catch
+        error:badarg -> error
+    end;
+addressee(<<>>) ->
+    error.
 
 %% The same bytes from every OTP release: from 26 on this is the default.
 external(Term) ->

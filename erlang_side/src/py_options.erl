@@ -110,7 +110,8 @@
     max_rss => pos_integer() | infinity,
     reload => boolean(),
     children => kill | leave,
-    cluster => boolean()
+    cluster => boolean(),
+    caller_functions => boolean()
 }.
 %% Options of `py:start_pool/2' and, without `workers' and `cluster', of `py:start_worker/1,2'.
 %% <ul>
@@ -139,6 +140,8 @@
 %% <li>`max_rss' (default: `infinity'): the same in bytes of resident memory, which is read every few seconds.</li>
 %% <li>`reload' (default: `false'): whether a worker is recycled when a file changes that it has imported from `python_path'; for development.</li>
 %% <li>`children' (default: `kill'): what becomes of processes that user code started, when their worker ends.</li>
+%% <li>`caller_functions' (default: `true'): whether code that runs for a stream or a call of another node finds the functions
+%% registered there.</li>
 %% <li>`cluster' (default: `false'): whether the pool takes requests for `{Name, any}' from every node of the cluster. Not
 %% for a worker of one's own.</li>
 %% <li>`window' (default: `1024'): the default for the pool's streams; for those of another node `auto'.</li>
@@ -372,7 +375,8 @@ pool_defaults() ->
         max_rss => infinity,
         reload => false,
         children => kill,
-        cluster => false
+        cluster => false,
+        caller_functions => true
     }.
 
 pool_option(workers, V) -> ?IS_POS(V);
@@ -406,6 +410,7 @@ pool_option(max_rss, V) -> V =:= infinity orelse ?IS_POS(V);
 pool_option(reload, V) -> is_boolean(V);
 pool_option(children, V) -> V =:= kill orelse V =:= leave;
 pool_option(cluster, V) -> is_boolean(V);
+pool_option(caller_functions, V) -> is_boolean(V);
 pool_option(_, _) -> false.
 
 %% PYTHONPATH has no way to write a colon.

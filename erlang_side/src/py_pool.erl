@@ -7,7 +7,7 @@
 
 -export([is_running/0, choose/1, reserve/1, exec/3, info/1, names/0]).
 -export([drain/2, resume/1, is_draining/1, requests/1, close/1, restart_workers/1]).
--export([is_ready/1, pool_load/1, enter/1, leave/0, relays/1]).
+-export([is_ready/1, pool_load/1, enter/2, leave/0, origin/1, relays/1]).
 -export([tables/0, claim/4, publish/4, publish_about/2, vacate/2, known/0, owner/1, forget/1, forget/2]).
 -export_type([info/0, name/0, python_info/0, worker_info/0]).
 
@@ -296,10 +296,10 @@ pool_load(Name) ->
 
 %% @private
 %% @doc The calling process serves a request of another node from now on.
--spec enter(name()) -> ok.
-enter(Name) ->
+-spec enter(name(), From :: pid()) -> ok.
+enter(Name, From) ->
     try
-        ets:insert(?RELAYS, {self(), Name}),
+        ets:insert(?RELAYS, {self(), Name, node(From)}),
         ok
     catch
         %% The application does not run; there is no pool either.
@@ -317,10 +317,29 @@ leave() ->
     end.
 
 %% @private
+%% @doc The node that a request came from, by the process or the alias that its frames are for.
+-spec origin(pid() | reference() | error) -> {ok, node()} | error.
+origin(Pid) when is_pid(Pid) ->
+    try ets:lookup(?RELAYS, Pid) of
+        [{Pid, _Name, Node}] -> {ok, Node};
+        [] -> error
+    catch
+        error:badarg -> error
+    end;
+origin(Call) when is_reference(Call) ->
+    %% The guard has it, see py_relay.
+    case py_stream_guard:process(Call) of
+        {ok, Pid} -> origin(Pid);
+        error -> error
+    end;
+origin(error) ->
+    error.
+
+%% @private
 %% @doc How many processes serve requests of other nodes. One that was killed leaves its row.
 -spec relays(name()) -> non_neg_integer().
 relays(Name) ->
-    Pids = [Pid || {Pid, Pool} <- ets:tab2list(?RELAYS), Pool =:= Name],
+    Pids = [Pid || {Pid, Pool, _} <- ets:tab2list(?RELAYS), Pool =:= Name],
     length([Pid || Pid <- Pids, is_process_alive(Pid) orelse not ets:delete(?RELAYS, Pid)]).
 
 %% @private

@@ -33,7 +33,8 @@
     | {drain, atom() | pid(), timeout()}
     | {resume, atom() | pid()}
     | {start_worker, py_options:pool_options(), Starter :: pid()}
-    | {stop_worker, pid()}.
+    | {stop_worker, pid()}
+    | {callback, {call | registered, binary(), [term()]}}.
 
 -record(relay, {
     from :: pid(),
@@ -51,7 +52,7 @@
 -spec stream(1, request()) -> ok.
 stream(1, Request = #{from := From, pool := Pool}) ->
     FromMonitor = monitor(process, From),
-    under_way(Pool, fun() -> start(FromMonitor, Request) end).
+    under_way(Pool, From, fun() -> start(FromMonitor, Request) end).
 
 start(FromMonitor, Request = #{from := From, pool := Pool, opts := Given}) ->
     case place(stream, Request) of
@@ -119,7 +120,7 @@ abandon(#relay{worker = Worker}) ->
 -spec call(1, request()) -> ok.
 call(1, Request = #{from := From, pool := Pool}) ->
     FromMonitor = monitor(process, From),
-    under_way(Pool, fun() -> run(FromMonitor, Request) end).
+    under_way(Pool, From, fun() -> run(FromMonitor, Request) end).
 
 run(FromMonitor, Request = #{from := From, target := Target}) ->
     case place(call, Request) of
@@ -151,8 +152,8 @@ watched(Row = {Ref, _, _, _, _}, Fun) ->
     end.
 
 %% Counted from before the choice of a worker until the other side has everything.
-under_way(Pool, Fun) ->
-    ok = py_pool:enter(Pool),
+under_way(Pool, From, Fun) ->
+    ok = py_pool:enter(Pool, From),
     try
         Fun()
     after
@@ -198,4 +199,6 @@ ask(1, {info, Pool}) -> py_pool:info(Pool);
 ask(1, {drain, Pool, Timeout}) -> py_pool:drain(Pool, Timeout);
 ask(1, {resume, Pool}) -> py_pool:resume(Pool);
 ask(1, {start_worker, Opts, Starter}) -> py_pool_manager:start_worker_for(Opts, Starter);
-ask(1, {stop_worker, Pid}) -> py_pool_manager:stop_worker(Pid).
+ask(1, {stop_worker, Pid}) -> py_pool_manager:stop_worker(Pid);
+%% The other way round: code that runs there for a request of this node.
+ask(1, {callback, Question}) -> py_callback:outcome(Question).

@@ -11,7 +11,7 @@
 
 -include("py_worker.hrl").
 
--export([start_link/0, watch/1, forget/1]).
+-export([start_link/0, watch/1, forget/1, process/1]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
 -export_type([stream/0]).
 
@@ -48,6 +48,15 @@ forget(Ref) ->
         ets:delete(?TABLE, Ref)
     catch
         error:badarg -> true
+    end.
+
+%% @doc The process that was entered with a reference.
+-spec process(reference()) -> {ok, pid()} | error.
+process(Ref) ->
+    try
+        {ok, ets:lookup_element(?TABLE, Ref, 2)}
+    catch
+        error:badarg -> error
     end.
 
 %%% gen_server callbacks.

@@ -95,9 +95,15 @@ handle_continue(open, State = #state{opts = Opts}) ->
 port_options() ->
     [{packet, 4}, binary, exit_status, {busy_limits_port, disabled}].
 
-worker(Port, #{max_streams := Max, kill_after := KillAfter}) ->
-    Load = atomics:new(3, [{signed, true}]),
-    #worker{pid = self(), port = Port, load = Load, max_streams = Max, kill_after = KillAfter}.
+worker(Port, #{max_streams := Max, kill_after := KillAfter, caller_functions := CallerFunctions}) ->
+    #worker{
+        pid = self(),
+        port = Port,
+        load = atomics:new(3, [{signed, true}]),
+        max_streams = Max,
+        kill_after = KillAfter,
+        caller_functions = CallerFunctions
+    }.
 
 start_deadline(#{start_timeout := infinity}) -> ok;
 start_deadline(#{start_timeout := Ms}) ->

@@ -9,7 +9,9 @@
     %% that the request has ended, so an abandoned request still counts.
     load :: atomics:atomics_ref(),
     max_streams :: pos_integer(),
-    kill_after :: timeout()
+    kill_after :: timeout(),
+    %% Whether functions of the node that a request came from may be called.
+    caller_functions = true :: boolean()
 }).
 
 -define(LOAD_REQUESTS, 1).

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     import asyncio
 
 _TRIPLE = b"\x83h\x03"
+_QUADRUPLE = b"\x83h\x04"
 _CALL = b"w\x04call"
 _WHEREIS = b"w\x07whereis"
 _REGISTERED = b"w\x0aregistered"
@@ -284,7 +285,13 @@ class NodeClient:
             raise TypeError(f"a name is a str, not a {type(name).__name__!r}")
         encoder = self._context.encoder()
         # A str, so that no atom is made of a name.
-        return [_TRIPLE, kind, encoder.encode(str(name))[1:], *encoder.parts(list(args))]
+        fields = [kind, encoder.encode(str(name))[1:], *encoder.parts(list(args))]
+        request = current.get()
+        if request is None or kind is _WHEREIS:
+            return [_TRIPLE, *fields]
+        # For whom it asks: the node that the request came from may have the function.
+        address = request.address
+        return [_QUADRUPLE, *fields, b"m%b%b" % (len(address).to_bytes(4, "big"), address)]
 
     def _put(self, buffers: list[Any], waiter: Waiter) -> bytes:
         address = b"%x" % next(self._numbers)
