@@ -207,7 +207,7 @@ types_are_documented(_Config) ->
 the_shell_says_what_is_allowed(_Config) ->
     Said = [
         {fun() -> py_options:pool(#{workers => 0}) end, "{badopt,{workers,0}}: the option workers must be a positive integer, and is not 0"},
-        {fun() -> py_options:call(#{widnow => 5}, #{}) end, "a call has no option widnow. It has atoms, binaries, pool, timeout, traceback"},
+        {fun() -> py_options:call(#{widnow => 5}, #{}) end, "a call has no option widnow. It has atoms, binaries, pool, return, timeout, traceback"},
         {fun() -> py_options:worker([{workers, 1}]) end, "a worker of one's own has no option workers. It has "},
         {fun() -> py_options:stream(none, #{}) end, "options must be a map or a list of pairs, and is not none"},
         {fun() -> py_options:timeout(never) end, "timeout must be milliseconds, 0 to 4294967295, or infinity, and is not never"},
@@ -357,7 +357,7 @@ options() ->
     ],
     tagged(stream, Common ++ Collect ++ Stream) ++
         tagged(collect, Common ++ Collect) ++
-        tagged(call, Common) ++
+        tagged(call, [{return, [value, handle], [object, <<"handle">>]} | Common]) ++
         tagged(channel, [
             {owner, [self()], [self, undefined]},
             {notify, [true, false], [yes, 1]},
@@ -366,7 +366,7 @@ options() ->
             {window, [1, ?MOST], [0, -1, auto, infinity]},
             {window_bytes, [1, ?MOST], [0, -1, infinity]}
         ]) ++
-        tagged(exec, [{replay, [true, false], [yes]} | Common]) ++
+        tagged(exec, [{return, [value], [handle, object]}, {replay, [true, false], [yes]} | Common]) ++
         tagged(pool, Recycling ++ [{workers, [1, 100], [0, -1, infinity]}, {cluster, [true, false], [yes, all]} | Pool]) ++
         tagged(worker, Pool).
 

@@ -32,6 +32,7 @@
     cast/3, cast/4, cast/5,
     spawn_call/3, spawn_call/4, spawn_call/5,
     await/1, await/2,
+    release/1,
     version/0, version/1,
     format_error/1
 ]).
@@ -61,7 +62,7 @@
 %%% Streams.
 
 %% @equiv stream_start(M, F, Args, #{})
--spec stream_start(name(), name(), [term()]) ->
+-spec stream_start(name() | py_handle:handle(), name(), [term()]) ->
     {ok, reference()} | {error, py_error:reason()}.
 stream_start(M, F, Args) ->
     stream_start(M, F, Args, #{}).
@@ -69,10 +70,10 @@ stream_start(M, F, Args) ->
 %% @doc Starts a stream of what `M:F' returns, a generator or any other iterator
 %% or iterable, sync or async. Returns at once; all else is an event. Errors:
 %% `overloaded', `{no_pool, Name}', `{worker_exit, Status}' where no worker lives.
--spec stream_start(name(), name(), [term()], options(py_options:stream_options())) ->
+-spec stream_start(name() | py_handle:handle(), name(), [term()], options(py_options:stream_options())) ->
     {ok, reference()} | {error, py_error:reason()}.
 stream_start(M, F, Args, Opts) ->
-    with_pool(py_options:map(Opts), stream, fun(Where, Checked) ->
+    with_place(M, [Args], py_options:map(Opts), stream, fun(Where, Checked) ->
         start_stream(Where, py_call:function(M, F, Args, maps:get(kwargs, Checked, #{})), Checked)
     end).
 
@@ -209,20 +210,20 @@ fold([Value | Rest], Fun, Acc, Ref) ->
     end.
 
 %% @equiv stream(M, F, Args, #{}, #{})
--spec stream(name(), name(), [term()]) -> {ok, [term()]} | {error, py_error:reason()}.
+-spec stream(name() | py_handle:handle(), name(), [term()]) -> {ok, [term()]} | {error, py_error:reason()}.
 stream(M, F, Args) ->
     stream(M, F, Args, #{}, #{}).
 
 %% @equiv stream(M, F, Args, Kwargs, #{})
--spec stream(name(), name(), [term()], pairs()) -> {ok, [term()]} | {error, py_error:reason()}.
+-spec stream(name() | py_handle:handle(), name(), [term()], pairs()) -> {ok, [term()]} | {error, py_error:reason()}.
 stream(M, F, Args, Kwargs) ->
     stream(M, F, Args, Kwargs, #{}).
 
 %% @doc All that `M:F' yields, as a list. Leaves nothing in the mailbox.
--spec stream(name(), name(), [term()], pairs(), timeout() | options(py_options:stream_options())) ->
+-spec stream(name() | py_handle:handle(), name(), [term()], pairs(), timeout() | options(py_options:stream_options())) ->
     {ok, [term()]} | {error, py_error:reason()}.
 stream(M, F, Args, Kwargs, Opts) ->
-    with_pool(py_options:request(Opts), collect, fun(Where, Checked) ->
+    with_place(M, [Args, Kwargs], py_options:request(Opts), collect, fun(Where, Checked) ->
         collect(Where, py_call:function(M, F, Args, Kwargs), Checked)
     end).
 
@@ -240,7 +241,7 @@ stream_eval(Code, Locals) ->
 -spec stream_eval(unicode:chardata(), pairs(), timeout() | options(py_options:stream_options())) ->
     {ok, [term()]} | {error, py_error:reason()}.
 stream_eval(Code, Locals, Opts) ->
-    with_pool(py_options:request(Opts), collect, fun(Where, Checked) ->
+    with_place(eval, [Locals], py_options:request(Opts), collect, fun(Where, Checked) ->
         collect(Where, py_call:expression(Code, Locals), Checked)
     end).
 
@@ -251,7 +252,7 @@ collect(Where, Target, Opts) ->
     end.
 
 %% @equiv enumerable(M, F, Args, #{})
--spec enumerable(name(), name(), [term()]) -> py_enumerable:enumerable().
+-spec enumerable(name() | py_handle:handle(), name(), [term()]) -> py_enumerable:enumerable().
 enumerable(M, F, Args) ->
     enumerable(M, F, Args, #{}).
 
@@ -263,13 +264,12 @@ enumerable(M, F, Args) ->
 %%
 %% `Enumerable({cont, Acc}, fun(Value, Acc) -> {cont | halt | suspend, Acc} end)' is `{done, Acc}',
 %% `{halted, Acc}' or `{suspended, Acc, Continue}'. `Continue' is called once, in the same process.
--spec enumerable(name(), name(), [term()], options(py_options:stream_options())) ->
+-spec enumerable(name() | py_handle:handle(), name(), [term()], options(py_options:stream_options())) ->
     py_enumerable:enumerable().
 enumerable(M, F, Args, Opts) ->
     Checked = py_options:enumerable(Opts),
-    Names = {py_name:identifier(M), py_name:identifier(F)},
-    is_list(Args) orelse py_badopt:raise(args, Args),
-    walked(fun() -> stream_start(element(1, Names), element(2, Names), Args, Checked) end).
+    _ = py_call:function(M, F, Args, #{}),
+    walked(fun() -> stream_start(M, F, Args, Checked) end).
 
 %% @equiv enumerable_eval(Code, #{}, #{})
 -spec enumerable_eval(unicode:chardata()) -> py_enumerable:enumerable().
@@ -379,62 +379,66 @@ eval(Code, Locals) ->
 -spec eval(unicode:chardata(), pairs(), timeout() | options(py_options:call_options())) ->
     {ok, term()} | {error, py_error:reason()}.
 eval(Code, Locals, Opts) ->
-    with_pool(py_options:request(Opts), call, fun(Where, Checked) ->
-        run(Where, py_call:expression(Code, Locals), Checked)
-    end).
+    result(eval, [Locals], py_options:request(Opts), fun() -> py_call:expression(Code, Locals) end).
+
+%% What a call returns, or a handle of it.
+result(Called, Values, Opts = #{return := handle}, Target) ->
+    py_handle:make(fun() -> start_call(Called, Values, Opts, Target) end);
+result(Called, Values, Opts, Target) ->
+    with_place(Called, Values, Opts, call, fun(Where, Checked) -> run(Where, Target(), Checked) end).
 
 run(#worker{} = Worker, Target, Opts) -> py_call:run(Worker, Target, Opts);
 run(Route, Target, Opts) -> py_async_call:run(Route, Target, Opts).
 
 %% @equiv call(M, F, Args, #{})
--spec call(name(), name(), [term()]) -> {ok, term()} | {error, py_error:reason()}.
+-spec call(name() | py_handle:handle(), name(), [term()]) -> {ok, term()} | {error, py_error:reason()}.
 call(M, F, Args) ->
     call(M, F, Args, #{}, #{}).
 
 %% @equiv call(M, F, Args, Kwargs, #{})
--spec call(name(), name(), [term()], pairs()) -> {ok, term()} | {error, py_error:reason()}.
+-spec call(name() | py_handle:handle(), name(), [term()], pairs()) -> {ok, term()} | {error, py_error:reason()}.
 call(M, F, Args, Kwargs) ->
     call(M, F, Args, Kwargs, #{}).
 
 %% @doc Calls a function and waits for its result, 30,000 ms unless `Opts' say
 %% otherwise; then `{error, timeout}', and the Python code is interrupted. An
-%% `async def' is awaited.
--spec call(name(), name(), [term()], pairs(), timeout() | options(py_options:call_options())) ->
+%% `async def' is awaited. With `return => handle' the result stays in its worker, and a handle of
+%% it is returned, which is an argument or what is called: `py:call(Handle, Method, Args)'.
+-spec call(name() | py_handle:handle(), name(), [term()], pairs(), timeout() | options(py_options:call_options())) ->
     {ok, term()} | {error, py_error:reason()}.
 call(M, F, Args, Kwargs, Opts) ->
-    with_pool(py_options:request(Opts), call, fun(Where, Checked) ->
-        run(Where, py_call:function(M, F, Args, Kwargs), Checked)
-    end).
+    result(M, [Args, Kwargs], py_options:request(Opts), fun() -> py_call:function(M, F, Args, Kwargs) end).
 
 %% @equiv cast(M, F, Args, #{}, #{})
--spec cast(name(), name(), [term()]) -> ok.
+-spec cast(name() | py_handle:handle(), name(), [term()]) -> ok.
 cast(M, F, Args) ->
     cast(M, F, Args, #{}, #{}).
 
 %% @equiv cast(M, F, Args, Kwargs, #{})
--spec cast(name(), name(), [term()], pairs()) -> ok.
+-spec cast(name() | py_handle:handle(), name(), [term()], pairs()) -> ok.
 cast(M, F, Args, Kwargs) ->
     cast(M, F, Args, Kwargs, #{}).
 
 %% @doc Calls a function and returns at once. Nobody learns its result, and a
 %% failure is logged. It has no time limit unless one is given.
--spec cast(name(), name(), [term()], pairs(), timeout() | options(py_options:call_options())) -> ok.
+-spec cast(name() | py_handle:handle(), name(), [term()], pairs(), timeout() | options(py_options:call_options())) -> ok.
 cast(M, F, Args, Kwargs, Opts) ->
     Cast = fun(Where, Checked) ->
         py_async_call:cast(Where, py_call:function(M, F, Args, Kwargs), Checked)
     end,
-    case with_pool(maps:merge(#{timeout => infinity}, py_options:request(Opts)), call, Cast) of
+    Merged = maps:merge(#{timeout => infinity}, value_only(Opts)),
+    case with_place(M, [Args, Kwargs], Merged, call, Cast) of
         ok -> ok;
         {error, Reason} -> py_log:cast_failed(Reason)
     end.
 
 %% @equiv spawn_call(M, F, Args, #{}, #{})
--spec spawn_call(name(), name(), [term()]) -> reference().
+-spec spawn_call(name() | py_handle:handle(), name(), [term()]) -> reference().
 spawn_call(M, F, Args) ->
     spawn_call(M, F, Args, #{}, #{}).
 
 %% @equiv spawn_call(M, F, Args, Kwargs, #{})
--spec spawn_call(name(), name(), [term()], pairs()) -> reference().
+-spec spawn_call(name() | py_handle:handle(), name(), [term()], pairs()) -> reference().
 spawn_call(M, F, Args, Kwargs) ->
     spawn_call(M, F, Args, Kwargs, #{}).
 
@@ -442,17 +446,26 @@ spawn_call(M, F, Args, Kwargs) ->
 %% the same process. It comes as the message `{Ref, Result}', so a process that
 %% takes all its mail, such as a gen_server, can take it from there instead. When
 %% the process ends first, the Python code is interrupted.
--spec spawn_call(name(), name(), [term()], pairs(), timeout() | options(py_options:call_options())) ->
+-spec spawn_call(name() | py_handle:handle(), name(), [term()], pairs(), timeout() | options(py_options:call_options())) ->
     reference().
 spawn_call(M, F, Args, Kwargs, Opts) ->
+    start_call(M, [Args, Kwargs], value_only(Opts), fun() -> py_call:function(M, F, Args, Kwargs) end).
+
+%% The owner of a handle is who waits for it.
+value_only(Opts) ->
+    case py_options:request(Opts) of
+        #{return := Return} when Return =/= value -> py_badopt:raise(return, Return);
+        Request -> Request
+    end.
+
+start_call(Called, Values, Opts, Target) ->
     Spawn = fun(Where, Checked) ->
-        Target = py_call:function(M, F, Args, Kwargs),
         case py_pool:is_running() of
-            true -> py_async_call:spawn_call(Where, Target, Checked);
+            true -> py_async_call:spawn_call(Where, Target(), Checked);
             false -> {error, {not_started, erlang_python}}
         end
     end,
-    case with_pool(py_options:request(Opts), call, Spawn) of
+    case with_place(Called, Values, Opts, call, Spawn) of
         {error, Reason} ->
             Ref = make_ref(),
             self() ! {Ref, {error, Reason}},
@@ -471,6 +484,12 @@ await(Ref) ->
 -spec await(reference(), timeout()) -> {ok, term()} | {error, py_error:reason()}.
 await(Ref, Timeout) when is_reference(Ref) ->
     py_async_call:await(Ref, py_options:timeout(Timeout)).
+
+%% @doc Lets go of a handle: its object may end, unless Python code has it. From any process, any
+%% number of times. It is let go of when its owner ends, too: the process that has made it.
+-spec release(py_handle:handle()) -> ok.
+release(Handle) ->
+    py_handle:release(Handle).
 
 %% @doc The version of the default pool's Python, as `<<"3.11.2">>'.
 -spec version() -> {ok, binary()} | {error, py_error:reason()}.
@@ -655,6 +674,30 @@ i(Seconds) ->
     py_badopt:raise(seconds, Seconds).
 
 %%% What all of them share.
+
+%% A handle, as what is called, as the pool, or among the arguments where no pool is named, leads a request to
+%% its worker.
+with_place(Called, Values, Opts, Kind, Fun) ->
+    case handle(Called, Values, Opts) of
+        none -> with_pool(Opts, Kind, Fun);
+        Handle -> with_handle(Handle, Opts, Kind, Fun)
+    end.
+
+handle(Handle = {py_handle, _}, _Values, _Opts) -> Handle;
+handle(_Called, _Values, #{pool := {py_handle, {_, _, _}} = Handle}) -> Handle;
+handle(_Called, _Values, #{pool := _}) -> none;
+handle(_Called, Values, _Opts) -> py_handle:among(Values).
+
+with_handle(Handle, Opts, Kind, Fun) ->
+    case py_handle:worker(Handle) of
+        {ok, Pid} ->
+            case with_pool(Opts#{pool => Pid}, Kind, Fun) of
+                {error, {no_pool, Pid}} -> {error, py_handle:gone(Handle)};
+                Result -> Result
+            end;
+        Error ->
+            Error
+    end.
 
 %% A pool of this node is the short way: one look into a table.
 with_pool(Opts, Kind, Fun) ->

@@ -76,9 +76,9 @@ allowed(channel) ->
         notify => "true or false"
     };
 allowed(call) ->
-    request();
+    (request())#{return => "value or handle"};
 allowed(exec) ->
-    (request())#{replay => "true or false"};
+    (allowed(call))#{replay => "true or false"};
 allowed(worker) ->
     maps:without([workers, cluster, max_requests, max_age, max_rss, reload], allowed(pool));
 allowed(pool) ->

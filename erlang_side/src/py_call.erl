@@ -12,8 +12,11 @@
 
 -type target() :: py_frame:target().
 
-%% @doc What to run: `Module:Function' with its arguments.
--spec function(py_name:name(), py_name:name(), [term()], py_options:pairs()) -> target().
+%% @doc What to run: `Module:Function', or a method of an object, with its arguments.
+-spec function(py_name:name() | py_handle:handle(), py_name:name(), [term()], py_options:pairs()) -> target().
+function({py_handle, _} = Handle, F, Args, Kwargs) when is_list(Args) ->
+    Names = {py_handle:identity(Handle), py_name:identifier(F)},
+    py_frame:target(method, Names, Args, py_name:keywords(Kwargs));
 function(M, F, Args, Kwargs) when is_list(Args) ->
     Names = {py_name:identifier(M), py_name:identifier(F)},
     py_frame:target(function, Names, Args, py_name:keywords(Kwargs));

@@ -25,6 +25,7 @@
     items/1,
     parse/1,
     ping/0,
+    release/1,
     settings/1,
     stop/0,
     stream/5,
@@ -37,7 +38,7 @@
 
 -type address() :: <<_:8, _:_*8>>.
 %% A length byte, and the numbers of a pid or a reference of this node.
--type target() :: {function | expression, A :: binary(), B :: binary(), Args :: iodata(), Kwargs :: iodata()}.
+-type target() :: {function | expression | method, A :: binary(), B :: binary(), Args :: iodata(), Kwargs :: iodata()}.
 %% What Python is to run, with its arguments, encoded: this is what other nodes are sent.
 -type counted() :: send | callback | output | log.
 %% What Python sends by itself, of which the node says how much it has taken.
@@ -64,6 +65,7 @@
 -define(STOP, 12).
 -define(CHANNEL_VALUES, 13).
 -define(CHANNEL_END, 14).
+-define(RELEASE, 15).
 %% From Python to Erlang.
 -define(READY, 65).
 -define(EVENT, 66).
@@ -172,7 +174,7 @@ stop() ->
 
 %% @doc What to run: a function with its arguments, or an expression with its
 %% local variables (as `Kwargs').
--spec target(function | expression, {binary(), binary()}, term(), map()) -> target().
+-spec target(function | expression | method, {binary(), binary()}, term(), map()) -> target().
 target(Kind, {A, B}, Args, Kwargs) ->
     {Kind, A, B, term_to_iovec(Args), term_to_iovec(Kwargs)}.
 
@@ -185,10 +187,12 @@ target({Kind, A, B, Args, Kwargs}, Flags) ->
     ].
 
 target_kind(function) -> 0;
-target_kind(expression) -> 1.
+target_kind(expression) -> 1;
+target_kind(method) -> 2.
 
-flags(#{binaries := Binaries, atoms := Atoms, traceback := Traceback}) ->
-    flag(Binaries =:= bytes, 1) bor flag(Traceback, 2) bor flag(Atoms =:= str, 4).
+flags(Flags = #{binaries := Binaries, atoms := Atoms, traceback := Traceback}) ->
+    flag(Binaries =:= bytes, 1) bor flag(Traceback, 2) bor flag(Atoms =:= str, 4) bor
+        flag(maps:get(return, Flags, value) =:= handle, 8).
 
 flag(true, Bit) -> Bit;
 flag(false, _Bit) -> 0.
@@ -287,6 +291,11 @@ kind(send) -> ?SEND;
 kind(callback) -> ?CALLBACK;
 kind(output) -> ?OUTPUT;
 kind(log) -> ?LOG.
+
+%% @doc Lets go of the object of a handle.
+-spec release(binary()) -> iodata().
+release(Id) ->
+    [<<?RELEASE, 0>>, Id].
 
 %% @doc Asks for a sign of life.
 -spec ping() -> iodata().

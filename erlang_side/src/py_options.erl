@@ -51,6 +51,7 @@
     binaries => str | bytes,
     atoms => atom | str,
     traceback => boolean(),
+    return => value | handle,
     replay => boolean()
 }.
 %% Options of `py:call/5', `py:cast/5', `py:spawn_call/5', `py:eval/3' and `py:exec/2'.
@@ -61,6 +62,7 @@
 %% <li>`binaries' (default: `str'): what binaries in the arguments become.</li>
 %% <li>`atoms' (default: `atom'): what atoms in the arguments become: `erlang.Atom', or plain `str'.</li>
 %% <li>`traceback' (default: `false'): errors are `{Class, Message, Traceback}'.</li>
+%% <li>`return' (default: `value'): `py:call/5' and `py:eval/3' only: with `handle' the result stays in its worker.</li>
 %% <li>`replay' (default: `true'): `py:exec/2' only: whether a worker that is restarted runs the code again.</li>
 %% </ul>
 -type channel_options() :: #{
@@ -305,9 +307,11 @@ call_defaults() ->
         timeout => 30000,
         binaries => str,
         atoms => atom,
-        traceback => false
+        traceback => false,
+        return => value
     }.
 
+call_option(return, V) -> V =:= value orelse V =:= handle;
 call_option(Key, V) -> common_option(Key, V).
 
 %% @private
@@ -319,6 +323,8 @@ exec(Given, PoolDefaults) ->
     maps:merge(call(#{}, PoolDefaults), maps:merge(#{replay => true}, Opts)).
 
 exec_option(replay, V) -> is_boolean(V);
+%% It has no result.
+exec_option(return, V) -> V =:= value;
 exec_option(pool, {_, all} = V) -> is_place(V);
 exec_option(Key, V) -> common_option(Key, V).
 

@@ -241,6 +241,7 @@ handle_frame({pulse, none, Payload}, State) ->
 handle_frame({hello, none, <<>>}, State = #state{settings = Settings = #{}, os_process = Process, worker = Worker}) ->
     All = Settings#{
         <<"level">> => py_output:level(),
+        <<"worker">> => self(),
         <<"os_pid">> => py_os:pid(Process),
         <<"node_os_pid">> => list_to_integer(os:getpid())
     },

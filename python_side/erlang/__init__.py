@@ -20,6 +20,7 @@ from erlang.api import is_registered as _is_registered
 from erlang.request import Stream, cancelled, stream
 from erlang_port.errors import Cancelled, ErlangError
 from erlang_port.etf.conversions import register_encoder
+from erlang_port.etf.handles import Ref
 from erlang_port.etf.incoming import Channel
 from erlang_port.etf.terms import (
     Atom,
@@ -48,6 +49,7 @@ __all__ = (
     "MapKey",
     "Pid",
     "Port",
+    "Ref",
     "Reference",
     "Stream",
     "SupportsErlang",

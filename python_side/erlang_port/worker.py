@@ -32,11 +32,12 @@ from typing import Any
 
 from erlang_port import reasons
 from erlang_port.context import WorkerContext
-from erlang_port.etf import decoder
+from erlang_port.etf import decoder, handles
 from erlang_port.etf.encoder import ways
 from erlang_port.etf.terms import Atom
 from erlang_port.leaving import exit_after, watch_node
 from erlang_port.node.client import NodeClient
+from erlang_port.requests.handles import Handles
 from erlang_port.requests.main_module import MainModule
 from erlang_port.requests.main_thread import MainThread
 from erlang_port.requests.request_opener import RequestOpener
@@ -133,12 +134,16 @@ class Worker:
             (self._main_thread.withdraw, self._slots.withdraw),
             self._pulse,
         )
-        targets = Targets(settings["allow"])
+        end_object = self._main_thread.submit_work if uses_main else _as_it_is
+        objects = Handles(settings.get("worker"), end_object)
+        targets = Targets(settings["allow"], objects.get)
+        handles.connect(objects.find)
         self._main_module = MainModule(targets.allows_code())
         opener = RequestOpener(
             self._context,
             self._table,
             targets,
+            objects,
             self._slots,
             self._main_thread,
             self._main_module,
@@ -150,6 +155,7 @@ class Worker:
             **self._table.handlers(),
             **opener.handlers(),
             **self._node.handlers(),
+            **objects.handlers(self._table.handlers()[frames.CANCEL]),
             frames.STOP: self._on_stop,
         }
 
@@ -311,6 +317,11 @@ class Worker:
 
 def _seconds(milliseconds: int | str) -> float:
     return math.inf if isinstance(milliseconds, str) else milliseconds / 1000
+
+
+def _as_it_is(work: Work) -> Work:
+    """For any thread that is free."""
+    return work
 
 
 def _record_crashes() -> int:

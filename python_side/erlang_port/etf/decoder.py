@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
-from erlang_port.etf.incoming import arrived
+from erlang_port.etf import handles, incoming
 from erlang_port.etf.runs import RUNS, SHORT_RUN, small_integers
 from erlang_port.etf.scalars import (
     ATOMS_AS_STR,
@@ -43,11 +43,13 @@ is copied for nothing. Smaller: short requests are read more slowly."""
 
 _U16 = struct.Struct(">H")
 _U32_AT = struct.Struct(">I").unpack_from
-# The beginning of {bytes, B}, {msgpack, B} and {py_channel, {Pid, Room}}, after the tuple's header:
-# an atom in any of its four encodings, and the tag of a binary, or of a pair, a pid first.
+# The beginning of {bytes, B}, {msgpack, B}, {py_channel, {Pid, Room}} and {py_handle, {Keeper,
+# Worker, Id}}, after the tuple's header: an atom in any of its four encodings, and the tag of a
+# binary, or of a tuple, a pid first.
 _WRAPPED = re.compile(
     rb"(?:[sw]\x05|[dv]\x00\x05)(bytes)m|(?:[sw]\x07|[dv]\x00\x07)(msgpack)m"
     rb"|(?:[sw]\x0a|[dv]\x00\x0a)(py_channel)h\x02[Xg]"
+    rb"|(?:[sw]\x09|[dv]\x00\x09)(py_handle)h\x03[Xg]"
 )
 
 _TUPLE, _LIST, _MAP, _ROOT = range(4)
@@ -330,11 +332,14 @@ def _keyed_map(
 
 def _unwrap(data: Buffer, mark: re.Match[bytes]) -> tuple[Any, int]:
     """The value of {bytes, B} or {msgpack, B}, where the length of B is where `mark` ends, or of
-    {py_channel, {Pid, Room}}.
+    {py_channel, {Pid, Room}} or {py_handle, {Keeper, Worker, Id}}.
     """
     if mark.lastindex == 3:
         (pid, room), end = _read(data, mark.end(3), False, SCALARS)
-        return arrived(pid, room), end
+        return incoming.arrived(pid, room), end
+    if mark.lastindex == 4:
+        (keeper, worker, identity), end = _read(data, mark.end(4), False, SCALARS)
+        return handles.arrived(keeper, worker, identity), end
     start = mark.end() + 4
     end = start + _U32_AT(data, mark.end())[0]
     if end > len(data):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import secrets
+import os
 import threading
 import weakref
 from collections.abc import Callable
@@ -36,7 +36,7 @@ class IncomingChannels:
         self._tell = tell
         self._numbers = itertools.count(1)
         #: Unlike that of any other worker, since a channel may come to several.
-        self._prefix = secrets.token_bytes(6)
+        self._prefix = os.urandom(6)
         self._lock = threading.RLock()
         self._by_number: dict[bytes, weakref.ref[Channel]] = {}
         self._by_pid: weakref.WeakValueDictionary[Pid, Channel] = weakref.WeakValueDictionary()

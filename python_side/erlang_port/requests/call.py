@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 #: Finds what is to be called: a function, its arguments, its keyword arguments.
 Bind = Callable[[], tuple[Callable[..., Any], list[Any], dict[str, Any]]]
 
+#: Keeps the result of the request with an address; what the reply says of it.
+Keep = Callable[[bytes, Any], Any]
+
 OK = b"\x83h\x02w\x02ok"
 #: Results that need no look at their methods.
 _PLAIN = frozenset((int, str, bool, float, bytes, list, dict, tuple, type(None)))
@@ -34,7 +37,13 @@ class Call:
     has_sent = False
 
     def __init__(
-        self, context: WorkerContext, end: EndRequest, address: bytes, flags: int, bind: Bind
+        self,
+        context: WorkerContext,
+        end: EndRequest,
+        address: bytes,
+        flags: int,
+        bind: Bind,
+        keep: Keep | None = None,
     ) -> None:
         self.context = context
         self._end = end
@@ -42,6 +51,8 @@ class Call:
         self.traceback = bool(flags & frames.FLAG_TRACEBACK)
         #: Holds the arguments, until they have been used.
         self._bind: Bind | None = bind
+        #: Makes a handle of the result, if one is wanted.
+        self._keep = keep
         self._task: asyncio.Task[Any] | None = None
 
     # From other threads.
@@ -112,6 +123,10 @@ class Call:
     # Either.
 
     def _reply(self, value: Any) -> list[Any]:
+        if self._keep is not None:
+            if self.is_cancelled:
+                raise Cancelled
+            value = self._keep(self.address, value)
         return [OK, *self.context.encoder().parts(value)]
 
     def _error(self, error: BaseException) -> list[Any]:

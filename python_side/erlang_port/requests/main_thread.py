@@ -35,6 +35,10 @@ class MainThread:
         self._waiting[request] = work
         self._queue.put(request)
 
+    def submit_work(self, work: Work) -> None:
+        """The same for what belongs to no request."""
+        self.submit(object(), work)
+
     def withdraw(self, request: object) -> Work | None:
         """The work of a request, if it still waits: it is the caller's to run."""
         return self._waiting.pop(request, None)

@@ -12,6 +12,7 @@ from erlang_port.context import Request, WorkerContext
 from erlang_port.current import current
 from erlang_port.errors import Cancelled
 from erlang_port.requests.call import Call
+from erlang_port.requests.handles import Handles
 from erlang_port.requests.main_module import MainModule
 from erlang_port.requests.main_thread import MainThread
 from erlang_port.requests.request_table import Handler, RequestTable
@@ -32,6 +33,7 @@ class RequestOpener:
         context: WorkerContext,
         table: RequestTable,
         targets: Targets,
+        handles: Handles,
         slots: StreamSlots,
         main_thread: MainThread,
         main_module: MainModule,
@@ -41,6 +43,7 @@ class RequestOpener:
         self._end = table.end
         self._requests = table.requests
         self._targets = targets
+        self._handles = handles
         self._slots = slots
         self._main_thread = main_thread
         self._main_module = main_module
@@ -72,6 +75,7 @@ class RequestOpener:
             address,
             frame[offset + 1],
             partial(self._targets.bind, frame, offset),
+            self._handles.keep if frame[offset + 1] & frames.FLAG_HANDLE else None,
         )
         self._requests[address] = call
         # Here and below without a call where none is needed: most requests are calls.

@@ -23,7 +23,9 @@ _DEFINITIONS = (FunctionType, BuiltinFunctionType, type)
 class Targets:
     """Finds what a request names, within what the pool allows."""
 
-    def __init__(self, allow: Any = "all") -> None:
+    def __init__(self, allow: Any = "all", find_object: Callable[[str], Any] | None = None) -> None:
+        #: The object of a handle.
+        self._find_object = find_object
         self._modules: set[str] | None = None
         self._functions: set[tuple[str, str]] = set()
         self._targets: dict[bytes, frames.Target] = {}
@@ -52,6 +54,27 @@ class Targets:
                 found = getattr(found, part)
         if not callable(found):
             raise TypeError(f"'{module}.{name}' is not callable: it is a {type(found).__name__!r}")
+        return found  # type: ignore[no-any-return]
+
+    def method(self, identity: str, name: str) -> Callable[..., Any]:
+        """The method `name`, which may have dots, of the object of a handle.
+
+        Where the pool says what is allowed, by the name of a class that the object is of.
+        """
+        assert self._find_object is not None
+        found = self._find_object(identity)
+        kind = type(found)
+        if self._modules is not None and not any(
+            (base.__module__, f"{base.__qualname__}.{name}") in self._functions
+            for base in kind.__mro__
+        ):
+            raise NotAllowed
+        for part in name.split("."):
+            found = getattr(found, part)
+        if not callable(found):
+            raise TypeError(
+                f"'{name}' of a {kind.__name__!r} is not callable: it is a {type(found).__name__!r}"
+            )
         return found  # type: ignore[no-any-return]
 
     def _defined_by(self, module: str, name: str) -> Any:
@@ -107,6 +130,8 @@ class Targets:
             kwargs = _names(decoder.decode(frame, end, binaries, atoms))
         if target.kind == frames.EXPRESSION:
             return self.expression, [target.first, kwargs], {}
+        if target.kind == frames.METHOD:
+            return self.method(target.first, target.second), args, kwargs
         return self.function(target.first, target.second), args, kwargs
 
     def is_async(self, frame: bytes, offset: int) -> bool:
@@ -117,6 +142,11 @@ class Targets:
         if target.kind == frames.EXPRESSION:
             return False
         found: Any = sys.modules.get(target.first)
+        if target.kind == frames.METHOD and self._find_object is not None:
+            try:
+                found = type(self._find_object(target.first))
+            except ReferenceError:
+                return False
         for part in target.second.split("."):
             found = getattr_static(found, part, None)
             if isinstance(found, (staticmethod, classmethod)):
@@ -125,6 +155,8 @@ class Targets:
 
     def _remember(self, frame: bytes, offset: int, size: int) -> frames.Target:
         target = frames.read_target(frame, offset)
+        if target.kind == frames.METHOD:
+            return target  # One for each object would leave no place for others.
         if size <= _LONG_TARGET and len(self._targets) < _MAX_TARGETS:
             self._targets[bytes(frame[offset : offset + size])] = target
         return target

@@ -26,6 +26,7 @@ ACK = 11
 STOP = 12
 CHANNEL_VALUES = 13
 CHANNEL_END = 14
+RELEASE = 15
 
 # From Python to Erlang.
 READY = 65
@@ -47,9 +48,11 @@ HELLO = 79
 FLAG_BYTES = 1
 FLAG_TRACEBACK = 2
 FLAG_ATOMS_AS_STR = 4
+FLAG_HANDLE = 8
 
 FUNCTION = 0
 EXPRESSION = 1
+METHOD = 2
 
 #: ``{packet, 4}`` can announce this much; the node reads a frame as one binary.
 MAX_FRAME = 0xFFFFFFFF - 1024

@@ -70,6 +70,7 @@ READERS: dict[int, Callable[[bytes, int], Any]] = {
     frames.ACK: frames.read_ack,
     frames.CHANNEL_VALUES: _channel_values,
     frames.CHANNEL_END: decoder.decode,
+    frames.RELEASE: lambda frame, offset: bytes(frame[offset:]),
 }
 
 
