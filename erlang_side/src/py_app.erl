@@ -29,6 +29,7 @@ start(_Type, _Args) ->
 
 start(Pools) ->
     %% Loading it creates the atoms that reasons have for Python's own exceptions.
+    ok = py_telemetry:load(),
     {module, py_exceptions} = code:ensure_loaded(py_exceptions),
     %% A node without that handler has a configuration of its own, which stays.
     _ = logger:add_handler_filter(default, ?MODULE, ?FILTER),

@@ -26,7 +26,8 @@
     opts :: map(),
     %% Who runs it, and the reference of the request; on another node the relay has that.
     worker = none :: #worker{} | py_remote:remote() | none,
-    request = none :: reference() | none
+    request = none :: reference() | none,
+    watched = none :: py_request:request() | none
 }).
 
 %% @doc Makes the table; its owner outlives every call.
@@ -92,7 +93,9 @@ begun(Route = #route{pool = Pool}, Call) ->
 
 near(Worker, Call = #call{target = Target, opts = Opts}) ->
     case py_call:start(Worker, Target, Opts) of
-        {ok, Request} -> {ok, Call#call{worker = Worker, request = Request, target = none}};
+        {ok, Request} ->
+            Watched = py_request:enter(py_request:begun(call, Worker, Target, Request, Opts)),
+            {ok, Call#call{worker = Worker, request = Request, target = none, watched = Watched}};
         Draining -> Draining
     end.
 
@@ -155,6 +158,7 @@ handle_info(Message, Call = #call{worker = Remote}) ->
 
 given_up(Call = #call{ref = Ref}) ->
     cancel(Call),
+    watched({error, cancelled}, Call),
     finished(Call),
     forget({Ref, self()}),
     {stop, normal, Call}.
@@ -167,8 +171,12 @@ finished(#call{worker = none}) -> ok;
 finished(#call{worker = #worker{}}) -> ok;
 finished(#call{worker = Remote}) -> py_remote:finished(Remote).
 
+watched(_Result, #call{watched = none}) -> ok;
+watched(Result, #call{watched = Request}) -> py_request:ended(Request, Result).
+
 ended(Result, Call = #call{ref = none}) ->
     finished(Call),
+    watched(Result, Call),
     case Result of
         {ok, _} -> ok;
         {error, Reason} -> py_log:cast_failed(Reason)
@@ -176,6 +184,7 @@ ended(Result, Call = #call{ref = none}) ->
     {stop, normal, Call};
 ended(Result, Call = #call{ref = Ref}) ->
     finished(Call),
+    watched(Result, Call),
     Ref ! {Ref, Result},
     forget({Ref, self()}),
     {stop, normal, Call}.

@@ -12,6 +12,10 @@
 
 -type target() :: py_frame:target().
 
+%% A call is in the list of what is under way when it has run for so long. A larger number
+%% hides more of them, a smaller one costs a microsecond for more of them.
+-define(LONG_MS, 100).
+
 %% @doc What to run: `Module:Function', or a method of an object, with its arguments.
 -spec function(py_name:name() | py_handle:handle(), py_name:name(), [term()], py_options:pairs()) -> target().
 function({py_handle, _} = Handle, F, Args, Kwargs) when is_list(Args) ->
@@ -31,11 +35,11 @@ expression(Code, Locals) ->
 %% @doc Counts a call on a worker. Whoever drains the pool sets the mark first and counts
 %% then, and this is the other way round: so no request is missed by both.
 -spec reserve(#worker{}) -> ok | {error, draining}.
-reserve(#worker{load = Load}) ->
+reserve(Worker = #worker{load = Load}) ->
     atomics:add(Load, ?LOAD_REQUESTS, 1),
     case atomics:get(Load, ?LOAD_DRAINING) of
         0 ->
-            ok;
+            py_counters:add(Worker, requests, 1);
         _ ->
             atomics:sub(Load, ?LOAD_REQUESTS, 1),
             {error, draining}
@@ -45,7 +49,7 @@ reserve(#worker{load = Load}) ->
 -spec run(#worker{}, target(), map()) -> {ok, term()} | {error, py_error:reason()}.
 run(Worker, Target, Opts = #{timeout := Timeout}) ->
     case reserve(Worker) of
-        ok -> request(Worker, fun(Address) -> py_frame:call(Address, Opts, Target) end, Timeout);
+        ok -> request(Worker, call, Target, Opts, fun(Address) -> py_frame:call(Address, Opts, Target) end, Timeout);
         Draining -> Draining
     end.
 
@@ -53,31 +57,49 @@ run(Worker, Target, Opts = #{timeout := Timeout}) ->
 -spec exec(#worker{}, binary(), py_options:flags(), timeout()) -> ok | {error, py_error:reason()}.
 exec(Worker = #worker{load = Load}, Code, Flags, Timeout) ->
     atomics:add(Load, ?LOAD_REQUESTS, 1),
-    case request(Worker, fun(Address) -> py_frame:exec(Address, Flags, Code) end, Timeout) of
+    py_counters:add(Worker, requests, 1),
+    case request(Worker, exec, exec, Flags, fun(Address) -> py_frame:exec(Address, Flags, Code) end, Timeout) of
         {ok, _} -> ok;
         Error -> Error
     end.
 
 %% A request that is counted. The reference is made here, before the receive, so that a caller with a long
 %% mailbox does not search it (Efficiency Guide, "Receiving messages").
-request(Worker = #worker{pid = Pid}, Frame, Timeout) ->
+request(Worker = #worker{pid = Pid}, Kind, What, Opts, Frame, Timeout) ->
     Ref = erlang:monitor(process, Pid, [{alias, reply_demonitor}]),
-    Address = py_frame:address(Ref),
-    _ = py_port:write(Worker, Frame(Address)),
+    Request = py_request:begun(Kind, Worker, What, Ref, Opts),
+    _ = py_port:write(Worker, Frame(py_frame:address(Ref))),
     receive
         {Ref, Payload} ->
-            result(Worker, Payload);
+            ended(result(Worker, Payload), Request);
         {'DOWN', Ref, process, _, Reason} ->
-            {error, py_error:worker_exit(Reason)}
+            ended({error, py_error:worker_exit(Reason)}, Request)
+    after min(Timeout, ?LONG_MS) ->
+        await_long(Worker, Ref, left(Timeout), py_request:enter(Request))
+    end.
+
+left(infinity) -> infinity;
+left(Timeout) -> max(0, Timeout - ?LONG_MS).
+
+await_long(Worker, Ref, Timeout, Request) ->
+    receive
+        {Ref, Payload} ->
+            ended(result(Worker, Payload), Request);
+        {'DOWN', Ref, process, _, Reason} ->
+            ended({error, py_error:worker_exit(Reason)}, Request)
     after Timeout ->
         erlang:demonitor(Ref, [flush]),
         receive
-            {Ref, Payload} -> result(Worker, Payload)
+            {Ref, Payload} -> ended(result(Worker, Payload), Request)
         after 0 ->
             py_port:cancel(Worker, Ref),
-            {error, timeout}
+            ended({error, timeout}, Request)
         end
     end.
+
+ended(Result, Request) ->
+    py_request:ended(Request, Result),
+    Result.
 
 %% @doc Makes a call whose reply `{Ref, Payload}', for `result/2', or `DOWN' message
 %% comes to the calling process later.

@@ -45,17 +45,16 @@ age(Ms) when Ms < 7_200_000 -> io_lib:format("~b min", [Ms div 60_000]);
 age(Ms) when Ms < 172_800_000 -> io_lib:format("~b h", [Ms div 3_600_000]);
 age(Ms) -> io_lib:format("~b d", [Ms div 86_400_000]).
 
-remark(#{error := timeout}) -> "does not answer";
+remark(#{error := Reason}) -> ["does not answer: ", py_error:format_error(Reason)];
 remark(#{}) -> "".
 
 missing(N, Pool) ->
-    io_lib:format("~b not ready~ts", [N, last_exit(Pool)]).
+    io_lib:format("~b not ready; the last one ended with ~0tp", [N, maps:get(last_exit, Pool, none)]).
 
 restarts(Pool) ->
-    io_lib:format("~b restarts~ts", [maps:get(restarts, Pool), last_exit(Pool)]).
-
-last_exit(#{last_exit := Reason}) when Reason =/= none -> io_lib:format(", last: ~0tp", [Reason]);
-last_exit(_) -> "".
+    io_lib:format("restarted ~b times; the last one ended with ~0tp", [
+        maps:get(restarts, Pool), maps:get(last_exit, Pool, none)
+    ]).
 
 table(Rows) ->
     Texts = [[text(Cell) || Cell <- Row] || Row <- Rows],

@@ -8,8 +8,8 @@
 -export([is_running/0, choose/1, reserve/1, exec/3, info/1, names/0]).
 -export([drain/2, resume/1, is_draining/1, requests/1, close/1, restart_workers/1]).
 -export([is_ready/1, pool_load/1, enter/2, leave/0, origin/1, relays/1]).
--export([tables/0, claim/4, publish/4, publish_about/2, vacate/2, known/0, owner/1, forget/1, forget/2]).
--export_type([info/0, name/0, python_info/0, worker_info/0]).
+-export([tables/0, claim/4, publish/4, publish_about/2, vacate/2, known/0, owner/1, counters/1, forget/1, forget/2]).
+-export_type([info/0, name/0, python_info/0, request_info/0, worker_info/0]).
 
 -type name() :: atom() | pid().
 -type info() :: #{
@@ -29,7 +29,28 @@
     %% How many pieces of code a restarted worker runs again.
     journal := non_neg_integer(),
     %% Whether it takes nothing new: py:drain/2 was called, and py:resume/1 was not.
-    draining := boolean()
+    draining := boolean(),
+    %% Since the pool was started: errors by their class (20 of them, then `other'), workers that
+    %% ended by the reason or the limit, bytes of encoded values and results.
+    counters := #{
+        requests := non_neg_integer(),
+        streams := non_neg_integer(),
+        values := non_neg_integer(),
+        bytes := non_neg_integer(),
+        errors := #{atom() | binary() => pos_integer()},
+        timeouts := non_neg_integer(),
+        cancels := non_neg_integer(),
+        restarts := #{term() => pos_integer()}
+    }
+}.
+-type request_info() :: #{
+    kind := call | eval | exec | stream,
+    module := binary(),
+    function := binary(),
+    ref := reference(),
+    %% Milliseconds since it was written, and when that was, in milliseconds of system time.
+    age := non_neg_integer(),
+    since := integer()
 }.
 -type worker_info() :: #{
     %% Accepted wherever the name of a pool is.
@@ -41,10 +62,15 @@
     python := binary() | undefined,
     %% Milliseconds since it became ready.
     age := non_neg_integer(),
+    %% The ten oldest requests that are under way; calls of the last 100 ms are not among them.
+    running := [request_info()],
+    %% As those of the pool, with the number of errors.
+    counters := #{py_counters:counter() => non_neg_integer()},
     %% Counted by the node: streams and other requests under way.
     streams := integer(),
     calls := non_neg_integer(),
-    %% Counted by Python, and sent when it changes: all requests, streams of plain generators that run and that
+    %% All requests that Python has not ended. Counted by Python, and sent when it changes:
+    %% streams of plain generators that run and that
     %% wait for a thread, threads, those that wait for work, work that waits for one, and
     %% coroutines.
     requests => non_neg_integer(),
@@ -93,7 +119,8 @@
     %% is restarted.
     draining = false :: boolean(),
     %% What py:info/1 tells that the manager knows.
-    about = #{restarts => 0, failures => 0, last_exit => none, python => #{}} :: map()
+    counters :: py_counters:counters(),
+    about = #{exits => #{}, restarts => 0, failures => 0, last_exit => none, python => #{}} :: map()
 }).
 
 %% @private
@@ -102,6 +129,8 @@
 tables() ->
     ?TABLE = ets:new(?TABLE, [named_table, public, {keypos, #row.name}, {read_concurrency, true}]),
     ok = py_workers:tables(),
+    ok = py_counters:tables(),
+    ok = py_request:tables(),
     ?RELAYS = ets:new(?RELAYS, [named_table, public, {write_concurrency, true}]),
     py_journal:tables().
 
@@ -125,7 +154,8 @@ claim(Name, Opts, Started = {Parent, IsOurs}, Reason) ->
         defaults = maps:with([binaries, atoms, traceback, window, window_bytes], Opts),
         reason = Reason,
         parent = Parent,
-        is_ours = IsOurs
+        is_ours = IsOurs,
+        counters = py_counters:new(pool)
     },
     case ets:insert_new(?TABLE, New) orelse row(Name) of
         true ->
@@ -140,7 +170,7 @@ claim(Name, Opts, Started = {Parent, IsOurs}, Reason) ->
                     %% Two may come for it: one of them finds the row as it was.
                     Known = [{1, row}, {#row.name, Name}, {#row.manager, Manager}],
                     Head = erlang:make_tuple(record_info(size, row), '_', Known),
-                    case ets:select_replace(?TABLE, [{Head, [], [{const, as_drained(Old, New)}]}]) of
+                    case ets:select_replace(?TABLE, [{Head, [], [{const, as_before(Old, New)}]}]) of
                         1 -> restarted;
                         0 -> claim(Name, Opts, Started, Reason)
                     end
@@ -180,9 +210,11 @@ publish(Name, Workers, Reason, Draining) ->
     ]),
     ok.
 
-%% A pool that was drained stays so.
-as_drained(#row{draining = true}, New) -> New#row{draining = true, reason = draining};
-as_drained(_Old, New) -> New.
+%% A pool that was drained stays so, and its counters go on.
+as_before(Old = #row{draining = true, counters = Counters}, New) ->
+    as_before(Old#row{draining = false}, New#row{draining = true, reason = draining, counters = Counters});
+as_before(#row{counters = Counters}, New) ->
+    New#row{counters = Counters}.
 
 mark(#worker{load = Load}, true) -> atomics:put(Load, ?LOAD_DRAINING, 1);
 mark(#worker{load = Load}, false) -> atomics:put(Load, ?LOAD_DRAINING, 0).
@@ -214,6 +246,15 @@ known() ->
     [{Name, Opts} || #row{name = Name, opts = Opts, is_ours = true} <- ets:tab2list(?TABLE)].
 
 %% @private
+%% @doc The counters of a pool.
+-spec counters(name()) -> py_counters:counters() | none.
+counters(Name) ->
+    case row(Name) of
+        #row{counters = Counters} -> Counters;
+        none -> none
+    end.
+
+%% @private
 %% @doc A pool's manager, and who started that.
 -spec owner(name()) -> {pid(), pid() | undefined} | none.
 owner(Name) ->
@@ -227,6 +268,7 @@ owner(Name) ->
 -spec forget(name()) -> ok.
 forget(Name) ->
     ets:delete(?TABLE, Name),
+    py_counters:forget(Name),
     py_journal:forget(Name).
 
 %% @private
@@ -359,7 +401,7 @@ reserve(Worker = #worker{load = Load, max_streams = Max}) ->
         _ ->
             case py_call:reserve(Worker) of
                 ok ->
-                    ok;
+                    py_counters:add(Worker, streams, 1);
                 Draining ->
                     atomics:sub(Load, ?LOAD_STREAMS, 1),
                     Draining
@@ -490,8 +532,11 @@ names() ->
 -spec info(name()) -> info() | {error, py_error:reason()}.
 info(Name) ->
     case row(Name) of
-        #row{opts = #{workers := Size}, about = About, draining = Draining} ->
-            About#{
+        #row{opts = #{workers := Size}, about = About, draining = Draining, counters = Counters} ->
+            {Exits, Rest} = maps:take(exits, About),
+            Counted = (py_counters:read(Counters))#{errors => py_counters:errors(Name), restarts => Exits},
+            Rest#{
+                counters => Counted,
                 pool => Name,
                 size => Size,
                 draining => Draining,

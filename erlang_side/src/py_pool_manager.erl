@@ -36,6 +36,9 @@
 
 %% How long nothing may have run in it until it leaves, and how often that is checked.
 -define(IDLE_MS, 100).
+
+%% So many reasons of ends are told apart.
+-define(MAX_EXITS, 20).
 -define(LEAVE_POLL_MS, 20).
 
 -record(slot, {
@@ -71,6 +74,8 @@
     reason = {worker_exit, starting} :: py_error:reason(),
     failures = 0 :: non_neg_integer(),
     restarts = 0 :: non_neg_integer(),
+    %% How often workers ended, by the reason or the limit.
+    exits = #{} :: #{term() => pos_integer()},
     %% Workers that are to leave, one by one, each when another is ready in its place; and who
     %% waits until all have.
     retiring = [] :: [pid()],
@@ -313,7 +318,7 @@ handle_info({py_worker, Pid, {done, Why}}, State = #state{workers = Workers, nam
     is_map_key(Pid, Workers)
 ->
     py_log:recycled(Name, Pid, Why),
-    {noreply, next_retiring(add_retiring(Pid, State))};
+    {noreply, next_retiring(add_retiring(Pid, count_exit(exit_name(Why), State)))};
 handle_info({leave, Pid, Since, Deadline}, State) ->
     {noreply, leave(Pid, Since, Deadline, State)};
 handle_info({'EXIT', Pid, Reason}, State = #state{workers = Workers}) when is_map_key(Pid, Workers) ->
@@ -355,6 +360,7 @@ handle_info(_Other, State) ->
 %% knows nothing of that.
 -spec terminate(term(), #state{}) -> ok.
 terminate(Reason, State = #state{name = Name, workers = Workers, dedicated = IsDedicated, is_ours = IsOurs, phase = Phase}) ->
+    event([pool, stop], #{}, #{reason => Reason}, State),
     stop_maker(State),
     IsForeign = not (IsDedicated orelse IsOurs),
     IsForeign andalso drain(State),
@@ -438,6 +444,7 @@ announce(State = #state{phase = starting, workers = Workers, waiting = Waiting})
         [] ->
             lists:foreach(fun({Alias, _}) -> Alias ! {Alias, started} end, maps:values(Waiting)),
             [demonitor(Monitor, [flush]) || Monitor <- maps:keys(Waiting)],
+            event([pool, start], #{system_time => erlang:system_time()}, #{}, State),
             State#state{phase = started, waiting = #{}};
         _ ->
             State
@@ -448,7 +455,7 @@ announce(State) ->
 start_one(Attempt, State = #state{name = Name, opts = Opts, workers = Workers}) ->
     {Number, Journal} = py_journal:read(Name),
     {ok, Pid} = py_worker:start_link(Name, Opts, py_settings:settings(Opts, Journal)),
-    State#state{workers = Workers#{Pid => #slot{attempt = Attempt, number = Number}}}.
+    State#state{workers = Workers#{Pid => #slot{attempt = Attempt, number = Number, since = now_ms()}}}.
 
 %% A worker is in the row when it has run all that the others have.
 ready(Pid, Info, Worker, State = #state{workers = Workers, name = Name, jobs = Jobs}) ->
@@ -456,6 +463,7 @@ ready(Pid, Info, Worker, State = #state{workers = Workers, name = Name, jobs = J
     Ready = Slot#slot{worker = Worker, since = now_ms()},
     State1 = State#state{workers = Workers#{Pid := Ready}, python = Info, failures = 0},
     py_log:ready(Name, Info),
+    event([worker, start], #{duration => native(now_ms() - Slot#slot.since)}, #{worker => Pid, python => Info}, State),
     case py_exec_queue:is_running(Jobs) orelse Number =/= py_journal:last(Name) of
         true -> next_job(publish(State1#state{jobs = py_exec_queue:catch_up(Pid, Jobs)}));
         false -> next_retiring(publish(State1))
@@ -516,6 +524,7 @@ running(Worker) -> Worker.
 about(State) ->
     #{
         restarts => State#state.restarts,
+        exits => State#state.exits,
         failures => State#state.failures,
         last_exit => last_exit(State),
         python => State#state.python
@@ -532,6 +541,7 @@ exited(Pid, Reason, State = #state{dedicated = IsDedicated}) ->
     {#slot{worker = Was, attempt = Attempt, since = Since, is_recycled = IsRecycled}, Rest} =
         maps:take(Pid, State#state.workers),
     State1 = State#state{workers = Rest},
+    ended_event(Pid, Was, Since, Exit, State),
     py_workers:forget(Pid),
     case Was of
         starting when not IsDedicated ->
@@ -549,9 +559,40 @@ exited(Pid, Reason, State = #state{dedicated = IsDedicated}) ->
             ),
             IsQuick = now_ms() - Since < ?QUICK_DEATH_MS,
             _ = restart_later(IsQuick, Attempt),
-            State2 = State1#state{restarts = State#state.restarts + 1, reason = Exit},
+            State2 = count_exit(Status, State1#state{restarts = State#state.restarts + 1, reason = Exit}),
             {noreply, next_retiring(publish(State2))}
     end.
+
+%% Telemetry's events.
+
+event(Name, Measurements, Meta, #state{name = Pool}) ->
+    Now = erlang:monotonic_time(),
+    py_telemetry:event(Name, Measurements#{monotonic_time => Now}, Meta#{pool => Pool}).
+
+ended_event(Pid, Was, Since, Reason, State) ->
+    Measurements = #{duration => native(now_ms() - Since)},
+    case Was of
+        {leaving, _} ->
+            event([worker, stop], Measurements, #{worker => Pid, reason => Reason}, State);
+        _ ->
+            Meta = #{worker => Pid, kind => exit, reason => Reason, stacktrace => []},
+            event([worker, exception], Measurements, Meta, State)
+    end.
+
+native(Ms) ->
+    erlang:convert_time_unit(Ms, millisecond, native).
+
+%% Bounded, since a worker may be ended for any term.
+count_exit(Why, State = #state{exits = Exits}) ->
+    Key =
+        case is_map_key(Why, Exits) orelse map_size(Exits) < ?MAX_EXITS of
+            true -> Why;
+            false -> other
+        end,
+    State#state{exits = maps:update_with(Key, fun(N) -> N + 1 end, 1, Exits)}.
+
+exit_name({reload, _File}) -> reload;
+exit_name(Limit) -> Limit.
 
 %% A signal told it to go: another takes its place, while it ends what it runs.
 leaving(Pid, State = #state{name = Name, workers = Workers, dedicated = IsDedicated}) ->

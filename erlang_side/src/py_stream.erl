@@ -62,7 +62,12 @@
     window :: py_window:window(),
     mailbox :: py_mailbox:mailbox(),
     %% Polls since the owner was last seen to have taken something.
-    polls = 0 :: non_neg_integer()
+    polls = 0 :: non_neg_integer(),
+    %% For those who watch; what has come so far; and how it ended.
+    watched = none :: py_request:request() | none,
+    values = 0 :: non_neg_integer(),
+    bytes = 0 :: non_neg_integer(),
+    outcome = {error, cancelled} :: done | {error, py_error:reason()}
 }).
 
 %% @doc Makes the table; its owner outlives every stream.
@@ -104,7 +109,7 @@ collect(Worker, Target, Ref, Opts) ->
 %% The caller writes the request, which keeps the arguments out of a second process. The
 %% stream's process waits until that is done: a caller that is killed before leaves nothing.
 start(Worker = #worker{}, Target, Ref, Owner, Sink, Opts) ->
-    Pid = proc_lib:spawn(?MODULE, init, [self(), {near, Worker}, Ref, Owner, Sink, Opts]),
+    Pid = proc_lib:spawn(?MODULE, init, [self(), {near, Worker}, Ref, Owner, Sink, Opts#{what => what(Target)}]),
     watch(Ref, Pid, Owner, Sink, Worker),
     _ = py_port:write(Worker, py_frame:stream(py_frame:address(Pid), Ref, Owner, Opts, Target)),
     Pid ! {'begin', Ref},
@@ -114,10 +119,13 @@ start(Worker = #worker{}, Target, Ref, Owner, Sink, Opts) ->
 start(Route, Target, Ref, Owner, Sink, Opts) ->
     %% The process itself sends the request on its way, because the answers are for it.
     Request = #{target => Target, ref => Ref, owner => Owner, opts => py_options:given(Opts)},
-    Pid = proc_lib:spawn(?MODULE, init, [self(), {Route, Request}, Ref, Owner, Sink, Opts]),
+    Pid = proc_lib:spawn(?MODULE, init, [self(), {Route, Request}, Ref, Owner, Sink, Opts#{what => what(Target)}]),
     watch(Ref, Pid, Owner, Sink, none),
     Pid ! {'begin', Ref},
     Pid.
+
+%% Arguments are not copied to the process.
+what({Kind, A, B, _, _}) -> {Kind, A, B, [], []}.
 
 watch(Ref, Pid, Owner, {collect, _, _}, Worker) -> py_stream_guard:watch({Ref, Pid, Owner, none, Worker});
 watch(Ref, Pid, Owner, _Sink, Worker) -> py_stream_guard:watch({Ref, Pid, Owner, Owner, Worker}).
@@ -196,6 +204,7 @@ init(Caller, Where, Ref, Owner, Sink, Opts) ->
         sink = Sink,
         worker = Worker,
         request = Request,
+        watched = watched(Worker, Ref, Opts),
         owner_monitor = OwnerMonitor,
         worker_monitor = WorkerMonitor,
         timeout = Timeout,
@@ -206,6 +215,9 @@ init(Caller, Where, Ref, Owner, Sink, Opts) ->
         {near, _} -> gen_server:enter_loop(?MODULE, [], S, pause(S));
         {Route, _} -> gen_server:enter_loop(?MODULE, [], S, {continue, Route})
     end.
+
+watched(Worker, Ref, Opts = #{what := What}) ->
+    py_request:enter(py_request:begun(stream, Worker, What, Ref, Opts)).
 
 %%% gen_server callbacks. A server, and not a receive of its own: such a process survives
 %%% that the code is loaded twice.
@@ -347,7 +359,7 @@ event(Payload, S = #stream{sink = each, data_prefix = Prefix}) when
             #stream{ref = Ref, window = Window} = S,
             _ = send({py_stream, Ref, {data, Value}}, S),
             NewWindow = py_window:received(1, byte_size(Payload), 1, Window),
-            awaited(S#stream{window = NewWindow, polls = 0});
+            awaited(counted(1, byte_size(Payload), S#stream{window = NewWindow, polls = 0}));
         _ ->
             decoded(decode(Payload, S), byte_size(Payload), S)
     end;
@@ -379,7 +391,11 @@ decoded(Event, Size, S = #stream{ref = Ref, sink = Sink, window = Window}) ->
                 protocol_error(S)
         end,
     NewWindow = py_window:received(Values, Size, Messages, Window),
-    awaited(S#stream{sink = NewSink, window = NewWindow, polls = 0}).
+    awaited(counted(Values, Size, S#stream{sink = NewSink, window = NewWindow, polls = 0})).
+
+counted(Values, Size, S = #stream{worker = Worker, values = V, bytes = B}) ->
+    is_record(Worker, worker) andalso py_counters:add(Worker, values, Values),
+    S#stream{values = V + Values, bytes = B + Size}.
 
 send_each([Value | Rest], Ref, S, N) ->
     _ = send({py_stream, Ref, {data, Value}}, S),
@@ -438,14 +454,14 @@ last(_, S) -> protocol_error(S).
 -spec terminal(done | {error, term()}, #stream{}) -> no_return().
 terminal(Event, S) ->
     deliver_end(Event, S),
-    finish(S).
+    finish(S#stream{outcome = Event}).
 
 %% The owner gets its answer before Python gets the cancel.
 -spec stop(cancelled | timeout | atom_limit, #stream{}) -> no_return().
 stop(Reason, S) ->
     deliver_end({error, Reason}, S),
     abandon(S),
-    finish(S).
+    finish(S#stream{outcome = {error, Reason}}).
 
 -spec owner_gone(#stream{}) -> no_return().
 owner_gone(S) ->
@@ -493,6 +509,7 @@ forget(Ref) ->
 finish(S = #stream{ref = Ref, worker = Worker}) ->
     Worker =:= none orelse is_record(Worker, worker) orelse py_remote:finished(Worker),
     forget(Ref),
+    py_request:ended(S#stream.watched, S#stream.outcome, #{values => S#stream.values, bytes => S#stream.bytes}),
     throw({finished, S}).
 
 %%% The window.

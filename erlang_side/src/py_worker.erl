@@ -72,7 +72,7 @@ handle_continue(open, State = #state{opts = Opts}) ->
         {ok, {Program, PortOpts}} ->
             try open_port({spawn_executable, Program}, PortOpts ++ port_options()) of
                 Port ->
-                    Worker = worker(Port, Opts),
+                    Worker = worker(Port, State#state.pool, Opts),
                     Process = py_os:of_port(Port),
                     start_deadline(Opts),
                     py_reaper:adopt(State#state.manager, Process),
@@ -95,13 +95,21 @@ handle_continue(open, State = #state{opts = Opts}) ->
 port_options() ->
     [{packet, 4}, binary, exit_status, {busy_limits_port, disabled}].
 
-worker(Port, #{max_streams := Max, kill_after := KillAfter, caller_functions := CallerFunctions}) ->
+worker(Port, Pool, #{max_streams := Max, kill_after := KillAfter, caller_functions := CallerFunctions}) ->
+    Load = atomics:new(3, [{signed, true}]),
+    Counters =
+        case py_pool:counters(Pool) of
+            none -> none;
+            OfPool -> {OfPool, py_counters:new(worker)}
+        end,
     #worker{
         pid = self(),
         port = Port,
-        load = atomics:new(3, [{signed, true}]),
+        load = Load,
         max_streams = Max,
         kill_after = KillAfter,
+        pool = Pool,
+        counters = Counters,
         caller_functions = CallerFunctions
     }.
 
@@ -201,7 +209,8 @@ frame({pong, Requests, Streams}, State = #state{ready = true, worker = Worker}) 
 frame(_, State) ->
     stop_replace(bad_frame, State).
 
-handle_frame({event, Pid, Payload}, State = #state{ready = true}) ->
+handle_frame({event, Pid, Payload}, State = #state{ready = true, worker = Worker}) ->
+    py_counters:add(Worker, bytes, byte_size(Payload)),
     Pid ! {py_event, Payload},
     {noreply, State};
 handle_frame({last, Pid, Payload}, State = #state{ready = true, worker = #worker{load = Load}}) ->
@@ -210,7 +219,8 @@ handle_frame({last, Pid, Payload}, State = #state{ready = true, worker = #worker
         N when N >= 0 -> request_done(Pid, State);
         _ -> stop_replace(bad_frame, State)
     end;
-handle_frame({reply, Ref, Payload}, State = #state{ready = true}) ->
+handle_frame({reply, Ref, Payload}, State = #state{ready = true, worker = Worker}) ->
+    py_counters:add(Worker, bytes, byte_size(Payload)),
     Ref ! {Ref, Payload},
     request_done(Ref, State);
 handle_frame({reply_after_sends, Ref, Payload}, State = #state{ready = true, delivery = {Delivery, _}}) ->
@@ -343,6 +353,7 @@ schedule_liveness() ->
 liveness(State = #state{worker = Worker, liveness = Liveness}) ->
     {Finding, NewLiveness} = py_liveness:tick(load(Worker), Liveness),
     py_workers:update(self(), [{is_silent, py_liveness:is_silent(NewLiveness)}]),
+    py_request:sweep(self()),
     NewState = update_rss(State#state{liveness = NewLiveness}),
     case Finding of
         exit_unknown ->

@@ -11,7 +11,10 @@
     max_streams :: pos_integer(),
     kill_after :: timeout(),
     %% Whether functions of the node that a request came from may be called.
-    caller_functions = true :: boolean()
+    caller_functions = true :: boolean(),
+    pool = undefined :: undefined | py_pool:name(),
+    %% The pool's and its own, see py_counters.
+    counters = none :: none | {py_counters:counters(), py_counters:counters()}
 }).
 
 -define(LOAD_REQUESTS, 1).

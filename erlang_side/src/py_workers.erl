@@ -11,6 +11,9 @@
 
 -define(TABLE, py_workers).
 
+%% So many requests of a worker are listed. More make the state of a busy pool slow to read.
+-define(LISTED, 10).
+
 -record(row, {
     pid :: pid(),
     pool :: py_pool:name(),
@@ -91,16 +94,23 @@ is_older(#row{since = A, pid = P}, #row{since = B, pid = Q}) -> {A, P} =< {B, Q}
 
 info(Row = #row{worker = #worker{load = Load}, since = Since, stats = Stats}, Now) ->
     Streams = max(0, atomics:get(Load, ?LOAD_STREAMS)),
-    Requests = atomics:get(Load, ?LOAD_REQUESTS),
+    Requests = max(0, atomics:get(Load, ?LOAD_REQUESTS)),
     silence(Row, Stats#{
         pid => Row#row.pid,
         os_pid => Row#row.os_pid,
         rss => Row#row.rss,
         age => Now - Since,
+        running => py_request:under_way(Row#row.pid, ?LISTED),
+        counters => counters(Row#row.worker),
         python => maps:get(python, Row#row.python, undefined),
         streams => Streams,
+        %% Python's own number is the same, a little later.
+        requests => Requests,
         calls => max(0, Requests - Streams)
     }).
+
+counters(#worker{counters = {_, Own}}) -> py_counters:read(Own);
+counters(#worker{counters = none}) -> #{}.
 
 %% Stuck in C code with the interpreter lock held, or stopped.
 silence(#row{is_silent = true}, Info) -> Info#{error => timeout};
