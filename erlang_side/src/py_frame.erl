@@ -51,6 +51,10 @@
     }
     | {pong, Requests :: non_neg_integer(), Streams :: non_neg_integer()}.
 
+%% Arguments of fewer bytes are encoded in one piece. A larger number copies larger
+%% binaries, a smaller one makes calls with small arguments slower.
+-define(LARGE_TERM, 4096).
+
 %% From Erlang to Python.
 -define(SETTINGS, 1).
 -define(STREAM, 2).
@@ -176,7 +180,15 @@ stop() ->
 %% local variables (as `Kwargs').
 -spec target(function | expression | method, {binary(), binary()}, term(), map()) -> target().
 target(Kind, {A, B}, Args, Kwargs) ->
-    {Kind, A, B, term_to_iovec(Args), term_to_iovec(Kwargs)}.
+    {Kind, A, B, encoded(Args), encoded(Kwargs)}.
+
+%% Small terms are encoded faster in one piece; the binaries in large ones are not copied.
+encoded(Term) when Term =:= #{} -> <<131, $t, 0:32>>;
+encoded(Term) ->
+    case erlang:external_size(Term) < ?LARGE_TERM of
+        true -> term_to_binary(Term);
+        false -> term_to_iovec(Term)
+    end.
 
 target({Kind, A, B, Args, Kwargs}, Flags) ->
     [

@@ -300,16 +300,14 @@ channel_option(_, _) -> false.
 call(Given, PoolDefaults) ->
     Opts = map(Given),
     checked(call, fun call_option/2, Opts),
-    maps:merge(maps:merge(call_defaults(), maps:with([binaries, atoms, traceback], PoolDefaults)), Opts).
-
-call_defaults() ->
-    #{
+    Defaults = #{
         timeout => 30000,
-        binaries => str,
-        atoms => atom,
-        traceback => false,
+        binaries => maps:get(binaries, PoolDefaults, str),
+        atoms => maps:get(atoms, PoolDefaults, atom),
+        traceback => maps:get(traceback, PoolDefaults, false),
         return => value
-    }.
+    },
+    maps:merge(Defaults, Opts).
 
 call_option(return, V) -> V =:= value orelse V =:= handle;
 call_option(Key, V) -> common_option(Key, V).
