@@ -276,7 +276,7 @@ values_before_an_exception(Config) ->
     ok.
 
 %% A value that is no term ends the stream as an exception would: what was yielded before
-%% it comes, what was yielded after it does not, whether a run or a clock finds it.
+%% it comes, what was yielded after it does not, whether a run or the ticker finds it.
 -spec values_before_one_that_cannot_be_sent(ct_suite:ct_config()) -> ok.
 values_before_one_that_cannot_be_sent(Config) ->
     [
@@ -288,7 +288,7 @@ values_before_one_that_cannot_be_sent(Config) ->
         end
      || N <- [0, 1, 2, 3, 5, 20, 100, 300]
     ],
-    %% The pause lets a clock, or the idle loop, find it before the generator's next value.
+    %% The pause lets the ticker, or the idle loop, find it before the generator's next value.
     [
         begin
             Sign = sign(Config),

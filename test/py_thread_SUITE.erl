@@ -180,7 +180,7 @@ what_runs_is_interrupted(Config) ->
     [?assertEqual({ok, true}, call(thread, [], Config)) || _ <- lists:seq(1, 20)],
     ok.
 
-%% One that waits for room, and one at full speed.
+%% One that waits for its window, and one at full speed.
 -spec streams_flow_and_are_cancelled(ct_suite:ct_config()) -> ok.
 streams_flow_and_are_cancelled(Config) ->
     Opts = ?config(opts, Config),

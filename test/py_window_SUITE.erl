@@ -13,7 +13,7 @@
     a_window_is_never_exceeded/1,
     bytes_are_never_exceeded/1,
     a_value_larger_than_the_window/1,
-    what_waits_for_room_comes_without_the_generators_help/1,
+    what_waits_for_the_window_comes_without_the_generators_help/1,
     demand/1,
     demand_past_the_window/1,
     demand_that_comes_too_late/1,
@@ -57,7 +57,7 @@ groups() ->
         a_window_is_never_exceeded,
         bytes_are_never_exceeded,
         a_value_larger_than_the_window,
-        what_waits_for_room_comes_without_the_generators_help,
+        what_waits_for_the_window_comes_without_the_generators_help,
         demand,
         demand_past_the_window,
         demand_that_comes_too_late,
@@ -252,8 +252,8 @@ a_value_larger_than_the_window(Config) ->
 
 %% A value that did not fit into what was left of its window comes when its owner has made
 %% room, although the generator waits for something else by then.
--spec what_waits_for_room_comes_without_the_generators_help(ct_suite:ct_config()) -> ok.
-what_waits_for_room_comes_without_the_generators_help(Config) ->
+-spec what_waits_for_the_window_comes_without_the_generators_help(ct_suite:ct_config()) -> ok.
+what_waits_for_the_window_comes_without_the_generators_help(Config) ->
     [
         begin
             {ok, Ref} = start_stream(then_wait, [Sizes], #{window_bytes => Bytes}, Config),

@@ -89,7 +89,7 @@ send({py_channel, {Pid, Room}}, Value, Timeout) ->
     end.
 
 %% Counts first and takes it back if there is no room, so that two senders never share the last
-%% place. Whoever has counted in vain asks next, and then all that wait are looked at once more.
+%% of the window. Whoever has counted and taken it back asks next, and then all that wait are checked once more.
 reserve(Room, Bytes) ->
     try
         case atomics:sub_get(Room, ?VALUES, 1) of

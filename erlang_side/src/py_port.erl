@@ -20,17 +20,17 @@
 -spec write(#worker{}, iodata()) -> boolean().
 write(#worker{port = Port}, Frame) ->
     try
-        iolist_size(Frame) > ?LARGE_FRAME andalso wait_for_room(Port),
+        iolist_size(Frame) > ?LARGE_FRAME andalso wait_while_full(Port),
         port_command(Port, Frame)
     catch
         error:badarg -> false
     end.
 
-wait_for_room(Port) ->
+wait_while_full(Port) ->
     case erlang:port_info(Port, queue_size) of
         {queue_size, Size} when Size > ?QUEUE_LIMIT ->
             timer:sleep(2),
-            wait_for_room(Port);
+            wait_while_full(Port);
         _ ->
             ok
     end.

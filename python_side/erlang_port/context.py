@@ -39,7 +39,7 @@ class Request(Protocol):
     has_sent: bool
 
     def credit(self, taken: int, taken_bytes: int, demand: int) -> None:
-        """The owner has taken and asked for so much."""
+        """The sums of what the owner has taken and asked for."""
 
     def cancel(self) -> None:
         """Ends it as soon as may be; whoever made it has its answer already."""

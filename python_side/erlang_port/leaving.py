@@ -106,7 +106,7 @@ def _is_alive(pid: int) -> bool:
 
 
 def exit_after(seconds: float) -> None:
-    """Ends the process after so many seconds; by a thread of C, which needs no lock."""
+    """Ends the process after `seconds`; by a thread of C, which needs no lock."""
     null = open(os.devnull, "w")  # noqa: SIM115 - it stays open until the end
     faulthandler.dump_traceback_later(max(seconds, 0.001), exit=True, file=null)
 

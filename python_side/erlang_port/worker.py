@@ -302,7 +302,7 @@ class Worker:
         self._main_thread.stop()
 
     def abort(self, error: BaseException) -> None:
-        """What must not happen has happened: the node is told why, and the process ends.
+        """What must not happen has happened: the node learns why, and the process ends.
 
         Better than to go on with a thread less or a request that is never answered: the
         pool starts another worker.

@@ -64,7 +64,7 @@ def columns() -> dict[str, Callable[[str, Any], Callable[[], object]]]:
             if "run" in name:
                 return lambda: encoder.encode_run(value, 0, 1 << 20)
             if isinstance(value, bytes):
-                return lambda: encoder.parts(value)
+                return lambda: encoder.buffers(value)
             return lambda: encoder.encode(value)
 
         return work

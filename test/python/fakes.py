@@ -21,7 +21,7 @@ class FakeFrameWriter:
 
 
 class FakeTicker:
-    """Ticks when it is told to."""
+    """Ticks when a test says so."""
 
     def __init__(self) -> None:
         self.active: set[Any] = set()

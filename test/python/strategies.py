@@ -257,7 +257,7 @@ _MEANINGS: list[tuple[Any, Any]] = [
     ((set, frozenset, deque, range, type({}.values()), type({}.items())), _list),
     ((UserDict, MappingProxyType), lambda v: meaning(dict(v))),
     (UserList, _list),
-    ((Pid, Port, Reference, Fun), lambda v: (type(v).__name__, v.parts())),
+    ((Pid, Port, Reference, Fun), lambda v: (type(v).__name__, v.fields())),
     (Bitstring, lambda v: ("bits", v.size, v.data)),
     (Own, lambda v: meaning(v.value)),
     (Record, lambda v: meaning({"name": v.name, "value": v.value})),

@@ -53,7 +53,7 @@ class NodeClient:
         self.taken = [0, 0]
         self.demand = options.demand
         self.terminal: Any = None
-        #: How often the stream said that it waits for room.
+        #: How often the stream said that it waits for the window.
         self.waiting = 0
         self.wrong: list[str] = []
 

@@ -84,7 +84,7 @@ def test_what_the_function_returns_is_the_value_of_yield_from() -> None:
 
 
 class Endless:
-    """Calls back until it is told that nobody wants more."""
+    """Calls back until it learns that nobody wants more."""
 
     def __init__(self) -> None:
         self.taken = 0

@@ -60,20 +60,20 @@ def imports(module: str) -> Iterator[str]:
         yield from (name for name in names if name.split(".")[0] in ("erlang", "erlang_port"))
 
 
-def room(module: str) -> str:
+def folder(module: str) -> str:
     parts = module.split(".")
     return parts[1] if len(parts) > 1 else ""
 
 
 def floor(module: str) -> int:
-    return next(number for number, names in enumerate(FLOORS) if room(module) in names)
+    return next(number for number, names in enumerate(FLOORS) if folder(module) in names)
 
 
-PORT = [name for name in modules() if name.startswith("erlang_port.") and room(name) not in APART]
+PORT = [name for name in modules() if name.startswith("erlang_port.") and folder(name) not in APART]
 
 
 def test_each_module_is_on_a_floor() -> None:
-    assert {room(name) for name in PORT} == set().union(*FLOORS)
+    assert {folder(name) for name in PORT} == set().union(*FLOORS)
 
 
 @pytest.mark.parametrize("module", PORT)
@@ -82,7 +82,7 @@ def test_imports_go_down(module: str) -> None:
         if other == "erlang_port":
             continue
         assert other.startswith("erlang_port."), f"{module} imports the face, {other}"
-        same = room(other) == room(module)
+        same = folder(other) == folder(module)
         assert same or floor(other) < floor(module), f"{module} imports {other}, which is above it"
 
 
@@ -99,7 +99,7 @@ def test_the_face_stands_on_little() -> None:
         if module.split(".")[0] == "erlang":
             for other in imports(module):
                 if other.split(".")[0] == "erlang_port":
-                    assert room(other) in FACE, f"{module} imports {other}"
+                    assert folder(other) in FACE, f"{module} imports {other}"
 
 
 def test_each_module_can_be_imported_first() -> None:

@@ -66,7 +66,7 @@ def test_demand_is_kept() -> None:
         assert worker.call(expression("0")) == ("ok", 0)
 
 
-def test_a_worker_tells_that_a_value_waits_for_room() -> None:
+def test_a_worker_says_that_a_value_waits_for_the_window() -> None:
     with Worker() as worker:
         worker.expect(frames.READY)
         values = [b"a" * 200, b"b" * 600]

@@ -10,7 +10,7 @@ from erlang_port.runtime.pulse import LONGEST_SECONDS, PULSE_SECONDS, Pulse, enc
 
 
 class Clock:
-    """A ticker whose time passes when it is told to."""
+    """A ticker whose time passes when a test says so."""
 
     def __init__(self) -> None:
         self.now = 0.0

@@ -179,20 +179,20 @@ def _of(term: Pid | Reference | Port) -> str:
 
 
 def _pid(term: Pid) -> str:
-    _, number, serial, _ = term.parts()
+    _, number, serial, _ = term.fields()
     return f"<{_of(term)}.{number}.{serial}>"
 
 
 def _reference(term: Reference) -> str:
-    return f"#Ref<{_of(term)}.{'.'.join(map(str, reversed(term.parts()[1])))}>"
+    return f"#Ref<{_of(term)}.{'.'.join(map(str, reversed(term.fields()[1])))}>"
 
 
 def _port(term: Port) -> str:
-    return f"#Port<{_of(term)}.{term.parts()[1]}>"
+    return f"#Port<{_of(term)}.{term.fields()[1]}>"
 
 
 def _fun(term: Fun) -> str:
-    module, function, arity, _ = term.parts()
+    module, function, arity, _ = term.fields()
     if function:
         return f"fun {atom(module)}:{atom(function)}/{arity}"
     return f"#Fun<{module}/{arity}>"

@@ -4,7 +4,7 @@
           \\-> erlpack_input.to_erlpack -> erlpack    without it, what erlpack writes exactly
           \\-> writer with conversions.convert         all the rest
 
-`to_erlpack` has looked at every part of what erlpack gets, see there. What erlpack then refuses (it
+`to_erlpack` has checked every part of what erlpack gets, see there. What erlpack then refuses (it
 raises) is written again, from the value itself, by the exact writer. Without erlpack everything
 goes that way.
 """
@@ -63,15 +63,15 @@ _RUN_SCALARS: Final = _TEXT | {int, bool, float, NoneType}
 _STR_KEYS: Final = frozenset((str,))
 _ROWS: Final = frozenset((tuple, dict, list))
 _SHORT_ROW: Final = 64
-"""Cells up to which a row is packed before it is looked at. Larger: long lists of one type, which
-are looked at faster otherwise, are looked at cell by cell. Smaller: long rows go the longer way."""
+"""Cells up to which a row is packed before it is checked. Larger: long lists of one type, which
+are checked faster otherwise, are checked cell by cell. Smaller: long rows go the longer way."""
 _NIL: Final = b"s\3nil"
 _NOT_FINITE: Final = re.compile(rb"F[\x7f\xff][\xf0-\xff]")
 _SCALAR_BYTES: Final = 16
 """No number, boolean or None, and no header, takes more bytes in what erlpack writes."""
 
 # What erlpack raises for values of the right types that it cannot write; NotImplementedError only
-# when another thread has changed the value since it was looked at.
+# when another thread has changed the value since it was checked.
 _REFUSED: Final = (OverflowError, UnicodeError, NotImplementedError, _EncodingError)
 
 
@@ -138,13 +138,13 @@ class Encoder:
                 encoded = None
             if encoded is not None:
                 return encoded
-        return b"".join([_VERSION, *self._writer.parts(value)])
+        return b"".join([_VERSION, *self._writer.buffers(value)])
 
     def _row(self, value: Any, kind: type) -> bytes | None:
         """A short row of scalars, which erlpack packs as it is; None where that may be wrong.
 
         erlpack writes None as the atom nil, and floats that are not finite as such. Both are
-        found in the bytes, which is faster than to look at each cell. Text may hold the same
+        found in the bytes, which is faster than to check each cell. Text may hold the same
         bytes: such a row goes the longer way.
         """
         if len(value) > _SHORT_ROW:
@@ -174,7 +174,7 @@ class Encoder:
         return encoded.replace(_NIL, self._encoded_none)
 
     def _packed(self, data: Any) -> bytes | None:
-        """What erlpack makes of a value that has been looked at, version byte first; or None."""
+        """What erlpack makes of a value that has been checked, version byte first; or None."""
         # A finalizer or a signal handler may come here while the packer is at work in this very
         # thread; it then finds no packer and does without.
         pack = self._pack
@@ -190,7 +190,7 @@ class Encoder:
         # erlpack writes the size of a binary past 4 GiB wrong.
         return encoded if len(encoded) < _FORMAT_LIMIT else None
 
-    def parts(self, value: Any) -> list[Buffer]:
+    def buffers(self, value: Any) -> list[Buffer]:
         """Buffers whose concatenation is the term without version byte.
 
         A large `bytes` is among them as it is, not copied. (A bytearray or memoryview is copied:
@@ -198,9 +198,9 @@ class Encoder:
         """
         kind = type(value)
         if (kind is bytes or kind is str) and len(value) >= _LARGE:
-            return [*self._writer.parts(value)]
+            return [*self._writer.buffers(value)]
         if kind is bytearray or kind is memoryview:
-            return [*self._writer.parts(value)]
+            return [*self._writer.buffers(value)]
         encoded = self.encode(value)
         # A small copy costs less than a view.
         return [encoded[1:] if len(encoded) < _LARGE else memoryview(encoded)[1:]]
@@ -258,12 +258,12 @@ class Encoder:
         kinds = kinds_of(chunk)
         if not kinds or not kinds <= _RUN_SCALARS:
             return None
-        room = limit - _SCALAR_BYTES * (len(chunk) + 1)
-        if room >= 0 and not kinds.isdisjoint(_TEXT):
+        available = limit - _SCALAR_BYTES * (len(chunk) + 1)
+        if available >= 0 and not kinds.isdisjoint(_TEXT):
             # A character takes at most four bytes.
             texts = chunk if kinds <= _TEXT else [v for v in chunk if type(v) in _TEXT]
-            room -= 4 * sum(map(len, texts))
-        if room < 0:
+            available -= 4 * sum(map(len, texts))
+        if available < 0:
             return None
         if self._pack is not None:
             encoded = self._packed(
@@ -271,7 +271,7 @@ class Encoder:
             )
             return None if encoded is None else encoded[1:]
         try:
-            encoded = b"".join(self._writer.parts(chunk))
+            encoded = b"".join(self._writer.buffers(chunk))
         except ValueError:
             # One of them cannot be sent; which one, is found value by value.
             return None
@@ -280,23 +280,23 @@ class Encoder:
 
     def _encode_each(self, chunk: list[Any], limit: int) -> tuple[bytes, int, Exception | None]:
         """Value by value, so that the size is known after each, and which one fails."""
-        parts: list[Buffer] = [b""]
+        buffers: list[Buffer] = [b""]
         size = count = 0
         error: Exception | None = None
         for value in chunk:
             try:
-                encoded = self.parts(value)
+                encoded = self.buffers(value)
             except Exception as raised:
                 # Whatever it is, it ends this value's stream, and only that.
                 error = raised
                 break
-            parts += encoded
+            buffers += encoded
             size += len(encoded[0]) if len(encoded) == 1 else sum(map(len, encoded))
             count += 1
             if size > limit:
                 break
         if not count:
             return b"j", 0, error
-        parts[0] = _HEAD32.pack(108, count)
-        parts.append(b"j")
-        return b"".join(parts), count, error
+        buffers[0] = _HEAD32.pack(108, count)
+        buffers.append(b"j")
+        return b"".join(buffers), count, error

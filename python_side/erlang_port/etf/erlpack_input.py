@@ -57,7 +57,7 @@ def to_erlpack(value: Any, none: Atom, depth: int = 0) -> Any:
     """An equal term made only of what erlpack writes right.
 
     Returns `value` itself where it is that already and holds no containers. `none` is what None
-    becomes. Each value returned has been looked at in full: exact types only, no None, only finite
+    becomes. Each value returned has been checked in full: exact types only, no None, only finite
     floats, keys that cannot be the same term twice. Raises NotForErlpackError where no such value
     exists, TypeError for a type without a rule, and what encoders and ``__erlang__`` raise.
     """

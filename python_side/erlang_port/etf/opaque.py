@@ -31,7 +31,7 @@ class Opaque(Frozen, final=False):
     """A term that only the node can make: kept as the bytes it came in, and goes back as those.
 
     `raw` is the term in the External Term Format without the version byte. Terms are compared by
-    their parts, as nodes of different releases write the same term differently; the order is total
+    their fields, as nodes of different releases write the same term differently; the order is total
     but not Erlang's.
     """
 
@@ -49,10 +49,10 @@ class Opaque(Frozen, final=False):
 
     @classmethod
     def _read(cls, raw: bytes) -> tuple[Any, ...]:
-        """The parts of the term. Raises when the bytes are not such a term."""
+        """The fields of the term. Raises when the bytes are not such a term."""
         raise NotImplementedError
 
-    def parts(self) -> tuple[Any, ...]:
+    def fields(self) -> tuple[Any, ...]:
         """What the term is made of: the node or module first, then numbers."""
         try:
             return self._parts
@@ -63,20 +63,20 @@ class Opaque(Frozen, final=False):
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Opaque) or type(other) is not type(self):
             return NotImplemented
-        return self.raw == other.raw or self.parts() == other.parts()
+        return self.raw == other.raw or self.fields() == other.fields()
 
     def __hash__(self) -> int:
-        return hash(self.parts())
+        return hash(self.fields())
 
     def __lt__(self, other: object) -> bool:
         if not isinstance(other, Opaque) or type(other) is not type(self):
             return NotImplemented
-        return self.parts() < other.parts()
+        return self.fields() < other.fields()
 
     def __le__(self, other: object) -> bool:
         if not isinstance(other, Opaque) or type(other) is not type(self):
             return NotImplemented
-        return self.parts() <= other.parts()
+        return self.fields() <= other.fields()
 
     def __reduce__(self) -> tuple[type[Opaque], tuple[bytes]]:
         return type(self), (self.raw,)
@@ -102,7 +102,7 @@ class OfNode(Opaque, final=False):
     @property
     def node(self) -> str:
         """The name of the node it was made on."""
-        return str(self.parts()[0])
+        return str(self.fields()[0])
 
 
 class Pid(OfNode):
@@ -119,7 +119,7 @@ class Pid(OfNode):
         return node, number, serial, int.from_bytes(raw[at + 8 :], "big")
 
     def __repr__(self) -> str:
-        node, number, serial, _creation = self.parts()
+        node, number, serial, _creation = self.fields()
         return f"<erlang.Pid {number}.{serial} of {node}>"
 
 
@@ -144,7 +144,7 @@ class Reference(OfNode):
         return node, struct.unpack_from(f">{words}I", raw, ids), int.from_bytes(raw[at:ids], "big")
 
     def __repr__(self) -> str:
-        node, words, _creation = self.parts()
+        node, words, _creation = self.fields()
         return f"<erlang.Reference {'.'.join(map(str, reversed(words)))} of {node}>"
 
 
@@ -162,7 +162,7 @@ class Port(OfNode):
         return node, int.from_bytes(raw[at:middle], "big"), int.from_bytes(raw[middle:], "big")
 
     def __repr__(self) -> str:
-        node, number, _creation = self.parts()
+        node, number, _creation = self.fields()
         return f"<erlang.Port {number} of {node}>"
 
 
@@ -190,13 +190,13 @@ class Fun(Opaque):
     @property
     def module(self) -> str:
         """The module it belongs to."""
-        return str(self.parts()[0])
+        return str(self.fields()[0])
 
     @property
     def arity(self) -> int:
         """How many arguments it takes."""
-        return int(self.parts()[2])
+        return int(self.fields()[2])
 
     def __repr__(self) -> str:
-        module, function, arity, _local = self.parts()
+        module, function, arity, _local = self.fields()
         return f"<erlang.Fun {module}:{function or 'local'}/{arity}>"

@@ -1,8 +1,8 @@
 """Reads many integers or floats after each other in one stroke.
 
 A run goes on for as long as the byte at each step is the tag: the first is one, and each element
-has the same size. The window looked at doubles, so that what was looked at beyond a run's end is
-never more than the run itself.
+has the same size. The part that is examined doubles, so that what was examined beyond a run's
+end is never more than the run itself.
 """
 
 from __future__ import annotations

@@ -202,14 +202,14 @@ class Writer:
             ImproperList: _open_improper,
         }
 
-    def parts(self, value: Any, depth: int = 0) -> list[bytes]:
+    def buffers(self, value: Any, depth: int = 0) -> list[bytes]:
         """Pieces whose concatenation is the term, without version byte.
 
         Raises TypeError for a value that cannot be sent, ValueError for a cycle or for nesting past
         MAX_DEPTH, UnicodeEncodeError for a lone surrogate, and what `convert` raises.
         """
-        parts: list[bytes] = []
-        append = parts.append
+        found: list[bytes] = []
+        append = found.append
         scalars, containers = self._scalars, self._containers
         # One entry for each container that is open: the elements still to come, the bytes that end
         # it, and the container, which also keeps its id its own.
@@ -243,7 +243,7 @@ class Writer:
                 break
             else:
                 if not stack:
-                    return parts
+                    return found
                 append(end)
                 open_ids.discard(id(container))
                 elements, end, container = stack.pop()
@@ -272,7 +272,7 @@ class Writer:
         """
         try:
             entries = [
-                (_Encoded(b"".join(self.parts(key, depth))), key, entry) for key, entry in pairs
+                (_Encoded(b"".join(self.buffers(key, depth))), key, entry) for key, entry in pairs
             ]
         except RecursionError:
             raise too_deep() from None
@@ -314,4 +314,4 @@ _plain_writer = Writer()
 
 def encode(value: Any) -> bytes:
     """The complete term of a value made of the exact types only, version byte first."""
-    return b"".join([bytes((VERSION,)), *_plain_writer.parts(value)])
+    return b"".join([bytes((VERSION,)), *_plain_writer.buffers(value)])

@@ -24,7 +24,7 @@ class ByteWindow:
         return self.sent - self.taken >= self.limit
 
     def credit(self, taken: int) -> None:
-        """The node has taken so much; what it told before is less."""
+        """The node has taken `taken` bytes in all; what it said before is less."""
         self.taken = max(self.taken, taken)
         while self._waiting:
             self._waiting.popleft()()
@@ -32,7 +32,7 @@ class ByteWindow:
     def add_waiter(self, wake: Callable[[], object]) -> bool:
         """Calls `wake` once when something is taken, from another thread.
 
-        False when there is room by now, and nothing to wait for.
+        False when something is available by now, and there is nothing to wait for.
         """
         self._waiting.append(wake)
         # Credit that came before the waiter was registered woke nobody: checked again.

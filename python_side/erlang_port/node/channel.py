@@ -113,10 +113,10 @@ class Channel:
             self._send(buffers, count, size)
         self._bytes = 0
 
-    def _next(self, room: int | None) -> list[Any] | None:
-        """Takes the next item from the queue; None if it has more bytes than there is room for."""
+    def _next(self, available: int | None) -> list[Any] | None:
+        """Takes the next item from the queue; None if it has more bytes than are available."""
         buffers, size = self._queue[0]
-        if room is not None and size > room:
+        if available is not None and size > available:
             return None
         self._queue.popleft()
         return buffers  # type: ignore[no-any-return]

@@ -115,7 +115,7 @@ class NodeClient:
     # Frames from the node; on the thread that reads.
 
     def _on_ack(self, frame: bytes, address: bytes, offset: int) -> None:
-        """The node has taken so much of what is sent in frames of one kind."""
+        """The node says how much it has taken of what is sent in frames of one kind."""
         self._credits[address[0]](frames.read_ack(frame, offset))
 
     def _on_callback_result(self, frame: bytes, address: bytes, offset: int) -> None:
@@ -144,16 +144,16 @@ class NodeClient:
                     self._blocking.shielded(self._blocking.region(), messages.flush)
                 return
         else:
-            term = self._context.encoder().parts(term)
+            term = self._context.encoder().buffers(term)
             size = sum(map(len, term))
         region = self._blocking.region()
         if messages.window.is_full():
-            self._wait_for_room(messages.window, region)
+            self._wait_for_window(messages.window, region)
         self._blocking.shielded(region, messages.put_term, address, term, size)
 
     def tell(self, pid: Pid, term: Any) -> None:
         """Sends a message at once, from any thread, and does not wait, however full it is."""
-        buffers = self._context.encoder().parts(term)
+        buffers = self._context.encoder().buffers(term)
         self._blocking.shielded(self._blocking.region(), self._tell, pid.raw, buffers)
 
     def _tell(self, to: bytes, buffers: list[Any]) -> None:
@@ -173,7 +173,7 @@ class NodeClient:
             f"not to a {type(to).__name__!r}"
         )
 
-    def _wait_for_room(self, window: ByteWindow, region: InterruptibleRegion | None) -> None:
+    def _wait_for_window(self, window: ByteWindow, region: InterruptibleRegion | None) -> None:
         if not self._blocking.may_wait(region):
             raise BlockingIOError(_FULL)
         while window.is_full():
@@ -262,7 +262,7 @@ class NodeClient:
         buffers = self._request(kind, name, args)
         deadline = -1.0 if timeout is None else time.monotonic() + timeout
         if self.calls.is_full():
-            self._wait_for_room(self.calls, region)
+            self._wait_for_window(self.calls, region)
         event = OneShotEvent()
         waiter = Waiter(event.set)
         address = self._blocking.shielded(region, self._put, buffers, waiter)
@@ -285,7 +285,7 @@ class NodeClient:
             raise TypeError(f"a name is a str, not a {type(name).__name__!r}")
         encoder = self._context.encoder()
         # A str, so that no atom is made of a name.
-        fields = [kind, encoder.encode(str(name))[1:], *encoder.parts(list(args))]
+        fields = [kind, encoder.encode(str(name))[1:], *encoder.buffers(list(args))]
         request = current.get()
         if request is None or kind is _WHEREIS:
             return [_TRIPLE, *fields]

@@ -46,7 +46,7 @@ class LogHandler(logging.Handler):
         if channel is None:
             return
         try:
-            channel.offer(self._encoder().parts(_fields(record)))
+            channel.offer(self._encoder().buffers(_fields(record)))
         except Exception:
             self.handleError(record)
 
@@ -54,7 +54,7 @@ class LogHandler(logging.Handler):
         """Takes the place of records that were dropped."""
         text = f"{count} log records were dropped: the node did not take them"
         record = logging.LogRecord("erlang", logging.WARNING, __file__, 0, text, None, None)
-        return [*self._encoder().parts(_fields(record))]
+        return [*self._encoder().buffers(_fields(record))]
 
 
 def _fields(record: logging.LogRecord) -> tuple[Any, ...]:

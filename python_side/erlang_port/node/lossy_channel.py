@@ -1,8 +1,8 @@
 """A channel for what people read: output and log records. It loses some rather than stop code.
 
-A thread that finds no room waits for a moment, as it would at a slow terminal. When the node
-takes nothing for so long, and on threads that must not wait, items are dropped and counted, and
-the count takes their place as soon as there is room again.
+A thread that finds the window full waits for a moment, as it would at a slow terminal. When the
+node takes nothing for so long, and on threads that must not wait, items are dropped and counted,
+and the count is sent in their stead as soon as the window is open again.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class LossyChannel:
         return True
 
     def credit(self, taken: int) -> None:
-        """The node has taken so much; on the thread that reads."""
+        """The node has taken more; on the thread that reads."""
         self._channel.window.credit(taken)
         if self._dropped:
             with self._lock:
@@ -81,7 +81,7 @@ class LossyChannel:
         self._channel.put(buffers, sum(map(len, buffers)))
 
     def _wait(self, region: InterruptibleRegion | None) -> bool:
-        """Waits for room; false when there will be none soon."""
+        """Waits for the window; false when it will not open soon."""
         window = self._channel.window
         while window.is_full():
             taken = window.taken

@@ -67,7 +67,7 @@ class Messages(Channel):
         return False
 
     def put_term(self, to: bytes, term: Any, size: int | None) -> None:
-        """Sends a message: a fixed term, or encoded buffers of so many bytes.
+        """Sends a message: a fixed term, or encoded buffers of `size` bytes.
 
         Raises frames.FrameTooLargeError.
         """
@@ -75,12 +75,12 @@ class Messages(Channel):
 
     # The lock is held.
 
-    def _next(self, room: int | None) -> list[Any] | None:
+    def _next(self, available: int | None) -> list[Any] | None:
         to, term, size = self._queue[0]
         if size is None:
             self._queue.popleft()
             return self._fixed(to, term)
-        if room is not None and size > room:
+        if available is not None and size > available:
             return None
         self._queue.popleft()
         return [_PAIR, to, *term]
@@ -97,7 +97,7 @@ class Messages(Channel):
             queue.popleft()
             run.append(term)
         if len(run) == 1:
-            return [_PAIR, to, *encoder.parts(run[0])]
+            return [_PAIR, to, *encoder.buffers(run[0])]
         body, count, error = encoder.encode_run(run, 0, RUN_BYTES)
         if error is not None:
             # Cannot be, see is_fixed; a lost message is better than a queue that stands still.

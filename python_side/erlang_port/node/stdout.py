@@ -16,7 +16,7 @@ from erlang_port.runtime.ticker import Ticker
 #: in pieces.
 PATIENCE_SECONDS = 0.1
 
-#: A line is sent in pieces when it has so many characters. A larger number costs memory, a
+#: A line of more characters is sent in pieces. A larger number costs memory, a
 #: smaller one tears more lines.
 LONGEST = 64 * 1024
 

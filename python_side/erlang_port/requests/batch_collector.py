@@ -19,7 +19,7 @@ class BatchCollector:
 
     The loop over the iterator runs in C: no bytecode of this program runs between two values.
     `map` takes one permit from a list before it asks for the next value, and an iterator over a
-    list looks at the list's length each time. So clearing the list, on any thread, ends the loop
+    list checks the list's length each time. So clearing the list, on any thread, ends the loop
     when the generator yields next, and no value that it has yielded is lost.
     """
 
@@ -46,7 +46,7 @@ class BatchCollector:
         return self._hold
 
     def begin(self, length: int, size: int) -> None:
-        """The next batch: of so many values, or so many encoded bytes."""
+        """The next batch: of `length` values, or `size` encoded bytes, at the most."""
         self.number += 1
         self._permits = [None] * length
         if self._holder is not None:

@@ -22,7 +22,7 @@ Bind = Callable[[], tuple[Callable[..., Any], list[Any], dict[str, Any]]]
 Keep = Callable[[bytes, Any], Any]
 
 OK = b"\x83h\x02w\x02ok"
-#: Results that need no look at their methods.
+#: Results that are not checked for methods, such as `__await__`.
 _PLAIN = frozenset((int, str, bool, float, bytes, list, dict, tuple, type(None)))
 _ERROR = b"\x83h\x02w\x05error"
 
@@ -127,7 +127,7 @@ class Call:
             if self.is_cancelled:
                 raise Cancelled
             value = self._keep(self.address, value)
-        return [OK, *self.context.encoder().parts(value)]
+        return [OK, *self.context.encoder().buffers(value)]
 
     def _error(self, error: BaseException) -> list[Any]:
         if self.is_cancelled:

@@ -140,22 +140,22 @@ class LoopRunner:
         step, hold = iterator.__anext__, stream.hold
         pending = self._pending
         loop = self._worker.loop
-        # Values that may be appended before the window is looked at again.
+        # Values that may be appended before the window is checked again.
         budget = 0
         while True:
             if budget > 0:
                 budget -= 1
             else:
-                room = stream.available() - len(pending)
+                available = stream.available() - len(pending)
                 is_long = pending and stream.held_bytes > stream.run_bytes
-                if room > 0 and len(pending) < self._batch_size and not is_long:
-                    budget = min(room, self._batch_size - len(pending))
+                if available > 0 and len(pending) < self._batch_size and not is_long:
+                    budget = min(available, self._batch_size - len(pending))
                     continue
                 self._flush()
                 if stream.left == 0:
                     return
                 if pending or stream.available() <= 0:
-                    await self._wait_for_room()
+                    await self._wait_for_window()
                 self._fit_run()
                 if self._batch_size > FIRST_RUN:
                     # One that never awaits anything lets the others have a turn.
@@ -168,7 +168,7 @@ class LoopRunner:
             if self._failure is not None:
                 raise self._failure
             if stream.is_cancelled:
-                # It took no notice, or has not been told yet.
+                # It took no notice, or does not know of it yet.
                 self._cancel_observed = True
                 raise Cancelled
             pending.append(hold(value))
@@ -186,10 +186,10 @@ class LoopRunner:
             self._batch_size = max(1, self._batch_size // 2)
 
     async def _drain(self) -> None:
-        """What was yielded before the end leaves before it, when there is room."""
+        """What was yielded before the end leaves before it, when the window allows."""
         self._flush()
         while self._pending:
-            await self._wait_for_room()
+            await self._wait_for_window()
 
     def _flush_when_idle(self) -> None:
         self._flush_is_due = False
@@ -202,7 +202,7 @@ class LoopRunner:
             self._cancel_task()
 
     def _flush(self) -> None:
-        """Sends what fits; what does not stays pending until there is room."""
+        """Sends what fits; what does not stays pending until there is credit."""
         pending = self._pending
         region = self._worker.loop.region
         assert region is not None
@@ -228,7 +228,7 @@ class LoopRunner:
         self._frame_bytes = size
         return True
 
-    async def _wait_for_room(self) -> None:
+    async def _wait_for_window(self) -> None:
         while self._pending or self.stream.available() <= 0:
             self._change = asyncio.get_running_loop().create_future()
             self._flush()

@@ -61,7 +61,7 @@ class Stream:
     """One stream: its options, its window and how its frames are made.
 
     Its runner may change: whether a function returns a generator or a coroutine is seen when it
-    has been called. Whoever becomes the runner looks at the window and at `is_cancelled` first.
+    has been called. Whoever becomes the runner checks the window and `is_cancelled` first.
 
     `lock` guards the window and who sends: frames of one stream leave in order.
 
@@ -74,10 +74,10 @@ class Stream:
     is_ended = False
     has_slot = False
     runner: Runner
-    #: Its place among the streams of the worker, by when they came.
+    #: Its number among the streams of the worker, by when they came.
     order = 0
     has_sent = False
-    #: Whether the node knows that a frame waits for room.
+    #: Whether the node knows that a frame waits for the window.
     _waiting_sent = False
 
     def __init__(
@@ -117,7 +117,7 @@ class Stream:
     # What the node asks for; from any thread.
 
     def credit(self, taken: int, taken_bytes: int, demand: int) -> None:
-        """The owner has taken and asked for so much."""
+        """The sums of what the owner has taken and asked for."""
         self.window.credit(taken, taken_bytes, demand)
         self.runner.resume()
 
@@ -130,13 +130,13 @@ class Stream:
 
     def available(self) -> int:
         """How many values may be yielded now: by the window, the demand and `take`."""
-        room = self.window.available()
-        return min(room, self.left) if self.left >= 0 else room
+        available = self.window.available()
+        return min(available, self.left) if self.left >= 0 else available
 
     def fits(self, size: int) -> bool:
-        """Whether a frame of so many bytes may leave now.
+        """Whether a frame of `size` bytes may leave now.
 
-        The node is told of one that may not: it looks at its owner when a window is half
+        The node gets an event for one that may not: it polls the owner when a window is half
         used up, and cannot know that what is left is too small for what comes next.
         """
         if self.window.fits(size):
@@ -242,7 +242,7 @@ class Stream:
 
     def _lone_frame(self, held: Any) -> tuple[list[Any], int, int, Exception | None]:
         try:
-            buffers = held if type(held) is list else self.context.encoder().parts(held)
+            buffers = held if type(held) is list else self.context.encoder().buffers(held)
             size = len(self._data_prefix) + (
                 len(buffers[0]) if len(buffers) == 1 else sum(map(len, buffers))
             )
@@ -261,7 +261,7 @@ class Stream:
     # The end.
 
     def reason(self, error: BaseException) -> bytes:
-        """What the owner is told of an exception. Calls its `__str__`: that is user code."""
+        """An exception as the owner gets it. Calls its `__str__`: that is user code."""
         if self.is_cancelled:
             error = Cancelled()
         return self.context.reason(error, self.traceback)

@@ -29,7 +29,7 @@ from erlang_port.runtime.interrupt import InterruptibleRegion
 
 T = TypeVar("T")
 
-#: A stream that reads for itself reads after so many runs. More let a call wait
+#: A stream that reads for itself reads after this many runs. More let a call wait
 #: for longer, about 30 us for each run; fewer cost a system call, about 1 us, for each.
 RUNS_PER_READ = 4
 
@@ -74,7 +74,7 @@ class ThreadRunner:
         self.resume()
 
     def end_run(self) -> None:
-        """Lets the runner look at its state when the generator yields next."""
+        """Lets the runner check its flags when the generator yields next."""
         self._collector.end()
 
     def resume(self) -> None:
@@ -173,13 +173,13 @@ class ThreadRunner:
         hold = self._collector.hold_by(stream.hold, stream.prepare_to_hold())
         enter = region.enter
         while True:
-            room = stream.available()
-            if room <= 0 or stream.is_cancelled:
-                room = self._wait_for_room()
-                if room == 0:
+            available = stream.available()
+            if available <= 0 or stream.is_cancelled:
+                available = self._wait_for_window()
+                if available == 0:
                     return  # As many as were to be taken.
-            if self._batch_size > 1 and room > 1:
-                if not self._collect(iterator, min(room, self._batch_size), region):
+            if self._batch_size > 1 and available > 1:
+                if not self._collect(iterator, min(available, self._batch_size), region):
                     return
                 streak, last = FAST_ITEMS, time.monotonic()
                 continue
@@ -288,28 +288,28 @@ class ThreadRunner:
                 raise error
         return values
 
-    def _wait_for_room(self) -> int:
+    def _wait_for_window(self) -> int:
         while True:
             if self.stream.is_cancelled:
                 raise Cancelled
-            room = self.stream.available()
-            if room > 0 or self.stream.left == 0:
-                return room
+            available = self.stream.available()
+            if available > 0 or self.stream.left == 0:
+                return available
             self._worker.ticker.discard(self)
             with self.stream.lock:
                 self._wait_locked(None)
 
     def _wait_locked(self, size: int | None) -> None:
-        """Waits for room for a value, or for a frame of so many bytes; may return early."""
+        """Waits until a value, or a frame of `size` bytes, may be sent; may return early."""
         self._waiting = True
         self.stream.lock.release()
         receiver = self._worker.receiver
         try:
-            # Looked at again: what came before this waited woke nobody.
-            has_room = (
+            # Checked again: what came before this waited woke nobody.
+            may_send = (
                 self.stream.available() > 0 if size is None else self.stream.window.fits(size)
             )
-            if has_room or self.stream.is_cancelled:
+            if may_send or self.stream.is_cancelled:
                 return
             while receiver.lessee is self.stream:
                 if not receiver.read_here(PATIENCE_SECONDS):

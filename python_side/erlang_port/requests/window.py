@@ -34,7 +34,7 @@ class Window:
         return limit - self.sent
 
     def fits(self, size: int) -> bool:
-        """Whether so many more encoded bytes may go out."""
+        """Whether `size` more encoded bytes may go out."""
         return (
             self.sent_bytes - self.taken_bytes + size <= self.max_bytes or self.sent == self.taken
         )
@@ -45,7 +45,7 @@ class Window:
         self.sent_bytes += size
 
     def credit(self, taken: int, taken_bytes: int, demand: int) -> None:
-        """The node told what was taken and asked for; what it told before is less."""
+        """The node said what was taken and asked for; what it said before is less."""
         self.taken = max(self.taken, taken)
         self.taken_bytes = max(self.taken_bytes, taken_bytes)
         if demand >= 0:

@@ -1,12 +1,12 @@
 """Raising an exception inside a thread that runs user code, and only there.
 
-Each thread that runs user code has one lock, its token. The thread itself holds it
-while it does the port program's own work, and lets go of it for as long as it runs user
-code. Whoever wants to interrupt takes the token first; what it cannot take, it cannot
-interrupt. So an exception is only ever set while the thread is in user code.
+Each thread that runs user code has one lock. The thread itself holds it while it does the port
+program's own work, and lets go of it for as long as it runs user code. Whoever wants to interrupt
+takes the lock first; a thread whose lock is held is in the program's own code and is not
+interrupted. So an exception is only ever set while the thread is in user code.
 
 It may be *raised* later: the interpreter looks for such an exception between two
-bytecodes. But once the thread has its token back none can be set any more, so at most
+bytecodes. But once the thread has its lock back none can be set any more, so at most
 one is left, which is raised at once (after the call of `leave`) or taken back by
 `clear_pending`. That is why every region has the form ::
 
@@ -19,14 +19,14 @@ one is left, which is raised at once (after the call of `leave`) or taken back b
             region.clear_pending()
 
 with `enter` and `leave` as methods of the lock itself, written in C: in a function of
-Python's the exception could be raised before the first statement, and the token would
-never be taken. What is raised in the `finally` reaches the caller in place of what the
-user code returned; behind it nothing is left to be raised.
+Python's the exception could be raised before the first statement, and the lock would
+never be taken. An interrupt that arrives late is raised in the `finally` and replaces the
+result. After the `finally` none can be pending.
 
 Python 3.10 looks for such an exception at the beginning of a `finally` block, too, where
 the user code raised one of its own: before `leave` is called. There only one interrupt is
 set in a region, and one more after each second, so that whoever catches what a region has
-raised can take the token, by `reacquire`, before it does anything else.
+raised can take the lock, by `reacquire`, before it does anything else.
 
 User code has places of its own that must not be broken off: imports, what handles locks in the
 standard library, finalizers; see safe_points.py. There the thread is left alone, and whoever
@@ -94,10 +94,10 @@ class InterruptibleRegion:
         "__weakref__",
         "_due",
         "_event",
+        "_lock",
         "_raised_for",
         "_set_at",
         "_thread",
-        "_token",
         "enter",
         "is_set",
         "leave",
@@ -107,14 +107,14 @@ class InterruptibleRegion:
     def __init__(self) -> None:
         # Reentrant, so that a finalizer that runs amid the program's own work can go
         # through a region of its own.
-        self._token = RLock()
-        self._token.acquire()
+        self._lock = RLock()
+        self._lock.acquire()
         self._thread = get_ident()
         self._event: OneShotEvent | None = None
         #: The calling thread is about to run user code.
-        self.enter: Callable[[], object] = self._token.release
+        self.enter: Callable[[], object] = self._lock.release
         #: It has returned from there.
-        self.leave: Callable[[], object] = self._token.acquire
+        self.leave: Callable[[], object] = self._lock.acquire
         #: An interrupt was set, and perhaps not raised yet.
         self.is_set = False
         self._set_at = 0.0
@@ -173,19 +173,19 @@ class InterruptibleRegion:
             raise Cancelled
 
     def reacquire(self) -> None:
-        """Makes sure that the token is held, after an exception.
+        """Makes sure that the lock is held, after an exception.
 
         It may not be in Python 3.10, see above, and on the main thread, where the handler of
-        a signal may have raised an exception while the thread waited for the token.
+        a signal may have raised an exception while the thread waited for the lock.
         """
-        while not self._token._is_owned():  # type: ignore[attr-defined]
-            self._token.acquire()
+        while not self._lock._is_owned():  # type: ignore[attr-defined]
+            self._lock.acquire()
         if self.is_set:
             self.clear_pending()
 
     def is_current(self) -> bool:
         """Whether the calling thread is this one, and runs user code."""
-        return self._thread == get_ident() and not self._token._is_owned()  # type: ignore[attr-defined]
+        return self._thread == get_ident() and not self._lock._is_owned()  # type: ignore[attr-defined]
 
     def interrupt(self, request: object) -> Outcome:
         """Raises `Cancelled` in the thread, if it runs code of this request."""
@@ -213,12 +213,12 @@ class InterruptibleRegion:
         """The same, once; and where the thread is, if it is soon to be elsewhere."""
         if self._thread == get_ident() or self.request is not request:
             return Outcome.ELSEWHERE, None
-        if not self._token.acquire(blocking=False):
+        if not self._lock.acquire(blocking=False):
             return self._interrupt_own_work(request), None
         try:
             return self._interrupt_user_code(request)
         finally:
-            self._token.release()
+            self._lock.release()
 
     def _interrupt_own_work(self, request: object) -> Outcome:
         if self._raised_for is request:
@@ -244,7 +244,7 @@ class InterruptibleRegion:
         if frame is None or self.request is not request:
             return Outcome.ELSEWHERE, None
         offset = frame.f_lasti
-        # After the look at the frame: what the thread itself raises later, it moves for.
+        # After the frame was read: what the thread itself raises later, it moves for.
         if self._raised_for is request:
             self._raised_for = None
             return Outcome.RAISED, None
@@ -262,7 +262,7 @@ class InterruptibleRegion:
         """Waits on behalf of user code, shielded; false if the event was not set in time.
 
         `timeout` is in seconds, -1 for as long as it takes. Raises `Cancelled` when it was an
-        interrupt that was_set it.
+        interrupt that set it.
         """
         self._event = event
         try:
@@ -350,7 +350,7 @@ class OneShotEvent:
         self.is_interrupt = False
 
     def wait(self, timeout: float = -1) -> bool:
-        """Waits for so many seconds, -1 for as long as it takes; false if it was not set."""
+        """Waits for `timeout` seconds, -1 for as long as it takes; false if it was not set."""
         return self._lock.acquire(timeout=timeout)
 
     def set(self) -> None:
@@ -358,4 +358,4 @@ class OneShotEvent:
         try:
             self._lock.release()
         except RuntimeError:
-            pass  # It has rung.
+            pass  # It is set already.

@@ -8,7 +8,7 @@ the lock stays locked; in a finalizer the interpreter prints the exception and d
 
 A thread that does not hold the interpreter lock stands at one bytecode, and an exception that
 is set then is raised there: at once, or when the C function that it has called returns. So it
-is enough that the thread has not moved between the look at its frames and the call that sets
+is enough that the thread has not moved between the reading of its frames and the call that sets
 the exception. `set_if_at` sees to that.
 """
 
@@ -210,7 +210,7 @@ def frame_of(thread: int) -> FrameType | None:
 def set_if_at(thread: int, frame: FrameType, offset: int, error: type[BaseException]) -> bool:
     """Has the exception raised in a thread if it is still at this bytecode of this frame.
 
-    From the look to the call no other thread runs. (In Python 3.10 and 3.11 the dictionary of
+    From the reading to the call no other thread runs. (In Python 3.10 and 3.11 the dictionary of
     frames may make the garbage collector run, and finalizers with it, before it is filled.)
     """
     if _threads.frames[thread] is frame and frame.f_lasti == offset:

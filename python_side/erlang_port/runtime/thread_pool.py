@@ -28,7 +28,7 @@ MIN_IDLE = 4
 IDLE_SECONDS = 10.0
 
 #: For so long no thread is asked for after the system has refused one. A smaller number
-#: costs attempts that fail, a larger one lets work wait when there is room again.
+#: costs attempts that fail, a larger one lets work wait when there can be threads again.
 REFUSED_SECONDS = 0.2
 
 

@@ -1,4 +1,4 @@
-"""The clock: flushes runs of values whose generator pauses, and keeps deadlines."""
+"""The ticker: flushes runs of values whose generator pauses, and keeps deadlines."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Ticker:
         self._active.discard(ticked)
 
     def call_later(self, seconds: float, function: Callable[[], None]) -> None:
-        """Calls a function once after so many seconds; it must be quick."""
+        """Calls a function once, after `seconds`; it must be quick."""
         with self._lock:
             entry = (time.monotonic() + seconds, next(self._numbers), function)
             heapq.heappush(self._deadlines, entry)

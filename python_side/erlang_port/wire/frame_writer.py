@@ -1,9 +1,9 @@
 """The way out: whole frames from any thread, one writer at a time.
 
-Whoever has a frame puts it queued and, unless somebody is writing already, writes
-all that is queued. So there is no thread of its own to wake, frames of many threads
-share a system call, and a thread that must not wait (the reader, the event loop)
-never does.
+Whoever has a frame queues it and, unless somebody is writing already, writes all that is
+queued. So there is no thread of its own to wake, frames of many threads share a system
+call, and a thread that must not wait for others (the reader, the event loop) never does. Each
+of them does wait in `write` while the pipe is full.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class FrameWriter:
     def wait(self, seconds: float = -1) -> bool:
         """What was put before is written when this returns; from a thread that may wait.
 
-        False when others wrote for longer than so many seconds.
+        False when others wrote for longer than `seconds`.
         """
         if not self._writing.acquire(timeout=seconds):
             return False
@@ -66,7 +66,7 @@ class FrameWriter:
             self._write_queue()
         finally:
             self._writing.release()
-        # What others put queued since the last look would otherwise stay there.
+        # What others have queued since the last check would otherwise stay there.
         while self._queue and self._writing.acquire(blocking=False):
             try:
                 self._write_queue()
@@ -112,6 +112,6 @@ class FrameWriter:
             self._on_broken()
 
     def write_final(self, frame: Buffer, seconds: float) -> None:
-        """Writes a frame before the process ends, if others stop writing within so many seconds."""
+        """Writes a frame before the process ends, if others stop writing within `seconds`."""
         if self._writing.acquire(timeout=seconds):
             self._write(frame)

@@ -76,7 +76,7 @@ class FrameTooLargeError(ValueError):
 
 
 class Target(NamedTuple):
-    """What to run, names or code, in so many bytes; its arguments come after them."""
+    """What to run, names or code, in `size` bytes; its arguments come after them."""
 
     kind: int
     flags: int
@@ -99,7 +99,7 @@ class StreamOptions(NamedTuple):
 
 
 def header(kind: int, address: bytes, size: int) -> bytes:
-    """The bytes before a payload of so many bytes, the frame's length included."""
+    """The bytes before a payload of `size` bytes, the frame's length included."""
     length = 2 + len(address) + size
     if length > MAX_FRAME:
         raise FrameTooLargeError(f"a value of {size} encoded bytes is too large for one frame")

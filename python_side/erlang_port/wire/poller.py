@@ -30,7 +30,7 @@ class EpollPoller:
         self._fd = fd
 
     def wait(self, timeout: float) -> bool:
-        """Waits for so many seconds; false when nothing came."""
+        """Waits for `timeout` seconds; false when nothing came."""
         events = self._epoll.poll(timeout, 1)
         if not events:
             return False
@@ -78,7 +78,7 @@ class PollPoller:
         self._turn = Lock()
 
     def wait(self, timeout: float) -> bool:
-        """Waits for so many seconds; false when nothing came."""
+        """Waits for `timeout` seconds; false when nothing came."""
         if not self._turn.acquire(timeout=timeout):
             return False
         try:

@@ -78,7 +78,7 @@ class Receiver:
                     self._poller.resume()
 
     def read_here(self, seconds: float) -> bool:
-        """Reads on a stream's own thread; false when nothing came within so many seconds."""
+        """Reads on a stream's own thread; false when nothing came within `seconds`."""
         if seconds and not self._poller.poll(seconds):
             return False
         for work in self.read():

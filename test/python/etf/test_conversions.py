@@ -52,7 +52,7 @@ def _no_encoders_are_left(monkeypatch):
 
 def sent(value):
     """What comes back of a value that goes through the exact writer; binaries as bytes."""
-    return decode(b"\x83" + b"".join(Writer("none", convert).parts(value)), binaries="bytes")
+    return decode(b"\x83" + b"".join(Writer("none", convert).buffers(value)), binaries="bytes")
 
 
 class Flag(enum.Flag):

@@ -263,16 +263,16 @@ def test_parts_make_up_the_term(made):
         memoryview(large),
         [large],
     ):
-        parts = made.parts(value)
-        assert b"\x83" + b"".join(parts) == made.encode(value)
-    assert any(part is large for part in made.parts(large))
+        buffers = made.buffers(value)
+        assert b"\x83" + b"".join(buffers) == made.encode(value)
+    assert any(part is large for part in made.buffers(large))
 
 
 def test_what_may_change_is_copied(made):
     buffer = bytearray(100_000)
-    parts = made.parts(buffer)
+    buffers = made.buffers(buffer)
     buffer[:] = b"\xff" * 100_000
-    assert b"".join(parts)[5:] == bytes(100_000)
+    assert b"".join(buffers)[5:] == bytes(100_000)
 
 
 class TestRun:

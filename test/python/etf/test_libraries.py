@@ -26,7 +26,7 @@ UTC = datetime.timezone.utc
 
 def sent(value: Any) -> Any:
     """What comes back of a value, which must be the same with erlpack and without."""
-    exact = decode(b"\x83" + b"".join(Writer("none", convert).parts(value)), binaries="bytes")
+    exact = decode(b"\x83" + b"".join(Writer("none", convert).buffers(value)), binaries="bytes")
     fastest = decode(Encoder().encode(value), binaries="bytes")
     assert meaning(fastest) == meaning(exact)
     return exact

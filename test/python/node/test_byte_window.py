@@ -36,6 +36,6 @@ def test_those_who_wait_are_woken_once():
     assert woken == [1, 2]
 
 
-def test_nobody_waits_for_room_that_is_there():
+def test_nobody_waits_for_what_is_available():
     window = ByteWindow(10)
     assert not window.add_waiter(lambda: None)

@@ -39,8 +39,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 def send(messages: Messages, to: bytes, term: Any) -> None:
     """As `Node.send` does."""
     if not is_fixed(term):
-        parts = Encoder().parts(term)
-        messages.put_term(to, parts, sum(map(len, parts)))
+        buffers = Encoder().buffers(term)
+        messages.put_term(to, buffers, sum(map(len, buffers)))
     elif not messages.put_fixed(to, term):
         messages.put_term(to, term, None)
 

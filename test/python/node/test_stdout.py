@@ -16,8 +16,8 @@ class Kept:
     def __init__(self) -> None:
         self.texts: list[bytes] = []
 
-    def offer(self, parts: list[bytes], count: int = 1) -> bool:
-        self.texts.append(b"".join(parts))
+    def offer(self, buffers: list[bytes], count: int = 1) -> bool:
+        self.texts.append(b"".join(buffers))
         return True
 
 

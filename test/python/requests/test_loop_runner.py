@@ -27,10 +27,13 @@ class Run:
         self.context = StreamContext(self.node)
         self.stream = make_stream(self.context, chosen)
         self.stream.runner = runner = LoopRunner(self.stream, source, None, self._not_async)
+        # The loop starts by itself; nothing of the stream runs before `start`.
+        self._may_start = threading.Event()
+        self.context.loop.call_soon_threadsafe(self._may_start.wait)
         self.context.loop.call_soon_threadsafe(runner.start)
 
     def start(self) -> Run:
-        self.context.loop.start()
+        self._may_start.set()
         return self
 
     def _not_async(self, _stream: Stream, value: Any) -> None:
@@ -130,7 +133,7 @@ def test_nothing_that_was_yielded_after_a_value_that_is_no_term_is_sent() -> Non
         for i in range(20):
             yield i
         yield object()
-        # It is told of the failure here, and takes no notice.
+        # The failure is raised here, and it takes no notice.
         try:
             await asyncio.sleep(10)
         except asyncio.CancelledError:
@@ -145,7 +148,7 @@ def test_nothing_that_was_yielded_after_a_value_that_is_no_term_is_sent() -> Non
 def test_a_cancel_before_the_first_step_ends_it() -> None:
     run = Run(count(3))
     run.stream.cancel()
-    # The loop finds both in line when it starts.
+    # The loop finds both queued when it starts.
     run.start()
     assert run.end()[0] == "error"
     assert run.node.values == []

@@ -19,12 +19,12 @@ def test_module_that_another_thread_still_imports(
 ) -> None:
     """Whoever asks for a function of such a module gets it when the import has ended."""
     monkeypatch.syspath_prepend(tmp_path)
-    poller = types.ModuleType("slow_import_gate")
+    signals = types.ModuleType("slow_import_signals")
     begun, go_on = threading.Event(), threading.Event()
-    poller.__dict__.update(begun=begun, go_on=go_on)
-    monkeypatch.setitem(sys.modules, "slow_import_gate", poller)
+    signals.__dict__.update(begun=begun, go_on=go_on)
+    monkeypatch.setitem(sys.modules, "slow_import_signals", signals)
     (tmp_path / "slow_import.py").write_text(
-        "from slow_import_gate import begun, go_on\n"
+        "from slow_import_signals import begun, go_on\n"
         "begun.set()\n"
         "assert go_on.wait(30)\n"
         "def late():\n"

@@ -143,7 +143,7 @@ def test_what_does_not_fit_keeps_its_place() -> None:
     assert run.node.values == [*small, *large, "behind"]
 
 
-def test_a_clock_that_found_no_room_does_not_try_again_before_there_is_some() -> None:
+def test_a_tick_that_found_the_window_full_does_not_try_again_before_there_is_credit() -> None:
     run = Run(iter(()), options(window_bytes=1000)).start()
     assert run.end() == "done"
     # In the midst of a run, with more out than leaves room for what is pending.
@@ -213,7 +213,7 @@ def test_take_sends_the_last_value_before_it_closes(count: int) -> None:
 
 
 @pytest.mark.parametrize("window", [1, 100])
-def test_a_cancel_ends_a_stream_that_waits_for_room(window: int) -> None:
+def test_a_cancel_ends_a_stream_that_waits_for_the_window(window: int) -> None:
     closed = threading.Event()
 
     def generator() -> Iterator[int]:
@@ -242,7 +242,7 @@ def test_an_exception_comes_after_the_values_before_it() -> None:
     assert run.node.values == list(range(50))
 
 
-def test_credit_that_comes_while_the_clock_finds_no_room_is_not_lost() -> None:
+def test_credit_that_comes_while_the_ticker_finds_the_window_full_is_not_lost() -> None:
     run = Run(iter(()), options(window_bytes=1000)).start()
     assert run.end() == "done"
     run.node.terminal = None

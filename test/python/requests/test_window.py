@@ -9,7 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from erlang_port.requests.window import UNLIMITED, Window
 
 
-def test_a_window_has_room_for_its_size() -> None:
+def test_a_window_admits_its_size() -> None:
     window = Window(3, 100)
     assert window.available() == 3
     window.send(2, 10)
@@ -79,7 +79,7 @@ class WindowAndOwner(RuleBasedStateMachine):
         self.yielded = 0
         self.out: list[int] = []
         self.taken: list[int] = []
-        self.told = [(0, 0, UNLIMITED if demand is None else demand)]
+        self.credits = [(0, 0, UNLIMITED if demand is None else demand)]
 
     @precondition(lambda self: self.window.available() > 0)
     @rule(size=st.integers(1, 80))
@@ -104,12 +104,12 @@ class WindowAndOwner(RuleBasedStateMachine):
     @rule()
     def tell(self) -> None:
         demand = UNLIMITED if self.demand is None else self.demand
-        self.told.append((len(self.taken), sum(self.taken), demand))
-        self.window.credit(*self.told[-1])
+        self.credits.append((len(self.taken), sum(self.taken), demand))
+        self.window.credit(*self.credits[-1])
 
     @rule(data=st.data())
     def tell_again(self, data: st.DataObject) -> None:
-        self.window.credit(*data.draw(st.sampled_from(self.told)))
+        self.window.credit(*data.draw(st.sampled_from(self.credits)))
 
     @invariant()
     def never_more_is_out_than_may_be(self) -> None:
@@ -121,10 +121,10 @@ class WindowAndOwner(RuleBasedStateMachine):
 
     @invariant()
     def it_never_stays_closed(self) -> None:
-        """When the owner has taken all, has asked for more and that was told, one may pass."""
+        """When the owner has taken all, has asked for more and that was said, one may pass."""
         if not hasattr(self, "window") or self.out:
             return
-        knows_all = self.told[-1] == (
+        knows_all = self.credits[-1] == (
             len(self.taken),
             sum(self.taken),
             UNLIMITED if self.demand is None else self.demand,
@@ -134,7 +134,7 @@ class WindowAndOwner(RuleBasedStateMachine):
             assert self.window.fits(10**9)
 
     @invariant()
-    def room_is_never_negative(self) -> None:
+    def available_is_never_negative(self) -> None:
         if hasattr(self, "window"):
             assert self.window.available() >= 0
 

@@ -14,19 +14,19 @@ from port import eventually
 
 
 class Reader:
-    """Reads a pipe to its end on a thread, when it is told to."""
+    """Reads a pipe to its end on a thread, once it is started."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
         self._may = threading.Event()
-        self.parts: list[bytes] = []
+        self.chunks: list[bytes] = []
         self.thread = threading.Thread(target=self._run)
         self.thread.start()
 
     def _run(self) -> None:
         self._may.wait()
         while chunk := os.read(self._fd, 1 << 16):
-            self.parts.append(chunk)
+            self.chunks.append(chunk)
 
     def start(self) -> None:
         self._may.set()
@@ -34,7 +34,7 @@ class Reader:
     def all(self) -> bytes:
         self._may.set()
         self.thread.join()
-        return b"".join(self.parts)
+        return b"".join(self.chunks)
 
 
 @pytest.fixture
@@ -132,7 +132,7 @@ def test_who_must_not_wait_does_not_while_the_pipe_is_full(pipe: tuple[Reader, i
     body = b"L" * 2_000_000
     blocked = threading.Thread(target=frame_writer.put_and_wait, args=frame(body))
     blocked.start()
-    # Once it holds the pen, nobody else waits for it: these calls return, whatever is read.
+    # Once it holds the lock, nobody else waits for it: these calls return, whatever is read.
     eventually(lambda: frame_writer._writing.locked())
     for i in range(100):
         frame_writer.put(*frame(b"%d" % i))
@@ -149,13 +149,13 @@ def test_who_may_wait_returns_when_all_is_written_and_not_later_than_it_said(
     reader, write = pipe
     frame_writer = FrameWriter(write, never)
     with frame_writer._writing:  # As another thread does while it writes.
-        frame_writer.put(*frame(b"last words"))
+        frame_writer.put(*frame(b"queued"))
         assert not frame_writer.wait(0.01)
     assert frame_writer.wait(0.01)
     assert not frame_writer._queue
     reader.start()
     os.close(write)
-    assert bodies(reader.all()) == [b"last words"]
+    assert bodies(reader.all()) == [b"queued"]
 
 
 class BusyLock:
@@ -193,9 +193,9 @@ def test_what_others_put_at_the_end_of_a_write_does_not_stay_there(
 def test_a_reader_that_is_gone_is_told_of(size: int) -> None:
     read, write = os.pipe()
     os.close(read)
-    told: list[None] = []
-    frame_writer = FrameWriter(write, lambda: told.append(None))
+    calls: list[None] = []
+    frame_writer = FrameWriter(write, lambda: calls.append(None))
     frame_writer.put(*frame(b"x" * size))
     frame_writer.put_and_wait(*frame(b"x" * size))
-    assert len(told) == 2
+    assert len(calls) == 2
     os.close(write)
