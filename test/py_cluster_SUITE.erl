@@ -36,6 +36,7 @@
     functions_of_the_callers_node/1,
     loaded_only/1,
     hidden/1,
+    the_demo/1,
     chaos/1
 ]).
 
@@ -78,6 +79,7 @@ all() ->
         functions_of_the_callers_node,
         loaded_only,
         hidden,
+        the_demo,
         chaos
     ].
 
@@ -277,7 +279,7 @@ the_relay_is_killed(Config) ->
     {B, Node} = b(Config),
     {ok, Ref} = py:stream_start(itertools, count, [], #{pool => {alone, Node}}),
     {ok, 0} = py:stream_next(Ref, ?LONG),
-    [{Relay, alone}] = test_cluster:call(B, ets, tab2list, [py_relays]),
+    [{Relay, alone, _}] = test_cluster:call(B, ets, tab2list, [py_relays]),
     exit(Relay, kill),
     ?assertEqual({worker_exit, killed}, ended(Ref, 1)),
     %% Its row goes when somebody counts.
@@ -471,6 +473,14 @@ all_nodes(Config) ->
     ?assertEqual(lists:sort([Node, Third]), lists:sort([N || {N, _} <- Errors])),
     ok = py:drain({test, Third}, ?LONG),
     ?assertMatch(#{Third := #{draining := true}}, py:info({test, all})),
+    ct:capture_start(),
+    ok = py:i({test, all}),
+    ct:capture_stop(),
+    Printed = lists:flatten(ct:capture_get()),
+    [
+        ?assertNotEqual(nomatch, string:find(Printed, Text), {Text, Printed})
+     || Text <- ["node ", "draining", atom_to_list(Node), atom_to_list(Third)]
+    ],
     test_cluster:stop(C),
     [Node] = members(1),
     ok.
@@ -661,13 +671,15 @@ a_call_does_not_wait_for_a_cable(_Config) ->
 -spec large_values_on_a_thin_way(ct_suite:ct_config()) -> ok.
 large_values_on_a_thin_way(_Config) ->
     _ = net_kernel:set_net_ticktime(4, 0),
-    {Member = {_, Node}, Link} = test_link:member(#{test => #{workers => 1}}, #{}, ["-kernel", "net_ticktime", "4"]),
+    %% The kernel's own buffer would hold half a second of such a way.
+    Args = ["-kernel", "net_ticktime", "4", "-kernel", "inet_dist_listen_options", "[{sndbuf,262144}]"],
+    {Member = {_, Node}, Link} = test_link:member(#{test => #{workers => 1}}, #{}, Args),
     try
         At = #{pool => {test, Node}},
         {ok, Small} = py:stream_start(itertools, count, [], At#{window => 4}),
         {ok, 0} = py:stream_next(Small, ?LONG),
         ok = test_link:set(Link, #{rate => 10000000}),
-        Bytes = 32 * 1024 * 1024,
+        Bytes = 16 * 1024 * 1024,
         ok = py:exec(["def large():\n    for _ in range(2):\n        yield b'x' * ", integer_to_list(Bytes)], At),
         Self = self(),
         Reader = spawn_link(fun() ->
@@ -770,6 +782,26 @@ hidden(Config) ->
     test_cluster:stop(Hidden),
     test_cluster:clean(B).
 
+%% What script/cluster-demo shows.
+-spec the_demo(ct_suite:ct_config()) -> ok.
+the_demo(_Config) ->
+    Lib = filename:dirname(code:lib_dir(erlang_python)),
+    Demo = filename:join(root(filename:dirname(code:which(?MODULE))), "examples/cluster_demo.escript"),
+    {Status, Output} = test_program:run(os:find_executable("escript"), [Demo], #{env => [{"ERL_LIBS", Lib}]}),
+    ?assertEqual(0, Status, Output),
+    [
+        ?assertMatch({match, _}, re:run(Output, Text), {Text, Output})
+     || Text <- ["nodedown,'one", "error,draining", "py:drain is ok", "had one end"]
+    ],
+    ok.
+
+%% The suite runs from a copy under _build, so the root is somewhere above it.
+root(Dir) ->
+    case filelib:is_regular(filename:join(Dir, "rebar.config")) of
+        true -> Dir;
+        false -> root(filename:dirname(Dir))
+    end.
+
 %% Faults in any order while streams and calls run: each has one end, the last, and no value is
 %% missing, doubled or late. The seed is in the log.
 -spec chaos(ct_suite:ct_config()) -> ok.
@@ -826,7 +858,7 @@ fault(python, B, _Node) ->
 fault(relay, B, _Node) ->
     case test_cluster:call(B, ets, tab2list, [py_relays]) of
         [] -> ok;
-        [{Pid, _} | _] -> exit(Pid, kill)
+        [{Pid, _, _} | _] -> exit(Pid, kill)
     end.
 
 %% Streams of different kinds, each of which ends with its reason.

@@ -663,15 +663,22 @@ info(Pool) ->
 i() ->
     io:put_chars(py_info_format:format(info())).
 
-%% @doc Prints it again and again, with a pause of `Seconds', until the caller is interrupted.
--spec i(pos_integer()) -> no_return().
+%% @doc Prints it again and again, with a pause of `Seconds', until the caller is interrupted. With
+%% `{Name, all}' prints once the state of a pool on every node that offers it.
+-spec i(pos_integer() | {atom(), all}) -> ok.
+i({Name, all}) when is_atom(Name) ->
+    io:put_chars(py_info_format:nodes(info({Name, all})));
 i(Seconds) when is_integer(Seconds), Seconds > 0 ->
+    print_again(Seconds);
+i(Seconds) ->
+    py_badopt:raise(seconds, Seconds).
+
+-spec print_again(pos_integer()) -> no_return().
+print_again(Seconds) ->
     ok = i(),
     timer:sleep(Seconds * 1000),
     io:nl(),
-    i(Seconds);
-i(Seconds) ->
-    py_badopt:raise(seconds, Seconds).
+    print_again(Seconds).
 
 %%% What all of them share.
 

@@ -1,19 +1,29 @@
 %% @doc The state of the pools as a table for the shell.
 %% @hidden
 -module(py_info_format).
+-compile({no_auto_import, [nodes/1]}).
 
--export([format/1]).
+-export([format/1, nodes/1]).
 
 %% Terminals have at least 80 columns, and most have more than this. What is longer is cut.
 -define(COLUMNS, 100).
 -define(LONGEST_NAME, 20).
+-define(LONGEST_NODE, 32).
 
 %% @doc A line for each worker of each pool in what `py:info/0' returns.
 -spec format(#{atom() => py_pool:info() | {error, py_error:reason()}}) -> iolist().
 format(Pools) ->
-    Rows = lists:append([rows(cut(text(Name), ?LONGEST_NAME), Pool) || {Name, Pool} <- lists:sort(maps:to_list(Pools))]),
+    format("pool", ?LONGEST_NAME, Pools).
+
+%% @doc The same for one pool, by node, as `py:info({Name, all})' returns it.
+-spec nodes(#{node() => py_pool:info() | {error, py_error:reason()}}) -> iolist().
+nodes(Nodes) ->
+    format("node", ?LONGEST_NODE, Nodes).
+
+format(Head, Longest, Pools) ->
+    Rows = lists:append([rows(cut(text(Name), Longest), Pool) || {Name, Pool} <- lists:sort(maps:to_list(Pools))]),
     table([
-        ["pool", "worker", "os pid", "python", "memory", "age", "streams", "calls", "threads", "remarks"] | Rows
+        [Head, "worker", "os pid", "python", "memory", "age", "streams", "calls", "threads", "remarks"] | Rows
     ]).
 
 rows(Name, #{workers := Workers, size := Size} = Pool) ->
@@ -28,7 +38,8 @@ rows(Name, #{workers := Workers, size := Size} = Pool) ->
     Missing = Size - length(Workers),
     Lines ++
         [[Name, "-", "-", Python, "-", "-", "-", "-", "-", missing(Missing, Pool)] || Missing > 0] ++
-        [[Name, "", "", "", "", "", "", "", "", restarts(Pool)] || maps:get(restarts, Pool, 0) > 0];
+        [[Name, "", "", "", "", "", "", "", "", restarts(Pool)] || maps:get(restarts, Pool, 0) > 0] ++
+        [[Name, "draining", "", "", "", "", "", "", "", ""] || maps:get(draining, Pool, false)];
 rows(Name, _Error) ->
     [[Name, "-", "-", "-", "-", "-", "-", "-", "-", "gone"]].
 

@@ -9,8 +9,10 @@
 -type way() :: #{delay => non_neg_integer(), rate => pos_integer() | infinity, cut => boolean()}.
 -opaque link() :: {pid(), counters:counters_ref()}.
 
-%% Bytes that may wait in each direction.
+%% Bytes that may wait in each direction; at a rate as few as in a good router.
 -define(MOST, 4 * 1024 * 1024).
+-define(MOST_AT_RATE, 128 * 1024).
+-define(RECEIVE_BUFFER, 128 * 1024).
 
 %% @doc Starts a node that is reached over a link.
 -spec member(#{atom() => map()}, way(), [string()]) -> {test_cluster:member(), link()}.
@@ -42,7 +44,7 @@ start(#{to := To}) ->
     Way = counters:new(3, []),
     Parent = self(),
     Pid = spawn(fun() ->
-        {ok, Socket} = gen_tcp:listen(0, [binary, {ip, {127, 0, 0, 1}}, {active, false}, {nodelay, true}, {backlog, 50}]),
+        {ok, Socket} = gen_tcp:listen(0, [binary, {ip, {127, 0, 0, 1}}, {active, false}, {nodelay, true}, {backlog, 50}, {recbuf, ?RECEIVE_BUFFER}]),
         Parent ! {self(), ready},
         Acceptor = spawn_link(fun() -> accept(Socket, To, Way) end),
         serve(Socket, Acceptor)
@@ -92,7 +94,7 @@ accept(Socket, To, Way) ->
         receive
             go -> ok
         end,
-        case gen_tcp:connect({127, 0, 0, 1}, To, [binary, {active, false}, {nodelay, true}]) of
+        case gen_tcp:connect({127, 0, 0, 1}, To, [binary, {active, false}, {nodelay, true}, {recbuf, ?RECEIVE_BUFFER}]) of
             {ok, Far} ->
                 process_flag(trap_exit, true),
                 _ = [spawn_link(fun() -> read(A, B, Way) end) || {A, B} <- [{Near, Far}, {Far, Near}]],
@@ -114,17 +116,25 @@ read(From, To, Way) ->
     Writer = spawn_link(fun() -> write(To, Reader, Way) end),
     read(From, Writer, 0, Way).
 
-read(From, Writer, Waiting, Way) when Waiting > ?MOST ->
-    receive
-        {written, Size} -> read(From, Writer, Waiting - Size, Way)
-    end;
 read(From, Writer, Waiting, Way) ->
-    case gen_tcp:recv(From, 0) of
-        {ok, Data} ->
-            Writer ! {Data, erlang:monotonic_time(millisecond) + counters:get(Way, 1)},
-            read(From, Writer, written(Waiting + byte_size(Data)), Way);
-        {error, Reason} ->
-            exit(Reason)
+    Most =
+        case counters:get(Way, 2) of
+            0 -> ?MOST;
+            _ -> ?MOST_AT_RATE
+        end,
+    case Waiting > Most of
+        true ->
+            receive
+                {written, Size} -> read(From, Writer, Waiting - Size, Way)
+            end;
+        false ->
+            case gen_tcp:recv(From, 0) of
+                {ok, Data} ->
+                    Writer ! {Data, erlang:monotonic_time(millisecond) + counters:get(Way, 1)},
+                    read(From, Writer, written(Waiting + byte_size(Data)), Way);
+                {error, Reason} ->
+                    exit(Reason)
+            end
     end.
 
 written(Waiting) ->
