@@ -165,9 +165,7 @@ deliver_local(_Where, []) ->
     ok.
 
 no_such_name(To) ->
-    ?LOG_DEBUG(#{text => "Python code sent to a name that no process has", name => To}, #{
-        domain => ?DOMAIN
-    }).
+    ?LOG_DEBUG(#{text => "Python code sent to a name that no process has", name => To}, ?LOG_META).
 
 send_remote(Remote, Size, State) ->
     Nodes = lists:usort([Node || {Node, _, _} <- Remote]),

@@ -43,7 +43,7 @@ add(Pool, Code) ->
                     bytes => Bytes,
                     advice => "use #{replay => false}, or load a module by the pool option preload"
                 },
-                #{domain => ?DOMAIN}
+                ?LOG_META
             )
     end.
 

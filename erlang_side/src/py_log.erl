@@ -5,13 +5,28 @@
 -include("py_worker.hrl").
 -include_lib("kernel/include/logger.hrl").
 
+-export([report/1]).
 -export([cast_failed/1, ready/2, recycled/3, replay_failed/2, start_failed/2, venv_progress/2]).
+
+%% @doc A report as one sentence, with what it is about behind it.
+-spec report(logger:report()) -> {io:format(), [term()]}.
+report(#{text := Text} = Report) ->
+    case lists:sort(maps:to_list(maps:remove(text, Report))) of
+        [] -> {"~ts", [Text]};
+        About -> {"~ts (~ts)", [Text, lists:join(", ", [about(Key, Value) || {Key, Value} <- About])]}
+    end.
+
+about(Key, Value) ->
+    case io_lib:printable_unicode_list(Value) orelse is_binary(Value) of
+        true -> io_lib:format("~ts: ~ts", [Key, Value]);
+        false -> io_lib:format("~ts: ~0tp", [Key, Value])
+    end.
 
 %% @doc A worker is ready. If it encodes terms slowly the log says so, once in a
 %% node's life.
 -spec ready(py_pool:name(), py_pool:python_info()) -> ok.
 ready(Pool, Info) ->
-    ?LOG_DEBUG(#{text => "a Python worker is ready", pool => Pool, python => Info}, #{domain => ?DOMAIN}),
+    ?LOG_DEBUG(#{text => "a Python worker is ready", pool => Pool, python => Info}, ?LOG_META),
     case Info of
         #{writer := python} -> once(writer, Pool);
         #{} -> ok
@@ -30,25 +45,23 @@ once(Key, Pool) ->
                         "pip install erlpack in the environment that the pool runs in",
                     pool => Pool
                 },
-                #{domain => ?DOMAIN}
+                ?LOG_META
             )
     end.
 
 %% @doc A worker has done enough, or what it has imported has changed.
 -spec recycled(py_pool:name(), pid(), py_recycling:why()) -> ok.
 recycled(Pool, Pid, {reload, File}) ->
-    ?LOG_NOTICE(#{text => "a file has changed: a Python worker is restarted", pool => Pool, worker => Pid, file => File}, #{
-        domain => ?DOMAIN
-    });
+    ?LOG_NOTICE(#{text => "a file has changed: a Python worker is restarted", pool => Pool, worker => Pid, file => File}, ?LOG_META);
 recycled(Pool, Pid, Limit) ->
-    ?LOG_INFO(#{text => "a Python worker is recycled", pool => Pool, worker => Pid, limit => Limit}, #{domain => ?DOMAIN}).
+    ?LOG_INFO(#{text => "a Python worker is recycled", pool => Pool, worker => Pid, limit => Limit}, ?LOG_META).
 
 %% @doc A call without a waiting caller failed.
 -spec cast_failed(py_error:reason()) -> ok.
 cast_failed(Reason) ->
     ?LOG_ERROR(
         #{text => "a py:cast failed", reason => py_error:format_error(Reason)},
-        #{domain => ?DOMAIN}
+        ?LOG_META
     ).
 
 %% @doc Code that the other workers ran failed in one that was restarted.
@@ -60,7 +73,7 @@ replay_failed(Pool, Reason) ->
             pool => Pool,
             reason => py_error:format_error(Reason)
         },
-        #{domain => ?DOMAIN}
+        ?LOG_META
     ).
 
 %% @doc The first start of a pool failed, and nobody waits for its end.
@@ -68,7 +81,7 @@ replay_failed(Pool, Reason) ->
 start_failed(Pool, Reason) ->
     ?LOG_ERROR(
         #{text => "a pool cannot start", pool => Pool, reason => py_error:format_error(Reason)},
-        #{domain => ?DOMAIN}
+        ?LOG_META
     ).
 
 %% @doc A line of what makes the virtual environment of a pool.
@@ -76,5 +89,5 @@ start_failed(Pool, Reason) ->
 venv_progress(Pool, Line) ->
     ?LOG_NOTICE(
         #{text => "a virtual environment is made", pool => Pool, line => Line},
-        #{domain => ?DOMAIN}
+        ?LOG_META
     ).

@@ -555,7 +555,7 @@ exited(Pid, Reason, State = #state{dedicated = IsDedicated}) ->
         _ ->
             ?LOG_WARNING(
                 #{text => "a Python worker ended and is restarted", pool => State#state.name, status => Status},
-                #{domain => ?DOMAIN}
+                ?LOG_META
             ),
             IsQuick = now_ms() - Since < ?QUICK_DEATH_MS,
             _ = restart_later(IsQuick, Attempt),
@@ -596,7 +596,7 @@ exit_name(Limit) -> Limit.
 
 %% A signal told it to go: another takes its place, while it ends what it runs.
 leaving(Pid, State = #state{name = Name, workers = Workers, dedicated = IsDedicated}) ->
-    ?LOG_NOTICE(#{text => "a signal asked a Python worker to leave", pool => Name}, #{domain => ?DOMAIN}),
+    ?LOG_NOTICE(#{text => "a signal asked a Python worker to leave", pool => Name}, ?LOG_META),
     py_workers:forget(Pid),
     IsDedicated orelse (self() ! {start_worker, 0}),
     Slot = #slot{worker = Worker} = maps:get(Pid, Workers),
@@ -701,7 +701,7 @@ failed(Attempt, Reason, State = #state{name = Name, failures = Failures}) ->
             reason => py_error:format_error(Reason),
             next_try_ms => Pause
         },
-        #{domain => ?DOMAIN}
+        ?LOG_META
     ),
     _ = erlang:send_after(Pause, self(), {start_worker, Attempt + 1}),
     NewState = publish(State#state{failures = Failures + 1, reason = Reason}),

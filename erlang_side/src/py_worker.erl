@@ -131,7 +131,7 @@ handle_cast({watch, Address, Ms}, State = #state{watched = Watched}) ->
 handle_cast({replace, Reason}, State = #state{ready = false}) ->
     stop({cannot_start, py_interpreter:exited(Reason, State#state.opts)}, State);
 handle_cast({replace, Reason}, State) ->
-    ?LOG_ERROR(#{text => "a Python worker is replaced", reason => Reason}, #{domain => ?DOMAIN}),
+    ?LOG_ERROR(#{text => "a Python worker is replaced", reason => Reason}, ?LOG_META),
     stop({worker_exit, Reason}, State).
 
 -spec handle_info(term(), #state{}) -> {noreply, #state{}} | {stop, term(), #state{}}.
@@ -282,7 +282,7 @@ handle_frame({leaving, none, <<>>}, State = #state{ready = true, manager = Manag
     Manager ! {py_worker, self(), leaving},
     {noreply, State};
 handle_frame({failed, none, Why}, State = #state{ready = false}) ->
-    ?LOG_ERROR("a Python worker failed to start: ~ts", [Why], #{domain => ?DOMAIN}),
+    ?LOG_ERROR("a Python worker failed to start: ~ts", [Why], ?LOG_META),
     stop({cannot_start, Why}, State);
 handle_frame({failed, none, Why}, State) ->
     stop_replace({failed, Why}, State);
@@ -301,7 +301,7 @@ log_crash(#state{crash = undefined}) ->
     ok;
 log_crash(#state{crash = Crash}) ->
     case file:read(Crash, 65536) of
-        {ok, Text} -> ?LOG_ERROR("a Python worker crashed:~n~ts", [Text], #{domain => ?DOMAIN});
+        {ok, Text} -> ?LOG_ERROR("a Python worker crashed:~n~ts", [Text], ?LOG_META);
         _ -> ok
     end.
 

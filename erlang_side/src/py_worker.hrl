@@ -21,3 +21,5 @@
 -define(LOAD_STREAMS, 2).
 -define(LOAD_DRAINING, 3).
 -define(DOMAIN, [erlang_python]).
+%% The metadata of what is logged: Elixir's logger prints a report as it is, unless it is told how.
+-define(LOG_META, #{domain => ?DOMAIN, report_cb => fun py_log:report/1}).
