@@ -41,10 +41,16 @@
     requests_under_way/1,
     a_page_for_prometheus/1,
     events_of_telemetry/1,
+    metadata_is_there_in_python/1,
+    a_trace_is_continued/1,
+    log_records_say_where_they_are_from/1,
+    the_way_to_the_log_stays/1,
+    a_failed_cast_is_named/1,
+    processes_have_names/1,
     limits_are_spread/1
 ]).
-%% Of the supervisor.
--export([init/1]).
+%% Of the supervisor, and of the handler.
+-export([init/1, log/2]).
 
 -spec suite() -> [{atom(), term()}].
 suite() ->
@@ -52,7 +58,7 @@ suite() ->
 
 -spec all() -> [{group, atom()}].
 all() ->
-    [{group, supervised}, {group, info}, {group, recycling}, {group, leaving}, {group, metrics}].
+    [{group, supervised}, {group, info}, {group, recycling}, {group, leaving}, {group, metrics}, {group, logs}].
 
 -spec groups() -> [{atom(), [atom()], [atom()]}].
 groups() ->
@@ -95,6 +101,14 @@ groups() ->
             a_page_for_prometheus,
             events_of_telemetry
         ]},
+        {logs, [], [
+            metadata_is_there_in_python,
+            a_trace_is_continued,
+            log_records_say_where_they_are_from,
+            the_way_to_the_log_stays,
+            a_failed_cast_is_named,
+            processes_have_names
+        ]},
         {leaving, [], [
             stop_a_pool_in_order,
             stop_the_application_in_order,
@@ -112,6 +126,7 @@ init_per_testcase(_Case, Config) ->
 
 -spec end_per_testcase(atom(), ct_suite:ct_config()) -> ok.
 end_per_testcase(_Case, _Config) ->
+    _ = logger:remove_handler(?MODULE),
     _ = application:stop(erlang_python),
     [application:unset_env(erlang_python, Key) || Key <- [pools, drain_timeout, liveness_ms]],
     ok.
@@ -622,6 +637,7 @@ requests_under_way(_Config) ->
     {ok, _} = py:start_pool(mine, #{workers => 1}),
     Before = erlang:system_time(millisecond),
     {ok, Ref} = py:stream_start(itertools, count, [], #{pool => mine, demand => 1}),
+    test_eventually:equal(1, fun() -> length(running()) end),
     {Caller, Monitor} = spawn_monitor(fun() -> py:eval("__import__('time').sleep(5)", #{}, #{pool => mine}) end),
     test_eventually:equal(2, fun() -> length(running()) end),
     [#{kind := stream, module := <<"itertools">>, function := <<"count">>, ref := Ref, since := Since}, Call] = running(),
@@ -756,6 +772,188 @@ counters() ->
 running() ->
     #{workers := [#{running := Running}]} = py:info(mine),
     Running.
+
+%%% Metadata, logs and names.
+
+-define(TRACE, <<"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01">>).
+
+-spec metadata_is_there_in_python(ct_suite:ct_config()) -> term().
+metadata_is_there_in_python(_Config) ->
+    {ok, _} = py:start_pool(mine, #{workers => 1}),
+    ok = exec(
+        "import erlang, asyncio\n"
+        "def now(*args, **kwargs): return erlang.metadata()\n"
+        "async def later(*args):\n"
+        "    await asyncio.sleep(0)\n"
+        "    return await asyncio.to_thread(erlang.metadata)\n"
+        "def each():\n"
+        "    yield erlang.metadata()\n"
+        "async def aeach():\n"
+        "    await asyncio.sleep(0)\n"
+        "    yield erlang.metadata()\n"
+        "def echo(*args, **kwargs): return [args, kwargs]\n"
+    ),
+    #{workers := [#{pid := Worker}]} = py:info(mine),
+    Opts = #{pool => mine, metadata => #{traceparent => ?TRACE, <<"n">> => 1}},
+    Check = fun(Function, Metadata) ->
+        ?assertMatch(
+            #{
+                <<"traceparent">> := ?TRACE,
+                <<"n">> := 1,
+                <<"pool">> := mine,
+                <<"worker">> := Worker,
+                <<"request">> := #{<<"module">> := <<"__main__">>, <<"function">> := Function, <<"reference">> := Ref}
+            } when is_reference(Ref),
+            maps:from_list([{if is_atom(K) -> atom_to_binary(K); true -> K end, V} || {K, V} <- maps:to_list(Metadata)])
+        )
+    end,
+    {ok, Now} = py:call('__main__', now, [1, <<"a">>], #{k => 1}, Opts),
+    Check(<<"now">>, Now),
+    {ok, Later} = py:call('__main__', later, [], #{}, Opts),
+    Check(<<"later">>, Later),
+    {ok, [Each]} = py:stream('__main__', each, [], #{}, Opts),
+    Check(<<"each">>, Each),
+    {ok, [AEach]} = py:stream('__main__', aeach, [], #{}, Opts),
+    Check(<<"aeach">>, AEach),
+    {ok, Spawned} = py:await(py:spawn_call('__main__', now, [], #{}, Opts)),
+    Check(<<"now">>, Spawned),
+    {ok, Evaluated} = py:eval("erlang.metadata()", #{}, Opts),
+    Check(<<"erlang.metadata()">>, Evaluated),
+    {ok, Ref} = py:stream_start('__main__', each, [], Opts),
+    {ok, Started} = py:stream_next(Ref),
+    #{<<"reference">> := Ref} = maps:get(<<"request">>, Started),
+    %% Arguments are as ever, and without the option there is none.
+    {ok, [{1, <<"a">>, [2]}, #{<<"k">> := #{x := 1}}]} =
+        py:call('__main__', echo, [1, <<"a">>, [2]], #{k => #{x => 1}}, Opts#{binaries => str}),
+    {ok, Without} = py:call('__main__', now, [], #{}, #{pool => mine}),
+    ?assertEqual([<<"pool">>, <<"request">>, <<"worker">>], lists:sort(maps:keys(Without))),
+    ?assertError({badopt, {metadata, none}}, py:call('__main__', now, [], #{}, #{pool => mine, metadata => none})).
+
+%% With opentelemetry installed, here a stand-in for it, the trace is current in the request.
+-spec a_trace_is_continued(ct_suite:ct_config()) -> term().
+a_trace_is_continued(Config) ->
+    Dir = folder(Config, "traces"),
+    ok = filelib:ensure_path(filename:join(Dir, "opentelemetry")),
+    write(Dir, "opentelemetry/__init__.py", ""),
+    write(Dir, "opentelemetry/propagate.py", "def extract(carrier): return dict(carrier)"),
+    write(
+        Dir,
+        "opentelemetry/context.py",
+        "from contextvars import ContextVar\ncurrent = ContextVar('trace', default=None)\n"
+        "def attach(context): return current.set(context)\n"
+        "def get(): return current.get()\n"
+    ),
+    {ok, _} = py:start_pool(mine, #{workers => 1, python_path => [Dir]}),
+    Opts = #{pool => mine, metadata => #{traceparent => ?TRACE}},
+    ?assertEqual({ok, #{<<"traceparent">> => ?TRACE}}, py:call('opentelemetry.context', get, [], #{}, Opts)),
+    ?assertEqual({ok, none}, py:call('opentelemetry.context', get, [], #{}, #{pool => mine})),
+    %% Where it is not installed nothing happens.
+    {ok, _} = py:start_pool(other, #{workers => 1}),
+    ?assertEqual({ok, 2.0}, py:call(math, sqrt, [4], #{}, Opts#{pool => other})).
+
+-spec log_records_say_where_they_are_from(ct_suite:ct_config()) -> term().
+log_records_say_where_they_are_from(_Config) ->
+    {ok, _} = py:start_pool(mine, #{workers => 1}),
+    ok = exec(
+        "import logging\n"
+        "def warn():\n"
+        "    logging.getLogger('shop').warning('sold %d', 3, extra={'level': 7, 'order': {'a': [1]}, 'odd': object()})\n"
+        "def warn_each():\n"
+        "    warn()\n"
+        "    yield 1\n"
+    ),
+    #{workers := [#{pid := Worker, os_pid := OsPid}]} = py:info(mine),
+    listen(),
+    {ok, none} = py:call('__main__', warn, [], #{}, #{pool => mine, metadata => #{traceparent => ?TRACE}}),
+    #{meta := Meta} = logged(fun(#{msg := Msg}) -> Msg =:= {string, <<"sold 3">>} end),
+    ?assertMatch(
+        #{
+            pool := mine,
+            worker := Worker,
+            os_pid := OsPid,
+            request := #{module := <<"__main__">>, function := <<"warn">>, reference := Ref},
+            metadata := #{traceparent := ?TRACE},
+            order := #{<<"a">> := [1]},
+            odd := <<"<object ", _/binary>>,
+            level := 7,
+            python_logger := <<"shop">>,
+            domain := [erlang_python, python]
+        } when is_reference(Ref),
+        maps:merge(Meta, maps:from_list([{binary_to_atom(K), V} || {K, V} <- maps:to_list(Meta), is_binary(K)]))
+    ),
+    {ok, [1]} = py:stream('__main__', warn_each, [], #{}, #{pool => mine}),
+    #{meta := InStream} = logged(fun(#{msg := Msg}) -> Msg =:= {string, <<"sold 3">>} end),
+    ?assertMatch(#{request := #{function := <<"warn_each">>, reference := _}}, InStream),
+    %% So do ours, which other loggers print as sentences.
+    signal(OsPid, "KILL"),
+    #{meta := Ours, msg := {report, Report}} = logged(fun(#{msg := Msg}) ->
+        is_report(Msg, "a Python worker ended and is restarted")
+    end),
+    ?assertMatch(#{pool := mine, domain := [erlang_python], report_cb := _}, Ours),
+    {Format, Args} = (maps:get(report_cb, Ours))(Report),
+    ?assertEqual(
+        "a Python worker ended and is restarted (pool: mine, status: {signal,9})",
+        lists:flatten(io_lib:format(Format, Args))
+    ).
+
+%% What configures logging anew does not take the way to the node away.
+-spec the_way_to_the_log_stays(ct_suite:ct_config()) -> term().
+the_way_to_the_log_stays(_Config) ->
+    {ok, _} = py:start_pool(mine, #{workers => 1}),
+    listen(),
+    [
+        begin
+            ok = py:exec(["import logging, logging.config\n", Code, "\nlogging.warning('still here')"], #{pool => mine}),
+            _ = logged(fun(#{msg := Msg}) -> Msg =:= {string, <<"still here">>} end)
+        end
+     || Code <- [
+            "logging.basicConfig(force=True)",
+            "logging.config.dictConfig({'version': 1, 'root': {'level': 'INFO', 'handlers': []}})"
+        ]
+    ].
+
+-spec a_failed_cast_is_named(ct_suite:ct_config()) -> term().
+a_failed_cast_is_named(_Config) ->
+    {ok, _} = py:start_pool(mine, #{workers => 1}),
+    listen(),
+    ok = py:cast(math, sqrt, [-1], #{}, #{pool => mine}),
+    #{msg := {report, Report}} = logged(fun(#{msg := Msg}) -> is_report(Msg, "a py:cast failed") end),
+    ?assertMatch(#{module := <<"math">>, function := <<"sqrt">>, pool := mine}, Report),
+    ok = py:cast(math, sqrt, [-1], #{}, #{pool => nowhere}),
+    #{msg := {report, Nowhere}} = logged(fun(#{msg := Msg}) -> is_report(Msg, "a py:cast failed") end),
+    ?assertMatch(#{module := math, function := sqrt, pool := nowhere}, Nowhere).
+
+%% `ps' and `top' show the pool's name, and so does observer where processes have labels.
+-spec processes_have_names(ct_suite:ct_config()) -> term().
+processes_have_names(_Config) ->
+    {ok, Manager} = py:start_pool(mine, #{workers => 1}),
+    [OsPid] = os_pids(),
+    ?assertMatch({_, _}, binary:match(list_to_binary(os:cmd("ps -o args= -p " ++ integer_to_list(OsPid))), <<" mine">>)),
+    ?assertEqual("py:mine\n", os:cmd("ps -o comm= -p " ++ integer_to_list(OsPid))),
+    case erlang:function_exported(proc_lib, get_label, 1) of
+        true -> ?assertEqual({erlang_python, manager, mine}, apply(proc_lib, get_label, [Manager]));
+        false -> ok
+    end.
+
+listen() ->
+    ok = logger:add_handler(?MODULE, ?MODULE, #{config => self()}).
+
+%% Of the handler.
+-spec log(logger:log_event(), logger:handler_config()) -> term().
+log(Event, #{config := To}) ->
+    To ! {logged, Event}.
+
+logged(Is) ->
+    receive
+        {logged, Event} ->
+            case Is(Event) of
+                true -> Event;
+                false -> logged(Is)
+            end
+    end.
+
+is_report({report, #{text := Text}}, Wanted) -> Text =:= Wanted;
+is_report(_, _) -> false.
 
 %%% Helpers.
 

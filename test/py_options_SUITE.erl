@@ -57,7 +57,7 @@ bad_values(_Config) ->
     [
         ?assertError({badopt, {Key, Value}}, check(Kind, #{Key => Value}))
      || {Kind, Key, _, Values} <- options(), Value <- Values ++ [{a, b, c}, 1.5, #{1 => 2}, fun() -> ok end],
-        not (Key =:= kwargs andalso is_map(Value))
+        not ((Key =:= kwargs orelse Key =:= metadata) andalso is_map(Value))
     ],
     ok.
 
@@ -207,7 +207,7 @@ types_are_documented(_Config) ->
 the_shell_says_what_is_allowed(_Config) ->
     Said = [
         {fun() -> py_options:pool(#{workers => 0}) end, "{badopt,{workers,0}}: the option workers must be a positive integer, and is not 0"},
-        {fun() -> py_options:call(#{widnow => 5}, #{}) end, "a call has no option widnow. It has atoms, binaries, pool, return, timeout, traceback"},
+        {fun() -> py_options:call(#{widnow => 5}, #{}) end, "a call has no option widnow. It has atoms, binaries, metadata, pool, return, timeout, traceback"},
         {fun() -> py_options:worker([{workers, 1}]) end, "a worker of one's own has no option workers. It has "},
         {fun() -> py_options:stream(none, #{}) end, "options must be a map or a list of pairs, and is not none"},
         {fun() -> py_options:timeout(never) end, "timeout must be milliseconds, 0 to 4294967295, or infinity, and is not never"},
@@ -312,7 +312,8 @@ options() ->
         {timeout, [0, 1, 16#ffffffff, infinity], [-1, 16#100000000, never]},
         {binaries, [str, bytes], [string, <<"str">>]},
         {atoms, [atom, str], [bytes, <<"str">>]},
-        {traceback, [true, false], [yes, 1]}
+        {traceback, [true, false], [yes, 1]},
+        {metadata, [#{}, #{traceparent => <<"00">>}], [none, []]}
     ],
     Window = [{window, [1, ?MOST, auto], [0, -1, infinity]}, {window_bytes, [1, ?MOST], [0, -1, infinity]}],
     Collect =

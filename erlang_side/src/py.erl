@@ -429,7 +429,7 @@ cast(M, F, Args, Kwargs, Opts) ->
     Merged = maps:merge(#{timeout => infinity}, value_only(Opts)),
     case with_place(M, [Args, Kwargs], Merged, call, Cast) of
         ok -> ok;
-        {error, Reason} -> py_log:cast_failed(Reason)
+        {error, Reason} -> py_log:cast_failed(Reason, pool(py_options:request(Opts)), M, F)
     end.
 
 %% @equiv spawn_call(M, F, Args, #{}, #{})

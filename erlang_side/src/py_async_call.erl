@@ -171,6 +171,14 @@ finished(#call{worker = none}) -> ok;
 finished(#call{worker = #worker{}}) -> ok;
 finished(#call{worker = Remote}) -> py_remote:finished(Remote).
 
+cast_failed(Reason, #call{opts = Opts, watched = Watched, target = Target}) ->
+    {Module, Function} =
+        case Watched of
+            none -> py_request:names(Target);
+            _ -> py_request:names(Watched)
+        end,
+    py_log:cast_failed(Reason, maps:get(pool, Opts, default), Module, Function).
+
 watched(_Result, #call{watched = none}) -> ok;
 watched(Result, #call{watched = Request}) -> py_request:ended(Request, Result).
 
@@ -179,7 +187,7 @@ ended(Result, Call = #call{ref = none}) ->
     watched(Result, Call),
     case Result of
         {ok, _} -> ok;
-        {error, Reason} -> py_log:cast_failed(Reason)
+        {error, Reason} -> cast_failed(Reason, Call)
     end,
     {stop, normal, Call};
 ended(Result, Call = #call{ref = Ref}) ->

@@ -130,7 +130,7 @@ allowed(argument) ->
     }.
 
 request() ->
-    (values())#{pool => "the name of a pool, the pid of a worker, or {Name, Where}", timeout => milliseconds()}.
+    (values())#{metadata => "a map", pool => "the name of a pool, the pid of a worker, or {Name, Where}", timeout => milliseconds()}.
 
 values() ->
     #{binaries => "str or bytes", atoms => "atom or str", traceback => "true or false"}.

@@ -32,6 +32,7 @@
     target/4,
     level/1,
     localized/1,
+    node_of_references/0,
     is_own_name/1
 ]).
 -export_type([address/0, counted/0, frame/0, target/0]).
@@ -193,7 +194,7 @@ encoded(Term) ->
 target({Kind, A, B, Args, Kwargs}, Flags) ->
     [
         <<(target_kind(Kind)), (flags(Flags)), (byte_size(A)):32, (byte_size(B)):32, A/binary,
-            B/binary>>,
+            B/binary, (metadata(Flags))/binary>>,
         Args
         | Kwargs
     ].
@@ -204,7 +205,13 @@ target_kind(method) -> 2.
 
 flags(Flags = #{binaries := Binaries, atoms := Atoms, traceback := Traceback}) ->
     flag(Binaries =:= bytes, 1) bor flag(Traceback, 2) bor flag(Atoms =:= str, 4) bor
-        flag(maps:get(return, Flags, value) =:= handle, 8).
+        flag(maps:get(return, Flags, value) =:= handle, 8) bor flag(is_map_key(metadata, Flags), 16).
+
+metadata(#{metadata := Metadata}) ->
+    Term = term_to_binary(Metadata),
+    <<(byte_size(Term)):32, Term/binary>>;
+metadata(_) ->
+    <<>>.
 
 flag(true, Bit) -> Bit;
 flag(false, _Bit) -> 0.
@@ -308,6 +315,12 @@ kind(log) -> ?LOG.
 -spec release(binary()) -> iodata().
 release(Id) ->
     [<<?RELEASE, 0>>, Id].
+
+%% @doc What references of this node have between their length and their numbers.
+-spec node_of_references() -> binary().
+node_of_references() ->
+    <<131, $Z, Count:16, Rest/binary>> = external(make_ref()),
+    binary_part(Rest, 0, byte_size(Rest) - 4 * Count).
 
 %% @doc Asks for a sign of life.
 -spec ping() -> iodata().

@@ -2,7 +2,7 @@
 %% @hidden
 -module(py_interpreter).
 
--export([base/1, bootstrap/1, command/1, exited/2, find/1, resolve/1, variables/1]).
+-export([base/1, bootstrap/1, command/2, exited/2, find/1, resolve/1, variables/1]).
 
 %% The shell moves the protocol to descriptors 3 and 4 before Python starts, so
 %% that what a site hook prints at start-up cannot touch it. It replaces itself
@@ -10,11 +10,11 @@
 %% closed has nothing to give.
 -define(LAUNCH, "true >&2 || exec 2>/dev/null; exec \"$@\" 3<&0 4>&1 0</dev/null 1>&2").
 
-%% @doc The program, its arguments and the options for `open_port/2'; `PoolOpts'
+%% @doc The program, its arguments, the name of the pool among them, and the options for `open_port/2'; `PoolOpts'
 %% are checked pool options.
--spec command(py_options:pool_options()) ->
+-spec command(py_pool:name(), py_options:pool_options()) ->
     {ok, {file:filename(), [term()]}} | {error, py_error:reason()}.
-command(PoolOpts) ->
+command(Pool, PoolOpts) ->
     Name = name(PoolOpts),
     case {find(Name), py_paths:missing(PoolOpts), python_side()} of
         {false, _, _} ->
@@ -24,9 +24,13 @@ command(PoolOpts) ->
         {_, _, {error, Reason}} ->
             {error, Reason};
         {Python, none, {ok, Side}} ->
-            Args = ["-c", ?LAUNCH, "sh", Python, Side, "3", "4"],
+            Args = ["-c", ?LAUNCH, "sh", Python, Side, "3", "4", title(Pool)],
             {ok, {"/bin/sh", [{args, Args}, {env, env(Side, PoolOpts)} | directory(PoolOpts)]}}
     end.
+
+%% For `ps': Python does not read it.
+title(Pool) when is_atom(Pool) -> py_text:native(atom_to_binary(Pool));
+title(_Own) -> "worker".
 
 directory(#{cd := Dir}) -> [{cd, Dir}];
 directory(_) -> [].

@@ -5,8 +5,22 @@
 -include("py_worker.hrl").
 -include_lib("kernel/include/logger.hrl").
 
--export([report/1]).
--export([cast_failed/1, ready/2, recycled/3, replay_failed/2, start_failed/2, venv_progress/2]).
+-export([report/1, describe/2]).
+-export([cast_failed/4, ready/2, recycled/3, replay_failed/2, start_failed/2, venv_progress/2]).
+
+%% @doc What the calling process is: for its log records, and for observer and
+%% `process_info(Pid, label)' (OTP 27).
+-spec describe(manager | worker | output | delivery, #{atom() => term()}) -> ok.
+describe(What, Meta = #{pool := Pool}) ->
+    logger:update_process_metadata(Meta),
+    label({erlang_python, What, Pool}).
+
+label(Label) ->
+    Module = proc_lib,
+    case erlang:function_exported(Module, set_label, 1) of
+        true -> Module:set_label(Label);
+        false -> ok
+    end.
 
 %% @doc A report as one sentence, with what it is about behind it.
 -spec report(logger:report()) -> {io:format(), [term()]}.
@@ -57,10 +71,16 @@ recycled(Pool, Pid, Limit) ->
     ?LOG_INFO(#{text => "a Python worker is recycled", pool => Pool, worker => Pid, limit => Limit}, ?LOG_META).
 
 %% @doc A call without a waiting caller failed.
--spec cast_failed(py_error:reason()) -> ok.
-cast_failed(Reason) ->
+-spec cast_failed(py_error:reason(), py_pool:name(), Module :: py_name:name(), Function :: py_name:name()) -> ok.
+cast_failed(Reason, Pool, Module, Function) ->
     ?LOG_ERROR(
-        #{text => "a py:cast failed", reason => py_error:format_error(Reason)},
+        #{
+            text => "a py:cast failed",
+            pool => Pool,
+            module => Module,
+            function => Function,
+            reason => py_error:format_error(Reason)
+        },
         ?LOG_META
     ).
 

@@ -24,7 +24,8 @@
     timeout => timeout(),
     binaries => str | bytes,
     atoms => atom | str,
-    traceback => boolean()
+    traceback => boolean(),
+    metadata => map()
 }.
 %% Options of `py:stream_start/4', `py:stream/5', `py:stream_eval/3', `py:enumerable/4' and
 %% `py:enumerable_eval/3'.
@@ -44,6 +45,7 @@
 %% <li>`binaries' (default: `str'): what binaries in the arguments become.</li>
 %% <li>`atoms' (default: `atom'): what atoms in the arguments become: `erlang.Atom', or plain `str'.</li>
 %% <li>`traceback' (default: `false'): errors are `{Class, Message, Traceback}'.</li>
+%% <li>`metadata' (default: none): what goes with the request: `erlang.metadata()' in Python, log records, telemetry's events.</li>
 %% </ul>
 -type call_options() :: #{
     pool => py_cluster:place(),
@@ -51,6 +53,7 @@
     binaries => str | bytes,
     atoms => atom | str,
     traceback => boolean(),
+    metadata => map(),
     return => value | handle,
     replay => boolean()
 }.
@@ -62,6 +65,7 @@
 %% <li>`binaries' (default: `str'): what binaries in the arguments become.</li>
 %% <li>`atoms' (default: `atom'): what atoms in the arguments become: `erlang.Atom', or plain `str'.</li>
 %% <li>`traceback' (default: `false'): errors are `{Class, Message, Traceback}'.</li>
+%% <li>`metadata' (default: none): what goes with the request: `erlang.metadata()' in Python, log records, telemetry's events.</li>
 %% <li>`return' (default: `value'): `py:call/5' and `py:eval/3' only: with `handle' the result stays in its worker.</li>
 %% <li>`replay' (default: `true'): `py:exec/2' only: whether a worker that is restarted runs the code again.</li>
 %% </ul>
@@ -332,6 +336,7 @@ common_option(timeout, V) -> ?IS_MS(V);
 common_option(binaries, V) -> V =:= str orelse V =:= bytes;
 common_option(atoms, V) -> V =:= atom orelse V =:= str;
 common_option(traceback, V) -> is_boolean(V);
+common_option(metadata, V) -> is_map(V);
 common_option(_, _) -> false.
 
 %% @private

@@ -9,8 +9,8 @@
 
 -include("py_worker.hrl").
 
--export([level/0, start/1]).
--export([enter/1]).
+-export([level/0, start/2]).
+-export([enter/2]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2, format_status/1]).
 
 %% How often the node's log level is read: no message announces a change. A
@@ -32,13 +32,14 @@
 
 %% @doc Starts the process; the caller is its worker and monitors it, and has sent
 %% Python the present level.
--spec start(#worker{}) -> {pid(), reference()}.
-start(Worker) ->
-    proc_lib:spawn_opt(?MODULE, enter, [Worker], [monitor, {message_queue_data, off_heap}]).
+-spec start(#worker{}, OsPid :: pos_integer() | undefined) -> {pid(), reference()}.
+start(Worker, OsPid) ->
+    proc_lib:spawn_opt(?MODULE, enter, [Worker, OsPid], [monitor, {message_queue_data, off_heap}]).
 
 %% @private
--spec enter(#worker{}) -> no_return().
-enter(Worker = #worker{pid = Pid}) ->
+-spec enter(#worker{}, pos_integer() | undefined) -> no_return().
+enter(Worker = #worker{pid = Pid, pool = Pool}, OsPid) ->
+    py_log:describe(output, #{pool => Pool, worker => Pid, os_pid => OsPid}),
     State = #state{
         worker = Worker,
         worker_monitor = erlang:monitor(process, Pid),
@@ -97,10 +98,11 @@ put_chars(Payload) ->
 
 %%% Log records.
 
-log({Number, Logger, Message, Module, Function, File, Line, Time, Traceback}) when
-    is_integer(Number), is_binary(Message), is_binary(File), is_binary(Traceback)
+log({Number, Logger, Message, Module, Function, File, Line, Time, Traceback, Request, Given, Extra}) when
+    is_integer(Number), is_binary(Message), is_binary(File), is_binary(Traceback), is_map(Given), is_map(Extra)
 ->
-    Meta = #{
+    %% What Python's code names itself hides nothing of ours.
+    Meta = (maps:merge(known_keys(Extra), request(Request, Given)))#{
         domain => ?DOMAIN ++ [python],
         time => Time,
         python_logger => Logger,
@@ -118,6 +120,22 @@ log({Number, Logger, Message, Module, Function, File, Line, Time, Traceback}) wh
     end;
 log(_) ->
     exit(bad_frame).
+
+request(none, _Given) -> #{};
+request(Request, Given) -> #{request => known_keys(Request), metadata => Given}.
+
+%% Names make no new atoms.
+known_keys(Map) ->
+    maps:fold(fun(Key, Value, Known) -> Known#{known(Key) => Value} end, #{}, Map).
+
+known(Key) when is_binary(Key) ->
+    try
+        binary_to_existing_atom(Key)
+    catch
+        error:_ -> Key
+    end;
+known(Key) ->
+    Key.
 
 name(Number) when Number >= 50 -> critical;
 name(Number) when Number >= 40 -> error;

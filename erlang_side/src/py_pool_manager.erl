@@ -225,6 +225,7 @@ init({dedicated, Opts, Starter}) ->
 
 claim(State = #state{name = Name, opts = Opts, is_ours = IsOurs, reason = Reason}) ->
     process_flag(trap_exit, true),
+    py_log:describe(manager, #{pool => Name}),
     case py_pool:claim(Name, Opts, {ancestor(hd(get('$ancestors'))), IsOurs}, Reason) of
         new -> start(State, starting);
         %% Even if Python is missing for the moment.

@@ -8,7 +8,7 @@
 
 -include("py_worker.hrl").
 
--export([tables/0, begun/5, enter/1, ended/2, ended/3]).
+-export([tables/0, begun/5, enter/1, ended/2, ended/3, names/1]).
 -export([under_way/2, sweep/1]).
 -export_type([request/0, what/0]).
 
@@ -78,7 +78,10 @@ start_event(Request = #request{kind = Kind, worker = Worker, what = What, ref = 
 event_name(stream) -> stream;
 event_name(_) -> call.
 
-%% Expressions and code have no name, and may be long.
+%% @doc Module and function of a request, or of what it runs. Expressions and code have no
+%% name, and may be long.
+-spec names(request() | what()) -> {binary(), binary()}.
+names(#request{what = What}) -> names(What);
 names({function, Module, Function, _, _}) -> {Module, Function};
 names({expression, Code, _, _, _}) -> {<<"__main__">>, string:slice(Code, 0, 100)};
 %% Of an object that Python holds.

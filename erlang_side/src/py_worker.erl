@@ -64,16 +64,18 @@ start_link(Pool, PoolOpts, Settings) ->
 -spec init({pid(), py_pool:name(), py_options:pool_options(), py_settings:settings()}) -> {ok, #state{}, {continue, open}}.
 init({Manager, Pool, Opts, Settings}) ->
     process_flag(trap_exit, true),
+    py_log:describe(worker, #{pool => Pool, worker => self()}),
     {ok, #state{manager = Manager, pool = Pool, opts = Opts, settings = Settings, limits = py_recycling:new(Opts)}, {continue, open}}.
 
 -spec handle_continue(open, #state{}) -> {noreply, #state{}} | {stop, term(), #state{}}.
 handle_continue(open, State = #state{opts = Opts}) ->
-    case py_interpreter:command(Opts) of
+    case py_interpreter:command(State#state.pool, Opts) of
         {ok, {Program, PortOpts}} ->
             try open_port({spawn_executable, Program}, PortOpts ++ port_options()) of
                 Port ->
                     Worker = worker(Port, State#state.pool, Opts),
                     Process = py_os:of_port(Port),
+                    py_log:describe(worker, #{pool => State#state.pool, worker => self(), os_pid => py_os:pid(Process)}),
                     start_deadline(Opts),
                     py_reaper:adopt(State#state.manager, Process),
                     {noreply, State#state{
@@ -81,7 +83,7 @@ handle_continue(open, State = #state{opts = Opts}) ->
                         os_process = Process,
                         liveness = py_liveness:new(Process),
                         delivery = py_delivery:start(Worker),
-                        output = py_output:start(Worker)
+                        output = py_output:start(Worker, py_os:pid(Process))
                     }}
             catch
                 error:Posix ->
@@ -252,6 +254,8 @@ handle_frame({hello, none, <<>>}, State = #state{settings = Settings = #{}, os_p
     All = Settings#{
         <<"level">> => py_output:level(),
         <<"worker">> => self(),
+        <<"pool">> => State#state.pool,
+        <<"node">> => {bytes, py_frame:node_of_references()},
         <<"os_pid">> => py_os:pid(Process),
         <<"node_os_pid">> => list_to_integer(os:getpid())
     },

@@ -17,7 +17,7 @@ from erlang._protocols import SupportsErlang
 from erlang.api import Function, acall, call, drain, send, whereis
 from erlang.api import MissingFunctions as _MissingFunctions
 from erlang.api import is_registered as _is_registered
-from erlang.request import Stream, cancelled, stream
+from erlang.request import Stream, cancelled, metadata, stream
 from erlang_port.errors import Cancelled, ErlangError
 from erlang_port.etf.conversions import register_encoder
 from erlang_port.etf.handles import Ref
@@ -59,6 +59,7 @@ __all__ = (
     "cancelled",
     "drain",
     "from_callback",
+    "metadata",
     "register_encoder",
     "send",
     "stream",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from erlang_port.about import running_about
 from erlang_port.current import running
 from erlang_port.etf import decoder
 from erlang_port.etf.terms import Pid, Reference
@@ -41,6 +42,15 @@ def stream() -> Stream | None:
     """The stream that the calling code runs for; None in a call, and in threads of your own."""
     request = running()
     return Stream(request) if getattr(request, "prefix", None) else None
+
+
+def metadata() -> dict[str, Any]:
+    """The option `metadata` of the running request, and its `pool`, `worker` and `request`.
+
+    `request` has the module, the function and the reference. In threads of your own there are
+    pool and worker alone.
+    """
+    return running_about()
 
 
 def cancelled() -> bool:

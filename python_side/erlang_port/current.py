@@ -7,6 +7,7 @@ worker by.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from contextvars import Context, ContextVar, copy_context
 from typing import Any
 
@@ -16,6 +17,12 @@ from typing import Any
 current: ContextVar[Any] = ContextVar("erlang_request", default=None)
 
 _node: Any = None
+
+#: The flags of a request that has metadata are these or more.
+_WITH_METADATA = b"\x10"
+
+#: Called in the context of a request that came with metadata.
+attach: Callable[[Any], None] | None = None
 
 #: The request of code that runs for none: of a test, see `connect`.
 _stand_in: Any = None
@@ -41,6 +48,8 @@ def context_of(request: Any) -> Context:
     """A context for a request, of which no other request sees anything."""
     context = _base.copy()
     context.run(current.set, request)
+    if attach is not None and getattr(request, "about", b"")[1:2] >= _WITH_METADATA:
+        context.run(attach, request)
     for var, value in _changeable:
         context.run(var.set, value.copy())
     return context

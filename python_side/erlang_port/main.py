@@ -61,7 +61,8 @@ def widen(fd: int) -> None:
 
 def main(arguments: list[str]) -> None:
     """Runs until the node closes the port."""
-    read_fd, write_fd = (int(argument) for argument in arguments or ("0", "1"))
+    read_fd, write_fd = (int(argument) for argument in arguments[:2] or ("0", "1"))
+    _name_process(arguments[2:])
     # As in an embedded interpreter: the numbers are no arguments of the user's code.
     sys.argv = [""]
     read_fd, write_fd = take_over(read_fd, write_fd)
@@ -91,6 +92,15 @@ def main(arguments: list[str]) -> None:
     except BaseException as error:
         _fail(write_fd, error)
         os._exit(1)
+
+
+def _name_process(names: list[str]) -> None:
+    """Lets `top` tell the workers of two pools apart, where Linux has a file for it."""
+    try:
+        with open("/proc/self/comm", "w", errors="replace") as comm:
+            comm.write("py:" + " ".join(names)[:12])
+    except OSError:
+        pass
 
 
 def _say_hello(write_fd: int) -> None:

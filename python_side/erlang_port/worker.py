@@ -30,7 +30,8 @@ from collections.abc import Callable
 from threading import get_ident
 from typing import Any
 
-from erlang_port import reasons
+from erlang_port import current, reasons
+from erlang_port.about import attach_trace, open_about
 from erlang_port.context import WorkerContext
 from erlang_port.etf import decoder, handles
 from erlang_port.etf.encoder import ways
@@ -165,6 +166,8 @@ class Worker:
         """Until the end of the input."""
         settings = self._settings
         watch_node(self._read_fd, settings)
+        open_about(settings)
+        current.attach = attach_trace
         if settings["preload"]:
             # Which may replace what a loop is made of, as gevent does.
             self._loop.start()

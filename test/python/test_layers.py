@@ -18,7 +18,7 @@ FLOORS = [
     {"errors", "handover"},
     {"reasons", "batching", "etf", "wire", "leaving"},
     {"current"},
-    {"runtime"},
+    {"about", "runtime"},
     {"context"},
     {"node"},
     {"requests"},
@@ -30,7 +30,7 @@ FLOORS = [
 APART = {"make_venv"}
 
 #: What the face for user code may stand on.
-FACE = {"current", "errors", "etf", "handover"}
+FACE = {"about", "current", "errors", "etf", "handover"}
 
 
 def modules() -> list[str]:

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from erlang_port import reasons
+from erlang_port.about import describe, metadata
+from erlang_port.current import running
 from erlang_port.etf.encoder import Encoder
 from erlang_port.node.lossy_channel import LossyChannel
 
@@ -26,6 +28,11 @@ class LogHandler(logging.Handler):
         self._channel = channel
         self.set_level(level)
         self._root.addHandler(self)
+        # What replaces the handlers, as `logging.basicConfig(force=True)`, leaves this one.
+        remove = self._root.removeHandler
+        self._root.removeHandler = (  # type: ignore[method-assign]
+            lambda hdlr: None if hdlr is self and self._channel else remove(hdlr)
+        )
 
     def disconnect(self) -> None:
         """In a forked child, and when the node is gone: records go to stderr."""
@@ -46,7 +53,7 @@ class LogHandler(logging.Handler):
         if channel is None:
             return
         try:
-            channel.offer(self._encoder().buffers(_fields(record)))
+            channel.offer(self._encoder().buffers(self._fields(record)))
         except Exception:
             self.handleError(record)
 
@@ -54,10 +61,35 @@ class LogHandler(logging.Handler):
         """Takes the place of records that were dropped."""
         text = f"{count} log records were dropped: the node did not take them"
         record = logging.LogRecord("erlang", logging.WARNING, __file__, 0, text, None, None)
-        return [*self._encoder().buffers(_fields(record))]
+        return [*self._encoder().buffers(self._fields(record))]
+
+    def _fields(self, record: logging.LogRecord) -> tuple[Any, ...]:
+        """As `_standard_fields`, then the request, its metadata, and what `extra` has."""
+        request = running()
+        return (
+            *_standard_fields(record),
+            describe(request),
+            metadata(request),
+            {
+                _utf8(key): self._sendable(value)
+                for key, value in record.__dict__.items()
+                if key not in _STANDARD
+            },
+        )
+
+    def _sendable(self, value: Any) -> Any:
+        try:
+            self._encoder().encode(value)
+        except Exception:
+            return repr(value)
+        return value
 
 
-def _fields(record: logging.LogRecord) -> tuple[Any, ...]:
+#: What every record has; the rest is from `extra`.
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+def _standard_fields(record: logging.LogRecord) -> tuple[Any, ...]:
     """Level, logger, message, module, function, file, line, time in microseconds, traceback."""
     trace = b""
     if record.exc_info and record.exc_info[1] is not None:

@@ -35,6 +35,8 @@ class Call:
     is_ended = False
     has_slot = False
     has_sent = False
+    #: Names and metadata, see `about.py`; none of code.
+    about = b""
 
     def __init__(
         self,

@@ -63,6 +63,7 @@ class RequestOpener:
         options, target = frames.read_stream(frame, offset)
         stream = Stream(self._context, self._end, address, options, frame[target + 1])
         stream.order = next(self._orders)
+        stream.about = frame[target : target + frames.about_size(frame, target)]
         stream.runner = runner = ThreadRunner(stream)
         self._requests[address] = stream
         work = partial(self._open, runner, frame, target)
@@ -77,6 +78,7 @@ class RequestOpener:
             partial(self._targets.bind, frame, offset),
             self._handles.keep if frame[offset + 1] & frames.FLAG_HANDLE else None,
         )
+        call.about = frame[offset : offset + frames.about_size(frame, offset)]
         self._requests[address] = call
         # Here and below without a call where none is needed: most requests are calls.
         return self._placed(call, call.run, frame, offset) if self._uses_main else call.run

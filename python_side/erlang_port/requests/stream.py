@@ -73,6 +73,8 @@ class Stream:
     is_cancelled = False
     is_ended = False
     has_slot = False
+    #: Names and metadata, see `about.py`.
+    about = b""
     runner: Runner
     #: Its number among the streams of the worker, by when they came.
     order = 0

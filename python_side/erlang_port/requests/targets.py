@@ -124,7 +124,10 @@ class Targets:
             target = self._remember(frame, offset, size)
         binaries = "bytes" if target.flags & frames.FLAG_BYTES else "str"
         atoms = "str" if target.flags & frames.FLAG_ATOMS_AS_STR else "atom"
-        args, end = arguments(frame, offset + size, binaries, atoms)
+        start = offset + size
+        if target.flags & frames.FLAG_METADATA:
+            start += 4 + int.from_bytes(frame[start : start + 4], "big")
+        args, end = arguments(frame, start, binaries, atoms)
         kwargs: dict[str, Any] = {}
         if frame[end:] != _NO_KWARGS:
             kwargs = _names(decoder.decode(frame, end, binaries, atoms))

@@ -49,6 +49,7 @@ FLAG_BYTES = 1
 FLAG_TRACEBACK = 2
 FLAG_ATOMS_AS_STR = 4
 FLAG_HANDLE = 8
+FLAG_METADATA = 16
 
 FUNCTION = 0
 EXPRESSION = 1
@@ -109,6 +110,18 @@ def header(kind: int, address: bytes, size: int) -> bytes:
 def pong(requests: int, streams: int) -> bytes:
     """The answer to a ping: how many requests are under way, and how many of them are streams."""
     return _PONG.pack(requests, streams)
+
+
+def about_size(frame: bytes, offset: int) -> int:
+    """The size of what a target has before its arguments: names, and metadata."""
+    if len(frame) < offset + TARGET.size:
+        return 0  # Whoever reads the target says what is wrong with it.
+    _, flags, first, second = TARGET.unpack_from(frame, offset)
+    size: int = TARGET.size + first + second
+    if flags & FLAG_METADATA:
+        start = offset + size
+        size += 4 + int.from_bytes(frame[start : start + 4], "big")
+    return size
 
 
 def read_target(frame: bytes, offset: int) -> Target:

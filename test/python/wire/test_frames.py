@@ -100,7 +100,13 @@ def test_what_is_written_is_what_the_node_reads(golden: Golden) -> None:
 def test_every_kind_is_in_the_list() -> None:
     kinds = {
         value for name, value in vars(frames).items() if name.isupper() and type(value) is int
-    } - {frames.FLAG_BYTES, frames.FLAG_TRACEBACK, frames.FUNCTION, frames.EXPRESSION}
+    } - {
+        frames.FLAG_BYTES,
+        frames.FLAG_TRACEBACK,
+        frames.FLAG_METADATA,
+        frames.FUNCTION,
+        frames.EXPRESSION,
+    }
     kinds -= {frames.MAX_FRAME}
     assert {golden.data[0] for golden in TO_PYTHON} == {kind for kind in kinds if kind < 65} | {
         1,
