@@ -46,15 +46,6 @@ def test_a_package_has_every_page() -> None:
         assert f'"docs/{page.name}"' in text, f"ex_doc in rebar.config has not {page.name}"
 
 
-def test_the_page_lists_all_mutants() -> None:
-    rows = []
-    for patch in sorted((ROOT / "test" / "mutants").glob("*.patch")):
-        what, test, *_ = patch.read_text().splitlines()
-        rows.append(f"| `{patch.stem}` | {what} | `{test.removeprefix('Test: ')}` |")
-    assert rows
-    assert "\n".join(rows) in (ROOT / "docs" / "contributing.md").read_text()
-
-
 USER_CODE = """
 from collections.abc import Iterator
 
