@@ -7,7 +7,7 @@
 -include("py_worker.hrl").
 
 -export([function/4, expression/2, run/3, exec/4]).
--export([start/3, write/3, result/2, reserve/1]).
+-export([start/3, write/3, result/2, reserve/1, release/1]).
 -export_type([target/0]).
 
 -type target() :: py_frame:target().
@@ -45,30 +45,49 @@ reserve(Worker = #worker{load = Load}) ->
             {error, draining}
     end.
 
+%% @doc Takes back what was counted for a call that is not made.
+-spec release(#worker{}) -> ok.
+release(#worker{load = Load}) ->
+    atomics:sub(Load, ?LOAD_REQUESTS, 1).
+
 %% @doc Makes a call and waits for its result.
 -spec run(#worker{}, target(), map()) -> {ok, term()} | {error, py_error:reason()}.
 run(Worker, Target, Opts = #{timeout := Timeout}) ->
-    case reserve(Worker) of
-        ok -> request(Worker, call, Target, Opts, fun(Address) -> py_frame:call(Address, Opts, Target) end, Timeout);
-        Draining -> Draining
-    end.
+    ToFrame = fun(Address) -> py_frame:call(Address, Opts, Target) end,
+    request(Worker, call, Target, Opts, ToFrame, Timeout, fun reserve/1).
 
 %% @doc Runs code in `__main__' of one worker.
 -spec exec(#worker{}, binary(), py_options:flags(), timeout()) -> ok | {error, py_error:reason()}.
-exec(Worker = #worker{load = Load}, Code, Flags, Timeout) ->
-    atomics:add(Load, ?LOAD_REQUESTS, 1),
-    py_counters:add(Worker, requests, 1),
-    case request(Worker, exec, exec, Flags, fun(Address) -> py_frame:exec(Address, Flags, Code) end, Timeout) of
+exec(Worker, Code, Flags, Timeout) ->
+    ToFrame = fun(Address) -> py_frame:exec(Address, Flags, Code) end,
+    case request(Worker, exec, exec, Flags, ToFrame, Timeout, fun count/1) of
         {ok, _} -> ok;
         Error -> Error
     end.
 
-%% A request that is counted. The reference is made here, before the receive, so that a caller with a long
-%% mailbox does not search it (Efficiency Guide, "Receiving messages").
-request(Worker = #worker{pid = Pid}, Kind, What, Opts, Frame, Timeout) ->
+count(Worker = #worker{load = Load}) ->
+    atomics:add(Load, ?LOAD_REQUESTS, 1),
+    py_counters:add(Worker, requests, 1),
+    ok.
+
+%% Everything is ready before the request is counted, so that a caller that is killed is hardly
+%% ever killed between that and the writing. The worker monitors the caller from then on. The reference is made here,
+%% before the receive, so that a caller with a long mailbox does not search it (Efficiency Guide,
+%% "Receiving messages").
+request(Worker = #worker{pid = Pid}, Kind, What, Opts, ToFrame, Timeout, Count) ->
     Ref = erlang:monitor(process, Pid, [{alias, reply_demonitor}]),
-    Request = py_request:begun(Kind, Worker, What, Ref, Opts),
-    _ = py_port:write(Worker, Frame(py_frame:address(Ref))),
+    Frame = ToFrame(py_frame:address(Ref)),
+    case Count(Worker) of
+        ok ->
+            Pid ! {py_caller, Ref, self()},
+            _ = py_port:write(Worker, Frame),
+            await(Worker, Ref, Timeout, py_request:begun(Kind, Worker, What, Ref, Opts));
+        Draining ->
+            erlang:demonitor(Ref, [flush]),
+            Draining
+    end.
+
+await(Worker, Ref, Timeout, Request) ->
     receive
         {Ref, Payload} ->
             ended(result(Worker, Payload), Request);
@@ -114,6 +133,7 @@ start(Worker, Target, Opts) ->
 -spec write(#worker{}, target(), py_options:flags()) -> Ref :: reference().
 write(Worker = #worker{pid = Pid}, Target, Opts) ->
     Ref = erlang:monitor(process, Pid, [{alias, reply_demonitor}]),
+    Pid ! {py_caller, Ref, self()},
     _ = py_port:write(Worker, py_frame:call(py_frame:address(Ref), Opts, Target)),
     Ref.
 

@@ -107,9 +107,10 @@ names($q, R0, N, Left, New0) ->
     new_names(R2, N, Left, New#{{M, F, Arity} => true});
 names($p, <<_:32, _, _:16/binary, _:32, Free:32, R/binary>>, N, Left, New) ->
     new_names(R, N + 4 + Free, Left, New);
-names(Tag, R0, N, Left, New) ->
-    {Name, R} = atom_name(<<Tag, R0/binary>>),
-    new_names(R, N, Left, add(Name, New)).
+names($w, <<Size, Name:Size/binary, R/binary>>, N, Left, New) -> new_names(R, N, Left, add(Name, New));
+names($v, <<Size:16, Name:Size/binary, R/binary>>, N, Left, New) -> new_names(R, N, Left, add(Name, New));
+names($d, <<Size:16, Name:Size/binary, R/binary>>, N, Left, New) -> new_names(R, N, Left, add(utf8(Name), New));
+names($s, <<Size, Name:Size/binary, R/binary>>, N, Left, New) -> new_names(R, N, Left, add(utf8(Name), New)).
 
 node_name(R0, Numbers, N, Left, New) ->
     {Name, R1} = atom_name(R0),
@@ -118,8 +119,10 @@ node_name(R0, Numbers, N, Left, New) ->
 
 atom_name(<<$w, Size, Name:Size/binary, R/binary>>) -> {Name, R};
 atom_name(<<$v, Size:16, Name:Size/binary, R/binary>>) -> {Name, R};
-atom_name(<<$d, Size:16, Name:Size/binary, R/binary>>) -> {unicode:characters_to_binary(Name, latin1), R};
-atom_name(<<$s, Size, Name:Size/binary, R/binary>>) -> {unicode:characters_to_binary(Name, latin1), R}.
+atom_name(<<$d, Size:16, Name:Size/binary, R/binary>>) -> {utf8(Name), R};
+atom_name(<<$s, Size, Name:Size/binary, R/binary>>) -> {utf8(Name), R}.
+
+utf8(Name) -> unicode:characters_to_binary(Name, latin1).
 
 add(Name, New) ->
     try binary_to_existing_atom(Name) of

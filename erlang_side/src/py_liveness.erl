@@ -12,7 +12,7 @@
 %% @hidden
 -module(py_liveness).
 
--export([new/1, received/1, tick/2, pong/3, is_silent/1]).
+-export([new/1, received/1, ended/2, uncertain/1, tick/2, pong/2, is_silent/1]).
 -export_type([liveness/0, load/0]).
 
 %% Requests in flight, and how many of them are streams.
@@ -33,6 +33,8 @@
     silent = 0 :: non_neg_integer(),
     %% Whether a tick has passed since the ping.
     waited = false :: boolean(),
+    %% What has ended since that ping.
+    ended = {0, 0} :: load(),
     %% How much more was counted than Python knows of, at the last answer.
     surplus = {0, 0} :: load()
 }).
@@ -51,8 +53,13 @@ received(L) -> L#liveness{has_sent = true}.
 %% @doc Some time has passed. `ping' asks for a ping to be sent; `exit_unknown'
 %% and `unresponsive' are reasons to end the worker.
 -spec tick(load(), liveness()) -> {quiet | ping | exit_unknown | unresponsive, liveness()}.
-tick(_Load, L = #liveness{has_sent = true}) ->
+tick({0, 0}, L = #liveness{has_sent = true}) ->
     {quiet, L#liveness{has_sent = false, pinged = none, silent = 0, surplus = {0, 0}}};
+tick(Load, L = #liveness{has_sent = true, pinged = none}) ->
+    %% No sign of life is wanted of it, but its numbers.
+    {ping, pinged(Load, L#liveness{has_sent = false})};
+tick(_Load, L = #liveness{has_sent = true}) ->
+    {quiet, L#liveness{has_sent = false, silent = 0, waited = false}};
 tick(Load, L = #liveness{process = Process}) ->
     case py_os:activity(Process) of
         gone -> {exit_unknown, L};
@@ -62,7 +69,7 @@ tick(Load, L = #liveness{process = Process}) ->
 silence({0, 0}, Activity, L = #liveness{pinged = none}) ->
     {quiet, L#liveness{activity = Activity}};
 silence(Load, Activity, L = #liveness{pinged = none}) ->
-    {ping, L#liveness{pinged = Load, activity = Activity, silent = 0, waited = false}};
+    {ping, pinged(Load, L#liveness{activity = Activity})};
 silence(Load, Activity, L = #liveness{waited = false}) ->
     silence(Load, Activity, L#liveness{waited = true});
 silence(_Load, Activity, L = #liveness{activity = Activity, silent = Silent}) when is_integer(Activity) ->
@@ -73,6 +80,21 @@ silence(_Load, Activity, L = #liveness{activity = Activity, silent = Silent}) wh
 silence(_Load, Activity, L) ->
     {quiet, L#liveness{activity = Activity, silent = 0}}.
 
+pinged(Load, L) ->
+    L#liveness{pinged = Load, ended = {0, 0}, silent = 0, waited = false}.
+
+%% @doc Requests have ended.
+-spec ended(load(), liveness()) -> liveness().
+ended(_Ended, L = #liveness{pinged = none}) ->
+    L;
+ended({Requests, Streams}, L = #liveness{ended = {R, S}}) ->
+    L#liveness{ended = {R + Requests, S + Streams}}.
+
+%% @doc The numbers of the ping that is under way say nothing.
+-spec uncertain(liveness()) -> liveness().
+uncertain(L = #liveness{pinged = Pinged}) ->
+    ended(Pinged, L).
+
 %% @doc Whether a ping was not answered for a whole tick.
 -spec is_silent(liveness()) -> boolean().
 is_silent(#liveness{has_sent = false, pinged = Pinged, waited = Waited}) -> Pinged =/= none andalso Waited;
@@ -80,17 +102,20 @@ is_silent(_) -> false.
 
 %% @doc The ping was answered: Python knows of `Known' requests. Returns how much to
 %% subtract from the counters: a caller that is killed between counting a request and
-%% writing it leaves one that Python never gets. Only a surplus that is found twice in
-%% a row, with nothing counted or received in between, is subtracted.
--spec pong(load(), load(), liveness()) -> {load(), liveness()}.
-pong(Known, Load, L = #liveness{pinged = Load, has_sent = false, surplus = Before}) ->
-    Next = L#liveness{pinged = none, silent = 0},
-    case minus(Load, Known) of
-        {0, 0} -> {{0, 0}, Next#liveness{surplus = {0, 0}}};
-        Before -> {Before, Next#liveness{surplus = {0, 0}}};
-        Surplus -> {{0, 0}, Next#liveness{surplus = Surplus}}
-    end;
-pong(_Known, _Load, L) ->
-    {{0, 0}, L#liveness{pinged = none, silent = 0, surplus = {0, 0}}}.
+%% writing it leaves one that Python never gets.
+%%
+%% Of those that were counted at the ping, Python knew, or had ended and said so before this
+%% answer, all that were written by then. What came later can only make the difference
+%% smaller. What is left was not written: it is on its way, or lost. Only as much as is found at two answers in
+%% a row, a tick apart, is subtracted.
+-spec pong(load(), liveness()) -> {load(), liveness()}.
+pong(_Known, L = #liveness{pinged = none}) ->
+    {{0, 0}, L#liveness{silent = 0}};
+pong(Known, L = #liveness{pinged = Load, ended = Ended, surplus = Before}) ->
+    Surplus = minus(minus(Load, Ended), Known),
+    Lost = least(Surplus, Before),
+    {Lost, L#liveness{pinged = none, silent = 0, surplus = minus(Surplus, Lost)}}.
+
+least({A, B}, {C, D}) -> {min(A, C), min(B, D)}.
 
 minus({A, B}, {C, D}) -> {max(0, A - C), max(0, B - D)}.

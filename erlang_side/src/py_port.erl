@@ -5,7 +5,7 @@
 
 -include("py_worker.hrl").
 
--export([write/2, cancel/2, replace/2]).
+-export([write/2, is_full/1, cancel/2, replace/2]).
 
 %% A large frame waits while the port holds more than this. A larger number
 %% costs memory in the node while Python is busy; a smaller one leaves the pipe
@@ -27,12 +27,23 @@ write(#worker{port = Port}, Frame) ->
     end.
 
 wait_while_full(Port) ->
-    case erlang:port_info(Port, queue_size) of
-        {queue_size, Size} when Size > ?QUEUE_LIMIT ->
+    case is_full_port(Port) of
+        true ->
             timer:sleep(2),
             wait_while_full(Port);
-        _ ->
+        false ->
             ok
+    end.
+
+%% @doc Whether whoever has a large frame to write waits.
+-spec is_full(#worker{}) -> boolean().
+is_full(#worker{port = Port}) ->
+    is_full_port(Port).
+
+is_full_port(Port) ->
+    case erlang:port_info(Port, queue_size) of
+        {queue_size, Size} -> Size > ?QUEUE_LIMIT;
+        _ -> false
     end.
 
 %% @doc Ends a request in Python. Unless that is done within the pool's `kill_after', the

@@ -45,7 +45,12 @@
     %% Timers of cancelled requests, by address: the worker is replaced when one fires.
     %% Empty if kill_after is infinity.
     watched = #{} :: #{pid() | reference() => reference()},
+    %% Who waits for a call. The code of one that is killed is interrupted.
+    callers = #{} :: #{Ref :: reference() => Monitor :: reference()},
+    called = #{} :: #{Monitor :: reference() => Ref :: reference()},
     liveness = py_liveness:new(undefined) :: py_liveness:liveness(),
+    %% How many requests were taken for ones that Python never got.
+    corrected = {0, 0} :: py_liveness:load(),
     %% Handles what Python code sends by itself, see py_delivery.
     delivery :: {pid(), reference()} | undefined,
     %% The same for what it prints and logs, see py_output.
@@ -162,6 +167,13 @@ handle_info({timeout, Timer, {stuck, Address}}, State = #state{watched = Watched
         #{Address := Timer} -> stop_replace(kill_after, State);
         #{} -> {noreply, State}
     end;
+handle_info({py_caller, Ref, Caller}, State = #state{callers = Callers, called = Called}) ->
+    Monitor = erlang:monitor(process, Caller),
+    {noreply, State#state{callers = Callers#{Ref => Monitor}, called = Called#{Monitor => Ref}}};
+handle_info({'DOWN', Monitor, process, _, _}, State = #state{called = Called}) when is_map_key(Monitor, Called) ->
+    {Ref, Rest} = maps:take(Monitor, Called),
+    py_port:cancel(State#state.worker, Ref),
+    {noreply, State#state{called = Rest, callers = maps:remove(Ref, State#state.callers)}};
 handle_info(liveness, State) ->
     liveness(State);
 handle_info(_Other, State) ->
@@ -206,8 +218,8 @@ stop_replace(Reason, State) ->
 frame(Frame, State = #state{liveness = Liveness}) when element(1, Frame) =/= pong ->
     handle_frame(Frame, State#state{liveness = py_liveness:received(Liveness)});
 frame({pong, Requests, Streams}, State = #state{ready = true, worker = Worker}) ->
-    {Surplus, Liveness} = py_liveness:pong({Requests, Streams}, load(Worker), State#state.liveness),
-    subtract_load(Surplus, State#state{liveness = Liveness});
+    {Surplus, Liveness} = py_liveness:pong({Requests, Streams}, State#state.liveness),
+    subtract_load(Worker, Surplus, State#state{liveness = Liveness});
 frame(_, State) ->
     stop_replace(bad_frame, State).
 
@@ -215,19 +227,16 @@ handle_frame({event, Pid, Payload}, State = #state{ready = true, worker = Worker
     py_counters:add(Worker, bytes, byte_size(Payload)),
     Pid ! {py_event, Payload},
     {noreply, State};
-handle_frame({last, Pid, Payload}, State = #state{ready = true, worker = #worker{load = Load}}) ->
+handle_frame({last, Pid, Payload}, State = #state{ready = true}) ->
     Pid ! {py_last, Payload},
-    case atomics:sub_get(Load, ?LOAD_STREAMS, 1) of
-        N when N >= 0 -> request_done(Pid, State);
-        _ -> stop_replace(bad_frame, State)
-    end;
+    request_done(Pid, {1, 1}, State);
 handle_frame({reply, Ref, Payload}, State = #state{ready = true, worker = Worker}) ->
     py_counters:add(Worker, bytes, byte_size(Payload)),
     Ref ! {Ref, Payload},
-    request_done(Ref, State);
+    request_done(Ref, {1, 0}, State);
 handle_frame({reply_after_sends, Ref, Payload}, State = #state{ready = true, delivery = {Delivery, _}}) ->
     Delivery ! {reply, Ref, Payload},
-    request_done(Ref, State);
+    request_done(Ref, {1, 0}, State);
 %% Code that runs before the worker is ready may send and ask, too.
 handle_frame({send, none, Payload}, State = #state{delivery = {Delivery, _}}) ->
     Delivery ! {send, Payload},
@@ -309,20 +318,54 @@ log_crash(#state{crash = Crash}) ->
         _ -> ok
     end.
 
-%% A count below zero is of an answer without a request.
-request_done(Address, State = #state{worker = #worker{load = Load}, watched = Watched}) ->
-    case atomics:sub_get(Load, ?LOAD_REQUESTS, 1) of
-        N when N < 0 ->
-            stop_replace(bad_frame, State);
+request_done(Address, Ended, State) ->
+    case count_ended(Ended, State) of
+        {ok, Counted} -> {noreply, forget_caller(Address, forget_timer(Address, served(Counted)))};
+        error -> stop_replace(bad_frame, State)
+    end.
+
+%% A count below zero is of an answer without a request, unless one was taken for lost that was
+%% only late.
+count_ended({Requests, Streams}, State = #state{worker = #worker{load = Load}, liveness = Liveness}) ->
+    {LostRequests, LostStreams} = State#state.corrected,
+    case {ended(Load, ?LOAD_REQUESTS, Requests, LostRequests), ended(Load, ?LOAD_STREAMS, Streams, LostStreams)} of
+        {R, S} when is_integer(R), is_integer(S) ->
+            {ok, State#state{
+                corrected = {R, S}, liveness = py_liveness:ended({Requests, Streams}, Liveness)
+            }};
         _ ->
-            Served = served(State),
-            case maps:take(Address, Watched) of
-                {Timer, Rest} ->
-                    _ = erlang:cancel_timer(Timer),
-                    {noreply, Served#state{watched = Rest}};
-                error ->
-                    {noreply, Served}
-            end
+            error
+    end.
+
+ended(_Load, _Counter, 0, Lost) ->
+    Lost;
+ended(Load, Counter, 1, Lost) ->
+    case atomics:sub_get(Load, Counter, 1) of
+        N when N >= 0 ->
+            Lost;
+        _ when Lost > 0 ->
+            atomics:add(Load, Counter, 1),
+            Lost - 1;
+        _ ->
+            error
+    end.
+
+forget_timer(Address, State = #state{watched = Watched}) ->
+    case maps:take(Address, Watched) of
+        {Timer, Rest} ->
+            _ = erlang:cancel_timer(Timer),
+            State#state{watched = Rest};
+        error ->
+            State
+    end.
+
+forget_caller(Ref, State = #state{callers = Callers, called = Called}) ->
+    case maps:take(Ref, Callers) of
+        {Monitor, Rest} ->
+            erlang:demonitor(Monitor, [flush]),
+            State#state{callers = Rest, called = maps:remove(Monitor, Called)};
+        error ->
+            State
     end.
 
 served(State = #state{limits = Limits}) ->
@@ -365,9 +408,14 @@ liveness(State = #state{worker = Worker, liveness = Liveness}) ->
         unresponsive ->
             stop_replace(unresponsive, NewState);
         ping ->
+            IsFull = py_port:is_full(Worker),
             _ = py_port:write(Worker, py_frame:ping()),
             schedule_liveness(),
-            {noreply, NewState};
+            %% Some may have counted their requests and wait for room to write them.
+            case IsFull of
+                true -> {noreply, NewState#state{liveness = py_liveness:uncertain(NewState#state.liveness)}};
+                false -> {noreply, NewState}
+            end;
         quiet ->
             schedule_liveness(),
             {noreply, NewState}
@@ -390,7 +438,7 @@ update_rss(State = #state{rss_at = At, python = Python}) ->
 load(#worker{load = Load}) ->
     {atomics:get(Load, ?LOAD_REQUESTS), atomics:get(Load, ?LOAD_STREAMS)}.
 
-subtract_load({Requests, Streams}, State = #state{worker = #worker{load = Load}}) ->
+subtract_load(#worker{load = Load}, {Requests, Streams}, State = #state{corrected = {R, S}}) ->
     Requests > 0 andalso atomics:sub(Load, ?LOAD_REQUESTS, Requests),
     Streams > 0 andalso atomics:sub(Load, ?LOAD_STREAMS, Streams),
-    {noreply, State}.
+    {noreply, State#state{corrected = {R + Requests, S + Streams}}}.
