@@ -346,6 +346,7 @@ options() ->
         {kill_after, [0, 16#ffffffff, infinity], [-1, 16#100000000, never]},
         {start_timeout, [0, 16#ffffffff, infinity], [-1, 16#100000000, never]},
         {stop_timeout, [0, 16#ffffffff, infinity], [-1, 16#100000000, never]},
+        {worker_wait, [0, 16#ffffffff, infinity], [-1, 16#100000000, never]},
         {children, [kill, leave], [stay, <<"kill">>]},
         {caller_functions, [true, false], [yes, all]}
         | Window

@@ -361,7 +361,7 @@ broken_while_running(Config) ->
     %% recovers when it is mended.
     Marker = filename:join(?config(priv_dir, Config), "broken"),
     Python = script("test -e " ++ Marker ++ " && exit 9; exec " ++ python() ++ " \"$@\""),
-    {ok, _} = start(#{python => Python, workers => 2}),
+    {ok, _} = start(#{python => Python, workers => 2, worker_wait => 0}),
     ok = py:exec("word = 1", #{pool => test}),
     ok = logger:add_handler(?MODULE, ?MODULE, #{config => self()}),
     ok = file:write_file(Marker, ""),
@@ -423,10 +423,10 @@ paused(Expected, Before) ->
 
 -spec a_pool_without_workers_answers_at_once(ct_suite:ct_config()) -> term().
 a_pool_without_workers_answers_at_once(Config) ->
-    %% While no worker lives, every request has its answer at once.
+    %% While no worker lives, every request has its answer at once, if it may not wait.
     Marker = filename:join(?config(priv_dir, Config), "broken_now"),
     Python = script("test -e " ++ Marker ++ " && exit 9; exec " ++ python() ++ " \"$@\""),
-    {ok, _} = start(#{python => Python, workers => 1}),
+    {ok, _} = start(#{python => Python, workers => 1, worker_wait => 0}),
     ok = file:write_file(Marker, ""),
     kill_workers(),
     test_eventually:true(fun() -> maps:get(failures, py:info(test)) >= 2 end),

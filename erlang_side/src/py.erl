@@ -69,20 +69,31 @@ stream_start(M, F, Args) ->
 
 %% @doc Starts a stream of what `M:F' returns, a generator or any other iterator
 %% or iterable, sync or async. Returns at once; all else is an event. Errors:
-%% `overloaded', `{no_pool, Name}', `{worker_exit, Status}' where no worker lives.
+%% `overloaded', `draining', `{no_pool, Name}'. Where no worker lives it waits for one, see `worker_wait'.
 -spec stream_start(name() | py_handle:handle(), name(), [term()], options(py_options:stream_options())) ->
     {ok, reference()} | {error, py_error:reason()}.
 stream_start(M, F, Args, Opts) ->
-    with_place(M, [Args], py_options:map(Opts), stream, fun(Where, Checked) ->
-        start_stream(Where, py_call:function(M, F, Args, maps:get(kwargs, Checked, #{})), Checked)
-    end).
+    ToTarget = fun(Checked) -> py_call:function(M, F, Args, maps:get(kwargs, Checked, #{})) end,
+    with_place(M, [Args], py_options:map(Opts), stream, ToTarget, fun start_stream/3).
 
 start_stream(Where, Target, Opts) ->
+    reserved(Where, fun() ->
+        Ref = make_ref(),
+        _ = py_stream:start(Where, Target, Ref, maps:merge(#{owner => self()}, Opts)),
+        {ok, Ref}
+    end).
+
+reserved(Where, Fun) ->
     case reserve(Where) of
         ok ->
-            Ref = make_ref(),
-            _ = py_stream:start(Where, Target, Ref, maps:merge(#{owner => self()}, Opts)),
-            {ok, Ref};
+            try
+                Fun()
+            catch
+                %% The node has as many processes as it may have.
+                error:system_limit ->
+                    unreserve(Where),
+                    {error, system_limit}
+            end;
         Error ->
             Error
     end.
@@ -95,6 +106,9 @@ reserve(_Route) ->
         true -> ok;
         false -> {error, {not_started, erlang_python}}
     end.
+
+unreserve(#worker{} = Worker) -> py_pool:release(Worker);
+unreserve(_Route) -> ok.
 
 %% @doc Cancels a stream: its owner gets `{error, cancelled}' at once, unless it
 %% has had its terminal event, and the generator is closed at its next `yield'.
@@ -223,9 +237,8 @@ stream(M, F, Args, Kwargs) ->
 -spec stream(name() | py_handle:handle(), name(), [term()], pairs(), timeout() | options(py_options:stream_options())) ->
     {ok, [term()]} | {error, py_error:reason()}.
 stream(M, F, Args, Kwargs, Opts) ->
-    with_place(M, [Args, Kwargs], py_options:request(Opts), collect, fun(Where, Checked) ->
-        collect(Where, py_call:function(M, F, Args, Kwargs), Checked)
-    end).
+    ToTarget = fun(_) -> py_call:function(M, F, Args, Kwargs) end,
+    with_place(M, [Args, Kwargs], py_options:request(Opts), collect, ToTarget, fun collect/3).
 
 %% @equiv stream_eval(Code, #{}, #{})
 -spec stream_eval(unicode:chardata()) -> {ok, [term()]} | {error, py_error:reason()}.
@@ -241,15 +254,11 @@ stream_eval(Code, Locals) ->
 -spec stream_eval(unicode:chardata(), pairs(), timeout() | options(py_options:stream_options())) ->
     {ok, [term()]} | {error, py_error:reason()}.
 stream_eval(Code, Locals, Opts) ->
-    with_place(eval, [Locals], py_options:request(Opts), collect, fun(Where, Checked) ->
-        collect(Where, py_call:expression(Code, Locals), Checked)
-    end).
+    ToTarget = fun(_) -> py_call:expression(Code, Locals) end,
+    with_place(eval, [Locals], py_options:request(Opts), collect, ToTarget, fun collect/3).
 
 collect(Where, Target, Opts) ->
-    case reserve(Where) of
-        ok -> py_stream:collect(Where, Target, make_ref(), Opts);
-        Error -> Error
-    end.
+    reserved(Where, fun() -> py_stream:collect(Where, Target, make_ref(), Opts) end).
 
 %% @equiv enumerable(M, F, Args, #{})
 -spec enumerable(name() | py_handle:handle(), name(), [term()]) -> py_enumerable:enumerable().
@@ -289,9 +298,7 @@ enumerable_eval(Code, Locals, Opts) ->
     Text = py_text:utf8(code, Code),
     _ = py_name:locals(Locals),
     walked(fun() ->
-        with_pool(Checked, stream, fun(Where, Filled) ->
-            start_stream(Where, py_call:expression(Text, Locals), Filled)
-        end)
+        with_pool(Checked, stream, fun(_) -> py_call:expression(Text, Locals) end, fun start_stream/3)
     end).
 
 walked(Start) ->
@@ -379,13 +386,13 @@ eval(Code, Locals) ->
 -spec eval(unicode:chardata(), pairs(), timeout() | options(py_options:call_options())) ->
     {ok, term()} | {error, py_error:reason()}.
 eval(Code, Locals, Opts) ->
-    result(eval, [Locals], py_options:request(Opts), fun() -> py_call:expression(Code, Locals) end).
+    result(eval, [Locals], py_options:request(Opts), fun(_) -> py_call:expression(Code, Locals) end).
 
 %% What a call returns, or a handle of it.
-result(Called, Values, Opts = #{return := handle}, Target) ->
-    py_handle:make(fun() -> start_call(Called, Values, Opts, Target) end);
-result(Called, Values, Opts, Target) ->
-    with_place(Called, Values, Opts, call, fun(Where, Checked) -> run(Where, Target(), Checked) end).
+result(Called, Values, Opts = #{return := handle}, ToTarget) ->
+    py_handle:make(fun() -> start_call(Called, Values, Opts, ToTarget) end);
+result(Called, Values, Opts, ToTarget) ->
+    with_place(Called, Values, Opts, call, ToTarget, fun run/3).
 
 run(#worker{} = Worker, Target, Opts) -> py_call:run(Worker, Target, Opts);
 run(Route, Target, Opts) -> py_async_call:run(Route, Target, Opts).
@@ -407,7 +414,7 @@ call(M, F, Args, Kwargs) ->
 -spec call(name() | py_handle:handle(), name(), [term()], pairs(), timeout() | options(py_options:call_options())) ->
     {ok, term()} | {error, py_error:reason()}.
 call(M, F, Args, Kwargs, Opts) ->
-    result(M, [Args, Kwargs], py_options:request(Opts), fun() -> py_call:function(M, F, Args, Kwargs) end).
+    result(M, [Args, Kwargs], py_options:request(Opts), fun(_) -> py_call:function(M, F, Args, Kwargs) end).
 
 %% @equiv cast(M, F, Args, #{}, #{})
 -spec cast(name() | py_handle:handle(), name(), [term()]) -> ok.
@@ -423,11 +430,9 @@ cast(M, F, Args, Kwargs) ->
 %% failure is logged. It has no time limit unless one is given.
 -spec cast(name() | py_handle:handle(), name(), [term()], pairs(), timeout() | options(py_options:call_options())) -> ok.
 cast(M, F, Args, Kwargs, Opts) ->
-    Cast = fun(Where, Checked) ->
-        py_async_call:cast(Where, py_call:function(M, F, Args, Kwargs), Checked)
-    end,
-    Merged = maps:merge(#{timeout => infinity}, value_only(Opts)),
-    case with_place(M, [Args, Kwargs], Merged, call, Cast) of
+    Timed = maps:merge(#{timeout => infinity}, value_only(Opts)),
+    ToTarget = fun(_) -> py_call:function(M, F, Args, Kwargs) end,
+    case with_place(M, [Args, Kwargs], Timed, call, ToTarget, fun py_async_call:cast/3) of
         ok -> ok;
         {error, Reason} -> py_log:cast_failed(Reason, pool(py_options:request(Opts)), M, F)
     end.
@@ -449,7 +454,7 @@ spawn_call(M, F, Args, Kwargs) ->
 -spec spawn_call(name() | py_handle:handle(), name(), [term()], pairs(), timeout() | options(py_options:call_options())) ->
     reference().
 spawn_call(M, F, Args, Kwargs, Opts) ->
-    start_call(M, [Args, Kwargs], value_only(Opts), fun() -> py_call:function(M, F, Args, Kwargs) end).
+    start_call(M, [Args, Kwargs], value_only(Opts), fun(_) -> py_call:function(M, F, Args, Kwargs) end).
 
 %% The owner of a handle is who waits for it.
 value_only(Opts) ->
@@ -458,14 +463,14 @@ value_only(Opts) ->
         Request -> Request
     end.
 
-start_call(Called, Values, Opts, Target) ->
-    Spawn = fun(Where, Checked) ->
+start_call(Called, Values, Opts, ToTarget) ->
+    Spawn = fun(Where, Target, Checked) ->
         case py_pool:is_running() of
-            true -> py_async_call:spawn_call(Where, Target(), Checked);
+            true -> py_async_call:spawn_call(Where, Target, Checked);
             false -> {error, {not_started, erlang_python}}
         end
     end,
-    case with_place(Called, Values, Opts, call, Spawn) of
+    case with_place(Called, Values, Opts, call, ToTarget, Spawn) of
         {error, Reason} ->
             Ref = make_ref(),
             self() ! {Ref, {error, Reason}},
@@ -684,10 +689,10 @@ print_again(Seconds) ->
 
 %% A handle, as what is called, as the pool, or among the arguments where no pool is named, leads a request to
 %% its worker.
-with_place(Called, Values, Opts, Kind, Fun) ->
+with_place(Called, Values, Opts, Kind, ToTarget, Fun) ->
     case handle(Called, Values, Opts) of
-        none -> with_pool(Opts, Kind, Fun);
-        Handle -> with_handle(Handle, Opts, Kind, Fun)
+        none -> with_pool(Opts, Kind, ToTarget, Fun);
+        Handle -> with_handle(Handle, Opts, Kind, ToTarget, Fun)
     end.
 
 handle(Handle = {py_handle, _}, _Values, _Opts) -> Handle;
@@ -695,10 +700,10 @@ handle(_Called, _Values, #{pool := {py_handle, {_, _, _}} = Handle}) -> Handle;
 handle(_Called, _Values, #{pool := _}) -> none;
 handle(_Called, Values, _Opts) -> py_handle:among(Values).
 
-with_handle(Handle, Opts, Kind, Fun) ->
+with_handle(Handle, Opts, Kind, ToTarget, Fun) ->
     case py_handle:worker(Handle) of
         {ok, Pid} ->
-            case with_pool(Opts#{pool => Pid}, Kind, Fun) of
+            case with_pool(Opts#{pool => Pid}, Kind, ToTarget, Fun) of
                 {error, {no_pool, Pid}} -> {error, py_handle:gone(Handle)};
                 Result -> Result
             end;
@@ -706,35 +711,53 @@ with_handle(Handle, Opts, Kind, Fun) ->
             Error
     end.
 
-%% A pool of this node is the short way: one look into a table.
-with_pool(Opts, Kind, Fun) ->
+%% `ToTarget' encodes the arguments, of options that are checked, and `Fun' makes the request
+%% where it is to run. A pool of this node is the short way: two looks into a table. The worker
+%% is chosen last, so that many who come at once spread over all of them.
+with_pool(Opts, Kind, ToTarget, Fun) ->
     case pool(Opts) of
-        Name when is_atom(Name) -> with_worker(Name, Opts, Kind, Fun);
-        {Name, Node} when Node =:= node() -> with_worker(Name, Opts, Kind, Fun);
-        Pid when is_pid(Pid), node(Pid) =:= node() -> with_worker(Pid, Opts, Kind, Fun);
-        Place -> with_route(Place, Opts, Kind, Fun)
+        Name when is_atom(Name) -> with_defaults(Name, Opts, Kind, ToTarget, Fun);
+        {Name, Node} when Node =:= node() -> with_defaults(Name, Opts, Kind, ToTarget, Fun);
+        Pid when is_pid(Pid), node(Pid) =:= node() -> with_defaults(Pid, Opts, Kind, ToTarget, Fun);
+        Place -> with_route(Place, Opts, Kind, ToTarget, Fun)
     end.
 
-with_worker(Name, Opts, Kind, Fun) ->
+with_defaults(Name, Opts, Kind, ToTarget, Fun) ->
+    case py_pool:defaults(Name) of
+        {ok, Defaults} ->
+            Checked = py_options:Kind(Opts, Defaults),
+            with_worker(Name, Opts, ToTarget(Checked), Checked, Fun);
+        Error ->
+            Error
+    end.
+
+with_worker(Name, Opts, Target, Checked, Fun) ->
     case py_pool:choose(Name) of
-        {ok, Worker, Defaults} -> again(Fun(Worker, py_options:Kind(Opts, Defaults)), Name, Opts, Kind, Fun);
-        {error, Reason} -> {error, Reason}
+        {ok, Worker, _} ->
+            case Fun(Worker, Target, Checked) of
+                {error, draining} when is_atom(Name) -> again(Name, Opts, Target, Checked, Fun);
+                Result -> Result
+            end;
+        {error, Reason} ->
+            case py_pool:may_wait(Name, Reason) of
+                %% What runs the request waits, and not who makes it.
+                true -> Fun(#route{pool = Name, to = {node, node()}}, Target, Checked#{given => Opts});
+                false -> {error, Reason}
+            end
     end.
 
 %% A worker may be chosen just when another has taken its place; it has then run nothing.
-again(Draining = {error, draining}, Name, Opts, Kind, Fun) when is_atom(Name) ->
+again(Name, Opts, Target, Checked, Fun) ->
     case py_pool:is_draining(Name) of
-        true -> Draining;
-        false -> with_worker(Name, Opts, Kind, Fun)
-    end;
-again(Result, _Name, _Opts, _Kind, _Fun) ->
-    Result.
+        true -> {error, draining};
+        false -> with_worker(Name, Opts, Target, Checked, Fun)
+    end.
 
 %% The defaults are those of the pool, which another node has: it gets what was given.
-with_route(Place, Opts, Kind, Fun) ->
+with_route(Place, Opts, Kind, ToTarget, Fun) ->
     Checked = py_options:Kind(Opts, #{}),
     case py_cluster:route(Place) of
-        {ok, Route} -> Fun(Route, Checked#{given => Opts});
+        {ok, Route} -> Fun(Route, ToTarget(Checked), Checked#{given => Opts});
         Error -> Error
     end.
 

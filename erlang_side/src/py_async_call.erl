@@ -18,6 +18,10 @@
 
 -define(TABLE, py_async_call).
 
+%% How often a request that waits for a worker looks for one. A larger number lets it wait for
+%% longer than it must, a smaller one costs more while a pool has no worker.
+-define(WAIT_MS, 10).
+
 -record(call, {
     %% What the caller waits for, and its monitor; none of a cast.
     ref :: reference() | none,
@@ -27,7 +31,10 @@
     %% Who runs it, and the reference of the request; on another node the relay has that.
     worker = none :: #worker{} | py_remote:remote() | none,
     request = none :: reference() | none,
-    watched = none :: py_request:request() | none
+    watched = none :: py_request:request() | none,
+    %% Until when it waits for a worker, in milliseconds of monotonic time. An atom is more than
+    %% any number.
+    wait_until = none :: integer() | infinity | none
 }).
 
 %% @doc Makes the table; its owner outlives every call.
@@ -37,33 +44,62 @@ tables() ->
     ok.
 
 %% @doc Makes a call and drops its result. A failure is logged.
--spec cast(#worker{} | py_cluster:route(), py_call:target(), map()) -> ok.
+-spec cast(#worker{} | py_cluster:route(), py_call:target(), map()) -> ok | {error, py_error:reason()}.
 cast(Where, Target, Opts) ->
-    _ = proc_lib:spawn(?MODULE, enter, [none, Where, Target, Opts]),
-    ok.
+    counted(Where, fun(Counted) ->
+        _ = proc_lib:spawn(?MODULE, enter, [none, Counted, Target, Opts]),
+        ok
+    end).
+
+%% Counted before there is a process for it, so that many that come at once spread over all workers.
+counted(Worker = #worker{}, Fun) ->
+    case py_call:reserve(Worker) of
+        ok ->
+            try
+                Fun({counted, Worker})
+            catch
+                error:system_limit ->
+                    py_call:release(Worker),
+                    {error, system_limit}
+            end;
+        Draining ->
+            Draining
+    end;
+counted(Route, Fun) ->
+    try
+        Fun(Route)
+    catch
+        error:system_limit -> {error, system_limit}
+    end.
 
 %% @doc Makes a call and waits for its result.
 -spec run(py_cluster:route(), py_call:target(), map()) -> {ok, term()} | {error, py_error:reason()}.
 run(Route, Target, Opts) ->
-    {Pid, Ref} = start(Route, Target, Opts),
-    Pid ! {'begin', Ref},
-    await(Ref, infinity).
+    case counted(Route, fun(_) -> start(Route, Target, Opts) end) of
+        {Pid, Ref} when is_pid(Pid) ->
+            Pid ! {'begin', Ref},
+            await(Ref, infinity);
+        Error ->
+            Error
+    end.
 
 %% @doc Makes a call whose result comes later, to the process that calls this, as
 %% the message `{Ref, Result}'. If that process ends first, the Python code is
 %% interrupted.
--spec spawn_call(#worker{} | py_cluster:route(), py_call:target(), map()) -> reference().
+-spec spawn_call(#worker{} | py_cluster:route(), py_call:target(), map()) -> reference() | {error, py_error:reason()}.
 spawn_call(Where, Target, Opts) ->
-    {Pid, Ref} = start(Where, Target, Opts),
-    ets:insert(?TABLE, {Ref, Pid}),
-    Pid ! {'begin', Ref},
-    Ref.
+    counted(Where, fun(Counted) ->
+        {Pid, Ref} = start(Counted, Target, Opts),
+        ets:insert(?TABLE, {Ref, Pid}),
+        Pid ! {'begin', Ref},
+        Ref
+    end).
 
 start(Where, Target, Opts) ->
     proc_lib:spawn_opt(?MODULE, enter, [self(), Where, Target, Opts], [{monitor, [{alias, reply_demonitor}]}]).
 
 %% @private
--spec enter(Caller :: pid() | none, #worker{} | py_cluster:route(), py_call:target(), map()) -> no_return().
+-spec enter(Caller :: pid() | none, {counted, #worker{}} | py_cluster:route(), py_call:target(), map()) -> no_return().
 enter(none, Where, Target, Opts) ->
     enter(Where, #call{ref = none, monitor = none, target = Target, opts = Opts});
 enter(Caller, Where, Target, Opts) ->
@@ -72,9 +108,13 @@ enter(Caller, Where, Target, Opts) ->
         {'begin', Ref} ->
             enter(Where, #call{ref = Ref, monitor = Monitor, target = Target, opts = Opts});
         {'DOWN', Monitor, process, _, _} ->
+            not_begun(Where),
             forget({'_', self()}),
             exit(normal)
     end.
+
+not_begun({counted, Worker}) -> py_call:release(Worker);
+not_begun(_Route) -> ok.
 
 enter(Where, Call = #call{opts = #{timeout := Timeout}}) ->
     _ = is_integer(Timeout) andalso erlang:send_after(Timeout, self(), late),
@@ -83,21 +123,20 @@ enter(Where, Call = #call{opts = #{timeout := Timeout}}) ->
         {stop, normal, _} -> exit(normal)
     end.
 
-begun(Worker = #worker{}, Call) ->
-    case near(Worker, Call) of
-        {ok, Begun} -> {noreply, Begun};
-        Draining -> ended(Draining, Call)
-    end;
+begun({counted, Worker}, Call = #call{target = Target, opts = Opts}) ->
+    {noreply, written(Worker, py_call:write(Worker, Target, Opts), Call)};
 begun(Route = #route{pool = Pool}, Call) ->
     found(py_remote:open(call, request(Call), Route), {no_pool, Pool}, Call).
 
 near(Worker, Call = #call{target = Target, opts = Opts}) ->
     case py_call:start(Worker, Target, Opts) of
-        {ok, Request} ->
-            Watched = py_request:enter(py_request:begun(call, Worker, Target, Request, Opts)),
-            {ok, Call#call{worker = Worker, request = Request, target = none, watched = Watched}};
+        {ok, Request} -> {ok, written(Worker, Request, Call)};
         Draining -> Draining
     end.
+
+written(Worker, Request, Call = #call{target = Target, opts = Opts}) ->
+    Watched = py_request:enter(py_request:begun(call, Worker, Target, Request, Opts)),
+    Call#call{worker = Worker, request = Request, target = none, watched = Watched}.
 
 request(#call{target = Target, opts = Opts}) ->
     #{target => Target, opts => py_options:given(Opts)}.
@@ -117,8 +156,30 @@ found({near, Route = #route{pool = Pool}}, _Reason, Call = #call{opts = Opts}) -
         end,
     case Begun of
         {ok, NewCall} -> {noreply, NewCall};
-        {error, Reason} -> found(py_remote:open(call, request(Call), Route), Reason, Call)
+        {error, Reason} -> not_found(Route, Reason, Call)
     end.
+
+%% No worker for it here. A request for this node alone waits for one.
+not_found(Route = #route{pool = Pool, to = {node, _}}, Reason, Call = #call{wait_until = Until}) ->
+    Deadline =
+        case Until of
+            none -> py_pool:wait_until(Pool);
+            _ -> Until
+        end,
+    case py_pool:may_wait(Pool, Reason) of
+        true ->
+            case erlang:monotonic_time(millisecond) < Deadline of
+                true ->
+                    _ = erlang:send_after(?WAIT_MS, self(), {find_worker, Route}),
+                    {noreply, Call#call{wait_until = Deadline}};
+                false ->
+                    ended({error, {no_worker, Reason}}, Call)
+            end;
+        false ->
+            ended({error, Reason}, Call)
+    end;
+not_found(Route, Reason, Call) ->
+    found(py_remote:open(call, request(Call), Route), Reason, Call).
 
 %%% gen_server callbacks. A server, because such a process survives that the code is loaded twice.
 
@@ -143,10 +204,12 @@ handle_info({'DOWN', Monitor, process, _, _}, Call = #call{monitor = Monitor}) -
     given_up(Call);
 handle_info(give_up, Call) ->
     given_up(Call);
+handle_info({find_worker, Route}, Call) ->
+    found({near, Route}, none, Call);
 handle_info(late, Call) ->
     cancel(Call),
     ended({error, timeout}, Call);
-handle_info(_Other, Call = #call{worker = #worker{}}) ->
+handle_info(_Other, Call = #call{worker = Near}) when Near =:= none; is_record(Near, worker) ->
     {noreply, Call};
 handle_info(Message, Call = #call{worker = Remote}) ->
     case py_remote:message(Message, Remote) of

@@ -102,6 +102,7 @@ allowed(pool) ->
         kill_after => milliseconds(),
         start_timeout => milliseconds(),
         stop_timeout => milliseconds(),
+        worker_wait => milliseconds(),
         max_requests => "a positive integer or infinity",
         max_age => "milliseconds, 1 to 4294967295, or infinity",
         max_rss => "a positive integer or infinity",

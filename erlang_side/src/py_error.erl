@@ -22,6 +22,8 @@
     | atom_limit
     | {worker_exit, status()}
     | {stream_exit, term()}
+    | {no_worker, Why :: term()}
+    | system_limit
     | {no_pool, term()}
     | {nodedown, node()}
     | {not_supported, node()}
@@ -67,6 +69,11 @@ format_error(draining) ->
     "the pool is drained and takes nothing new until py:resume/1";
 format_error(not_allowed) ->
     "the pool option allow does not name this";
+format_error({no_worker, Why}) ->
+    "the request was not started: the pool had no worker for it within the pool option worker_wait; " ++
+        format_error(Why);
+format_error(system_limit) ->
+    "the node has as many processes as it may have (see the flag +P of erl)";
 format_error(atom_limit) ->
     "Python code has sent more names that the node did not know than may become atoms; send them as str";
 format_error({worker_exit, atom_limit}) ->

@@ -1,27 +1,38 @@
-%% @doc A pool's jobs: code that its workers run, one job after another, so that all of
-%% them run the same code in the same order. A job is a `py:exec', or what a new worker
-%% has yet to run of the journal.
+%% @doc The code that a pool's workers run: that of `py:exec', one after another, so that all of
+%% them run the same code in the same order; and what a new worker has yet to run of the
+%% journal, for which the others do not wait.
 %%
-%% The pool's manager holds this value. It gets a `DOWN' message for each job, for
-%% {@link done/3}.
+%% The pool's manager holds this value. It gets a `DOWN' message for what has ended, for
+%% {@link done/3}, and `exec_late', for {@link expire/3}.
 %% @hidden
 -module(py_exec_queue).
 
 -include("py_worker.hrl").
 
--export([new/1, exec/4, catch_up/2, is_running/1, waiting/1, execs/1, next/3, done/3]).
+-export([new/1, exec/5, catch_up/4, execs/1, next/3, expire/3, done/3]).
 %% Called by spawn_monitor/3.
 -export([answer/1]).
 -export_type([jobs/0, ready/0]).
 
--type job() :: {exec, gen_server:from(), Code :: binary(), Opts :: map()} | {catch_up, pid()}.
--type ready() :: #{pid() => {#worker{}, Number :: non_neg_integer()}}.
-%% The workers that are ready, and up to which number of the journal each has run it.
+-type ready() :: #{pid() => #worker{}}.
+%% The workers that are ready.
+
+-record(exec, {
+    from :: gen_server:from(),
+    code :: binary(),
+    opts :: map(),
+    %% Until when it must have ended, waiting included, and until when there must be a worker, in
+    %% milliseconds of monotonic time. An atom is more than any number.
+    deadline :: integer() | infinity,
+    wait_until :: integer() | infinity | none
+}).
 
 -record(jobs, {
     pool :: py_pool:name(),
-    running = none :: none | {Monitor :: reference(), job()},
-    waiting = queue:new() :: queue:queue(job())
+    running = none :: none | {Monitor :: reference(), #exec{}},
+    waiting = queue:new() :: queue:queue(#exec{}),
+    %% The workers that are behind.
+    catching_up = #{} :: #{Monitor :: reference() => pid()}
 }).
 -opaque jobs() :: #jobs{}.
 
@@ -29,62 +40,94 @@
 new(Pool) ->
     #jobs{pool = Pool}.
 
-%% @doc Every worker is to run `Code'; `From' gets the result.
--spec exec(gen_server:from(), Code :: binary(), Opts :: map(), jobs()) -> jobs().
-exec(From, Code, Opts, Jobs) ->
-    add({exec, From, Code, Opts}, Jobs).
+%% @doc Every worker is to run `Code'; `From' gets the result. `Wait' is for how long there may be
+%% no worker.
+-spec exec(gen_server:from(), Code :: binary(), Opts :: map(), Wait :: timeout(), jobs()) -> jobs().
+exec(From, Code, Opts = #{timeout := Timeout}, Wait, Jobs = #jobs{waiting = Waiting}) ->
+    Exec = #exec{from = From, code = Code, opts = Opts, deadline = until(Timeout), wait_until = wait_until(Wait)},
+    Jobs#jobs{waiting = queue:in(Exec, Waiting)}.
+
+wait_until(0) -> none;
+wait_until(Wait) -> until(Wait).
+
+until(infinity) ->
+    infinity;
+until(Ms) ->
+    _ = erlang:send_after(Ms, self(), exec_late),
+    now_ms() + Ms.
 
 %% @doc A worker is to run what was added to the journal since it started.
--spec catch_up(pid(), jobs()) -> jobs().
-catch_up(Pid, Jobs) ->
-    add({catch_up, Pid}, Jobs).
-
-add(Job, Jobs = #jobs{waiting = Waiting}) ->
-    Jobs#jobs{waiting = queue:in(Job, Waiting)}.
-
--spec is_running(jobs()) -> boolean().
-is_running(#jobs{running = Running}) ->
-    Running =/= none.
-
-%% @doc The workers that wait for a job of their own, and are behind until it has run.
--spec waiting(jobs()) -> [pid()].
-waiting(#jobs{waiting = Waiting}) ->
-    [Pid || {catch_up, Pid} <- queue:to_list(Waiting)].
+-spec catch_up(pid(), #worker{}, Number :: non_neg_integer(), jobs()) -> jobs().
+catch_up(Pid, Worker, Number, Jobs = #jobs{pool = Pool, catching_up = CatchingUp}) ->
+    {_, Monitor} = spawn_monitor(?MODULE, answer, [fun() -> run_journal(Worker, Pool, Number) end]),
+    Jobs#jobs{catching_up = CatchingUp#{Monitor => Pid}}.
 
 %% @doc How many `py:exec' wait. One that runs counts as a request of its workers.
 -spec execs(jobs()) -> non_neg_integer().
 execs(#jobs{waiting = Waiting}) ->
-    length([exec || {exec, _, _, _} <- queue:to_list(Waiting)]).
+    queue:len(Waiting).
 
-%% @doc Starts the next job unless one runs. `Reason' is for who has code to run while
-%% there is no worker.
--spec next(ready(), py_error:reason(), jobs()) -> jobs().
-next(Ready, Reason, Jobs = #jobs{running = none, waiting = Waiting}) ->
-    case queue:out(Waiting) of
-        {empty, _} -> Jobs;
-        {{value, Job}, Rest} -> start(Job, Ready, Reason, Jobs#jobs{waiting = Rest})
+%% @doc Starts the next code unless some runs, and says in which workers. One that catches up runs
+%% it from the journal. `Reason' is for who does not wait for a worker where there is none.
+-spec next(ready(), py_error:reason(), jobs()) -> {[pid()], jobs()}.
+next(Ready, Reason, Jobs = #jobs{running = none, waiting = Waiting, catching_up = CatchingUp}) ->
+    case {queue:peek(Waiting), maps:without(maps:values(CatchingUp), Ready)} of
+        {empty, _} ->
+            {[], Jobs};
+        {{value, Exec}, Workers} when map_size(Workers) =:= 0 ->
+            case overdue(Exec, Workers, Reason, now_ms()) of
+                false ->
+                    {[], Jobs};
+                Late ->
+                    gen_server:reply(Exec#exec.from, {error, Late}),
+                    next(Ready, Reason, Jobs#jobs{waiting = queue:drop(Waiting)})
+            end;
+        {{value, Exec}, Workers} ->
+            {maps:keys(Workers), start(Exec, maps:values(Workers), Jobs#jobs{waiting = queue:drop(Waiting)})}
     end;
 next(_Ready, _Reason, Jobs) ->
-    Jobs.
+    {[], Jobs}.
 
-start({exec, From, _, _}, Ready, Reason, Jobs) when map_size(Ready) =:= 0 ->
-    gen_server:reply(From, {error, Reason}),
-    next(Ready, Reason, Jobs);
-start(Job = {exec, _, Code, Opts = #{replay := Replay}}, Ready, _Reason, Jobs) ->
+%% @doc Gives up what has waited for too long.
+-spec expire(ready(), py_error:reason(), jobs()) -> jobs().
+expire(Ready, Reason, Jobs = #jobs{waiting = Waiting}) ->
+    Now = now_ms(),
+    Jobs#jobs{
+        waiting = queue:filter(
+            fun(Exec = #exec{from = From}) ->
+                case overdue(Exec, Ready, Reason, Now) of
+                    false ->
+                        true;
+                    Late ->
+                        gen_server:reply(From, {error, Late}),
+                        false
+                end
+            end,
+            Waiting
+        )
+    }.
+
+overdue(#exec{deadline = Deadline}, _Ready, _Reason, Now) when Now >= Deadline -> timeout;
+overdue(#exec{wait_until = none}, Ready, Reason, _Now) when map_size(Ready) =:= 0 -> Reason;
+overdue(#exec{wait_until = Until}, Ready, Reason, Now) when map_size(Ready) =:= 0, Now >= Until ->
+    {no_worker, Reason};
+overdue(_Exec, _Ready, _Reason, _Now) ->
+    false.
+
+start(Exec = #exec{code = Code, opts = Opts = #{replay := Replay}, deadline = Deadline}, Workers, Jobs) ->
     Replay andalso py_journal:add(Jobs#jobs.pool, Code),
-    Workers = [Worker || {Worker, _} <- maps:values(Ready)],
-    run(Job, fun() -> exec_all(Workers, Code, Opts) end, Jobs);
-start(Job = {catch_up, Pid}, Ready, Reason, Jobs = #jobs{pool = Pool}) ->
-    case Ready of
-        #{Pid := {Worker, Number}} ->
-            run(Job, fun() -> catch_up(Worker, Pool, Number) end, Jobs);
-        #{} ->
-            next(Ready, Reason, Jobs)
-    end.
+    Left =
+        case Deadline of
+            infinity -> infinity;
+            _ -> max(0, Deadline - now_ms())
+        end,
+    {_Pid, Monitor} = spawn_monitor(?MODULE, answer, [
+        fun() -> exec_all(Workers, Code, Opts#{timeout := Left}) end
+    ]),
+    Jobs#jobs{running = {Monitor, Exec}}.
 
-run(Job, Fun, Jobs) ->
-    {_Pid, Monitor} = spawn_monitor(?MODULE, answer, [Fun]),
-    Jobs#jobs{running = {Monitor, Job}}.
+now_ms() ->
+    erlang:monotonic_time(millisecond).
 
 %% @private A job's process answers by how it exits.
 -spec answer(fun(() -> term())) -> no_return().
@@ -119,7 +162,8 @@ result(Results) ->
 is_exit({worker_exit, _}) -> true;
 is_exit(_) -> false.
 
-catch_up(Worker, Pool, Number) ->
+run_journal(Worker, Pool, Number) ->
+    Last = py_journal:last(Pool),
     Flags = #{binaries => str, atoms => atom, traceback => true},
     lists:foreach(
         fun({_, Code}) ->
@@ -129,22 +173,31 @@ catch_up(Worker, Pool, Number) ->
             end
         end,
         py_journal:since(Pool, Number)
-    ).
+    ),
+    Last.
 
-%% @doc A process ended. `ran': it was the job's, and every worker that does not wait has
-%% run the journal; `failed': it was the job's, which came to no result.
--spec done(Monitor :: reference(), Reason :: term(), jobs()) -> {ran | failed, jobs()} | unrelated.
-done(Monitor, Reason, Jobs = #jobs{running = {Monitor, Job}, pool = Pool}) ->
-    {finish(Job, Reason, Pool), Jobs#jobs{running = none}};
-done(_Monitor, _Reason, _Jobs) ->
-    unrelated.
+%% @doc A process ended. `ran': code was run in the workers that it was started in; `caught_up': a
+%% worker has run the journal up to that number, or could not.
+-spec done(Monitor :: reference(), Reason :: term(), jobs()) ->
+    {ran, jobs()} | {caught_up, pid(), non_neg_integer() | failed, jobs()} | unrelated.
+done(Monitor, Reason, Jobs = #jobs{running = {Monitor, Exec}, pool = Pool}) ->
+    finish(Exec, Reason, Pool),
+    {ran, Jobs#jobs{running = none}};
+done(Monitor, Reason, Jobs = #jobs{catching_up = CatchingUp}) ->
+    case maps:take(Monitor, CatchingUp) of
+        {Pid, Rest} ->
+            Number =
+                case Reason of
+                    {result, Last} -> Last;
+                    _ -> failed
+                end,
+            {caught_up, Pid, Number, Jobs#jobs{catching_up = Rest}};
+        error ->
+            unrelated
+    end.
 
-finish({exec, From, Code, #{replay := Replay}}, {result, Result}, Pool) ->
+finish(#exec{from = From, code = Code, opts = #{replay := Replay}}, {result, Result}, Pool) ->
     Result =:= ok orelse (Replay andalso py_journal:remove(Pool, Code)),
-    gen_server:reply(From, Result),
-    ran;
-finish({catch_up, _}, _Result, _Pool) ->
-    ran;
-finish({exec, From, _, _}, Reason, _Pool) ->
-    gen_server:reply(From, {error, py_error:worker_exit(Reason)}),
-    failed.
+    gen_server:reply(From, Result);
+finish(#exec{from = From}, Reason, _Pool) ->
+    gen_server:reply(From, {error, py_error:worker_exit(Reason)}).

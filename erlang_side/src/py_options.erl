@@ -111,6 +111,7 @@
     kill_after => timeout(),
     start_timeout => timeout(),
     stop_timeout => timeout(),
+    worker_wait => timeout(),
     max_requests => pos_integer() | infinity,
     max_age => pos_integer() | infinity,
     max_rss => pos_integer() | infinity,
@@ -141,6 +142,7 @@
 %% <li>`kill_after' (default: `infinity'): how long after the cancel it may go on until the worker is replaced.</li>
 %% <li>`start_timeout' (default: `30000'): how long a worker may take until it is ready.</li>
 %% <li>`stop_timeout' (default: `5000'): how long a worker that is stopped may take to leave, until it is killed.</li>
+%% <li>`worker_wait' (default: `5000'): how long a request waits for a worker where the pool has none.</li>
 %% <li>`max_requests' (default: `infinity'): after how many requests a worker is recycled, or up to a fifth fewer by chance. Not for a worker of one's own.</li>
 %% <li>`max_age' (default: `infinity'): the same in milliseconds.</li>
 %% <li>`max_rss' (default: `infinity'): the same in bytes of resident memory, which is read every few seconds.</li>
@@ -379,6 +381,7 @@ pool_defaults() ->
         kill_after => infinity,
         start_timeout => 30000,
         stop_timeout => 5000,
+        worker_wait => 5000,
         max_requests => infinity,
         max_age => infinity,
         max_rss => infinity,
@@ -413,6 +416,7 @@ pool_option(interrupt_grace, V) -> ?IS_MS(V);
 pool_option(kill_after, V) -> ?IS_MS(V);
 pool_option(start_timeout, V) -> ?IS_MS(V);
 pool_option(stop_timeout, V) -> ?IS_MS(V);
+pool_option(worker_wait, V) -> ?IS_MS(V);
 pool_option(max_requests, V) -> V =:= infinity orelse ?IS_POS(V);
 pool_option(max_age, V) -> ?IS_MS(V) andalso V =/= 0;
 pool_option(max_rss, V) -> V =:= infinity orelse ?IS_POS(V);

@@ -5,7 +5,7 @@
 
 -include("py_worker.hrl").
 
--export([is_running/0, choose/1, reserve/1, exec/3, info/1, names/0]).
+-export([is_running/0, choose/1, defaults/1, may_wait/2, wait_until/1, reserve/1, release/1, exec/3, info/1, names/0]).
 -export([drain/2, resume/1, is_draining/1, requests/1, close/1, restart_workers/1]).
 -export([is_ready/1, pool_load/1, enter/2, leave/0, origin/1, relays/1]).
 -export([tables/0, claim/4, publish/4, publish_about/2, vacate/2, known/0, owner/1, counters/1, forget/1, forget/2]).
@@ -300,7 +300,7 @@ choose(Name) ->
 %% A worker of a pool, as py:info/1 lists it.
 choose_worker(Pid) ->
     case py_workers:find(Pid) of
-        {Worker, Pool} -> {ok, Worker, defaults(Pool)};
+        {Worker, Pool} -> {ok, Worker, own_defaults(Pool)};
         none -> {error, {no_pool, Pid}}
     end.
 
@@ -395,6 +395,44 @@ requests(Worker) ->
     max(0, load(Worker)).
 
 %% @private
+%% @doc What the pool has for options that are not given.
+-spec defaults(name()) -> {ok, map()} | {error, py_error:reason()}.
+defaults(Name) ->
+    case row(Name) of
+        #row{defaults = Defaults} ->
+            {ok, Defaults};
+        none when is_pid(Name) ->
+            case choose_worker(Name) of
+                {ok, _, Defaults} -> {ok, Defaults};
+                Error -> Error
+            end;
+        none ->
+            {error, {no_pool, Name}}
+    end.
+
+%% @private
+%% @doc Whether a request that found no worker for this reason waits for one.
+-spec may_wait(name(), py_error:reason()) -> boolean().
+may_wait(_Name, draining) -> false;
+may_wait(_Name, {no_pool, _}) -> false;
+may_wait(Name, _Reason) -> worker_wait(Name) > 0.
+
+%% @private
+%% @doc Until when, in milliseconds of monotonic time.
+-spec wait_until(name()) -> integer() | infinity.
+wait_until(Name) ->
+    case worker_wait(Name) of
+        infinity -> infinity;
+        Ms -> erlang:monotonic_time(millisecond) + Ms
+    end.
+
+worker_wait(Name) ->
+    case row(Name) of
+        #row{opts = #{worker_wait := Ms}} -> Ms;
+        _ -> 0
+    end.
+
+%% @private
 %% @doc Counts a stream on a worker, unless it runs as many as it may.
 -spec reserve(#worker{}) -> ok | {error, overloaded | draining}.
 reserve(Worker = #worker{load = Load, max_streams = Max}) ->
@@ -412,6 +450,13 @@ reserve(Worker = #worker{load = Load, max_streams = Max}) ->
             end
     end.
 
+%% @private
+%% @doc Takes back what was counted for a stream that is not started.
+-spec release(#worker{}) -> ok.
+release(Worker = #worker{load = Load}) ->
+    atomics:sub(Load, ?LOAD_STREAMS, 1),
+    py_call:release(Worker).
+
 row(Name) ->
     try ets:lookup(?TABLE, Name) of
         [Row] -> Row;
@@ -425,11 +470,11 @@ row(Name) ->
 -spec exec(name(), binary(), map()) -> ok | {error, py_error:reason()}.
 exec(Name, Code, Opts) ->
     case manager(Name) of
-        {ok, _} -> ask(Name, {exec, Code, py_options:exec(Opts, defaults(Name))});
+        {ok, _} -> ask(Name, {exec, Code, py_options:exec(Opts, own_defaults(Name))});
         error -> {error, {no_pool, Name}}
     end.
 
-defaults(Name) ->
+own_defaults(Name) ->
     case row(Name) of
         #row{defaults = Defaults} -> Defaults;
         none -> #{}

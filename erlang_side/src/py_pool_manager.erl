@@ -283,7 +283,8 @@ handle_call({exec, _, _}, _From, State = #state{opts = #{allow := Allow}}) when 
 handle_call({exec, _, _}, _From, State = #state{draining = true}) ->
     {reply, {error, draining}, State};
 handle_call({exec, Code, Opts}, From, State = #state{jobs = Jobs}) ->
-    {noreply, next_job(State#state{jobs = py_exec_queue:exec(From, Code, Opts, Jobs)})};
+    Wait = maps:get(worker_wait, State#state.opts),
+    {noreply, next_job(State#state{jobs = py_exec_queue:exec(From, Code, Opts, Wait, Jobs)})};
 handle_call(restart_workers, From, State = #state{workers = Workers, restarters = Restarters}) ->
     Pids = [Pid || {Pid, #slot{worker = #worker{}}} <- maps:to_list(Workers)],
     NewState = State#state{restarters = [From | Restarters]},
@@ -343,10 +344,12 @@ handle_info({'DOWN', Monitor, process, _, _}, State = #state{waiting = Waiting})
     {noreply, State#state{waiting = maps:remove(Monitor, Waiting)}};
 handle_info({'DOWN', Monitor, process, _, Reason}, State = #state{jobs = Jobs}) ->
     case py_exec_queue:done(Monitor, Reason, Jobs) of
-        {ran, Rest} -> {noreply, next_job(caught_up(State#state{jobs = Rest}))};
-        {failed, Rest} -> {noreply, next_job(State#state{jobs = Rest})};
+        {ran, Rest} -> {noreply, next_job(next_retiring(publish(State#state{jobs = Rest})))};
+        {caught_up, Pid, Number, Rest} -> {noreply, caught_up(Pid, Number, State#state{jobs = Rest})};
         unrelated -> {noreply, State}
     end;
+handle_info(exec_late, State = #state{reason = Why, jobs = Jobs}) ->
+    {noreply, State#state{jobs = py_exec_queue:expire(ready(State), Why, Jobs)}};
 handle_info({start_worker, Attempt}, State) ->
     %% More may have been asked for than are missing: what was to be replaced may have died.
     case missing(State) of
@@ -465,26 +468,39 @@ ready(Pid, Info, Worker, State = #state{workers = Workers, name = Name, jobs = J
     State1 = State#state{workers = Workers#{Pid := Ready}, python = Info, failures = 0},
     py_log:ready(Name, Info),
     event([worker, start], #{duration => native(now_ms() - Slot#slot.since)}, #{worker => Pid, python => Info}, State),
-    case py_exec_queue:is_running(Jobs) orelse Number =/= py_journal:last(Name) of
-        true -> next_job(publish(State1#state{jobs = py_exec_queue:catch_up(Pid, Jobs)}));
-        false -> next_retiring(publish(State1))
+    case py_journal:last(Name) of
+        Number -> next_job(next_retiring(publish(State1)));
+        _ -> publish(State1#state{jobs = py_exec_queue:catch_up(Pid, Worker, Number, Jobs)})
     end.
 
-next_job(State = #state{workers = Workers, reason = Reason, jobs = Jobs}) ->
-    Ready = [{Pid, {W, N}} || {Pid, #slot{worker = W = #worker{}, number = N}} <- maps:to_list(Workers)],
-    State#state{jobs = py_exec_queue:next(maps:from_list(Ready), Reason, Jobs)}.
+ready(#state{workers = Workers}) ->
+    maps:from_list([{Pid, W} || {Pid, #slot{worker = W = #worker{}}} <- maps:to_list(Workers)]).
 
-%% Workers that wait for a job of their own are behind until it has run.
-caught_up(State = #state{name = Name, workers = Workers, jobs = Jobs}) ->
+%% Those that run it now are not behind.
+next_job(State = #state{name = Name, workers = Workers, reason = Reason, jobs = Jobs}) ->
+    {Started, NewJobs} = py_exec_queue:next(ready(State), Reason, Jobs),
     Last = py_journal:last(Name),
-    Behind = py_exec_queue:waiting(Jobs),
-    Update = fun(Pid, Slot = #slot{worker = Worker}) ->
-        case not is_record(Worker, worker) orelse lists:member(Pid, Behind) of
-            true -> Slot;
-            false -> Slot#slot{number = Last}
-        end
-    end,
-    next_retiring(publish(State#state{workers = maps:map(Update, Workers)})).
+    Current = lists:foldl(
+        fun(Pid, W) -> maps:update_with(Pid, fun(Slot) -> Slot#slot{number = Last} end, W) end, Workers, Started
+    ),
+    State#state{jobs = NewJobs, workers = Current}.
+
+%% A worker has run the journal, to which more may have been added since.
+caught_up(Pid, Number, State = #state{name = Name, workers = Workers, jobs = Jobs}) ->
+    case {Workers, py_journal:last(Name)} of
+        {#{Pid := Slot = #slot{worker = #worker{}}}, Number} ->
+            Current = State#state{workers = Workers#{Pid := Slot#slot{number = Number}}},
+            next_job(next_retiring(publish(Current)));
+        {#{Pid := #slot{worker = Worker = #worker{}, number = Before}}, _} ->
+            From =
+                case Number of
+                    failed -> Before;
+                    _ -> Number
+                end,
+            State#state{jobs = py_exec_queue:catch_up(Pid, Worker, From, Jobs)};
+        _ ->
+            next_job(State)
+    end.
 
 publish(State = #state{name = Name, reason = Reason}) ->
     UpToDate = [W || {_, #slot{worker = W}} <- up_to_date(State)],

@@ -39,6 +39,10 @@
 %% that ten thousand stalled ones cost no more than a hundred.
 -define(STREAMS_PER_PAUSE, 100).
 
+%% How often a stream that waits for a worker looks for one. A larger number lets it wait for
+%% longer than it must, a smaller one costs more while a pool has no worker.
+-define(WAIT_MS, 10).
+
 %% A frame of this many bytes is checked for a value that is a bare binary. Smaller
 %% ones cost less to copy than the larger frames that they would keep alive.
 -define(LARGE_FRAME, 16384).
@@ -55,6 +59,9 @@
     %% What yields them. Until it is found there is none, and the request for it is kept.
     worker = none :: none | #worker{} | py_remote:remote(),
     request = none :: none | map(),
+    %% Until when it waits for a worker, in milliseconds of monotonic time. An atom is more than
+    %% any number.
+    wait_until = none :: none | infinity | integer(),
     owner_monitor :: reference(),
     worker_monitor = none :: none | reference(),
     timeout :: timeout(),
@@ -262,6 +269,8 @@ message({py_last, Payload}, S) ->
     last(decode(Payload, S), S);
 message(timeout, S) ->
     poll_timeout(S);
+message({find_worker, Route}, S) ->
+    found({near, Route}, none, S);
 message({py_cancel, Ref}, S = #stream{ref = Ref}) ->
     stop(cancelled, S);
 message({py_demand, Ref, N}, S = #stream{ref = Ref}) ->
@@ -270,7 +279,7 @@ message({'DOWN', Monitor, process, _, Reason}, S = #stream{worker_monitor = Moni
     terminal({error, py_error:worker_exit(Reason)}, S);
 message({'DOWN', Monitor, process, _, _}, S = #stream{owner_monitor = Monitor}) ->
     owner_gone(S);
-message(Other, S = #stream{worker = #worker{}}) ->
+message(Other, S = #stream{worker = Near}) when Near =:= none; is_record(Near, worker) ->
     mail(Other, S);
 message(Other, S) ->
     far(Other, S).
@@ -285,8 +294,26 @@ found(none, Reason, S) ->
 found({near, Route = #route{pool = Pool}}, _Reason, S = #stream{request = Request}) ->
     case reserve(Pool, Request) of
         {ok, Worker, Opts} -> near(Worker, Opts, S);
-        {error, Reason} -> found(py_remote:open(stream, Request, Route), Reason, S)
+        {error, Reason} -> not_found(Route, Reason, S)
     end.
+
+%% No worker for it here. A request for this node alone waits for one.
+not_found(Route = #route{pool = Pool, to = {node, _}}, Reason, S = #stream{wait_until = Until}) ->
+    Deadline =
+        case Until of
+            none -> py_pool:wait_until(Pool);
+            _ -> Until
+        end,
+    case py_pool:may_wait(Pool, Reason) of
+        true ->
+            now_ms() < Deadline orelse terminal({error, {no_worker, Reason}}, S),
+            _ = erlang:send_after(?WAIT_MS, self(), {find_worker, Route}),
+            S#stream{wait_until = Deadline};
+        false ->
+            terminal({error, Reason}, S)
+    end;
+not_found(Route, Reason, S = #stream{request = Request}) ->
+    found(py_remote:open(stream, Request, Route), Reason, S).
 
 reserve(Pool, #{opts := Given}) ->
     case py_pool:choose(Pool) of

@@ -2,7 +2,7 @@
 %% a sign of life, and which may be dead.
 -module(test_workers).
 
--export([ready/1, os_pid/1, load/1, kill/1, memory/1, idle/1]).
+-export([ready/1, os_pid/1, load/1, loads/1, lose/2, kill/1, memory/1, idle/1]).
 
 -include_lib("erlang_python/erlang_side/src/py_worker.hrl").
 
@@ -19,6 +19,18 @@ load(Pool) ->
         lists:sum([atomics:get(Load, ?LOAD_STREAMS) || Load <- Loads]),
         lists:sum([atomics:get(Load, ?LOAD_REQUESTS) || Load <- Loads])
     }.
+
+%% @doc The counted requests of each worker.
+-spec loads(Pool :: atom()) -> [integer()].
+loads(Pool) ->
+    [atomics:get(Load, ?LOAD_REQUESTS) || #worker{load = Load} <- workers(Pool)].
+
+%% @doc Counts what is never written to the first worker, as callers that are killed in between.
+-spec lose({Requests :: non_neg_integer(), Streams :: non_neg_integer()}, Pool :: atom()) -> ok.
+lose({Requests, Streams}, Pool) ->
+    [#worker{load = Load} | _] = workers(Pool),
+    ok = atomics:add(Load, ?LOAD_REQUESTS, Requests),
+    ok = atomics:add(Load, ?LOAD_STREAMS, Streams).
 
 %% The tuple of workers in the pool's row, see py_pool.
 workers(Pool) ->
