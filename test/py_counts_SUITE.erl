@@ -313,7 +313,7 @@ no_worker() ->
 
 %% A pool whose worker is gone, and which cannot start another one until a file is deleted.
 broken_from_now(Config, Opts) ->
-    Marker = filename:join(?config(priv_dir, Config), "broken"),
+    Marker = filename:join(?config(priv_dir, Config), "cannot_start"),
     Program = filename:join(?config(priv_dir, Config), "python"),
     Script = ["#!/bin/sh\ntest -e ", Marker, " && exit 9\nexec ", os:getenv("ERLANG_PYTHON", "python3"), " \"$@\"\n"],
     ok = file:write_file(Program, Script),

@@ -38,7 +38,7 @@ what_is_logged_says_how_it_reads(_Config) ->
         receive
             {logged, Event = #{msg := {report, #{text := "a py:cast failed"}}}} ->
                 Line = unicode:characters_to_list(logger_formatter:format(Event, #{template => [msg], single_line => true})),
-                ?assertEqual("a py:cast failed (reason: ValueError: math domain error)", Line)
+                ?assertEqual("a py:cast failed (function: sqrt, module: math, pool: default, reason: ValueError: math domain error)", Line)
         end
     after
         ok = logger:remove_handler(?MODULE),

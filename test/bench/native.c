@@ -425,7 +425,8 @@ static int has_input(void)
 
 int main(int argc, char **argv)
 {
-    if (argc != 4)
+    /* The name of the pool may follow, for whoever reads a list of processes. */
+    if (argc < 4)
         return 64;
     in_fd = atoi(argv[2]);
     out_fd = atoi(argv[3]);
