@@ -75,7 +75,7 @@ call(Function, Args, Config) -> py:call(one_thread, Function, Args, #{}, ?config
 %% Keeps the main thread busy until `open_gate'.
 busy(Config) ->
     Busy = py:spawn_call(one_thread, wait, [], #{}, ?config(opts, Config)),
-    waiting(0, Config),
+    {ok, none} = call(main_thread_is_held, [], Config),
     Busy.
 
 %% So many requests wait, behind one that runs.

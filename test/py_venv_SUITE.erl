@@ -322,7 +322,7 @@ programs_on_the_path(Config) ->
 -spec ends_with_its_pool(ct_suite:ct_config()) -> term().
 ends_with_its_pool(Config) ->
     {Opts, Installer} = installing(Config),
-    Starting = start_aside(slow, Opts),
+    Starting = start_aside(slow, Opts#{worker_wait => 0}),
     ok = await_file(Installer),
     {error, {already_started, _}} = py:start_pool(slow, Opts),
     {ok, _} = py:start_pool(test, #{workers => 1}),

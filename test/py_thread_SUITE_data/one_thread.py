@@ -11,6 +11,7 @@ db = sqlite3.connect(":memory:")
 db.execute("create table stock (item, count)")
 
 gate = threading.Event()
+is_held = threading.Event()
 log: list[object] = []
 
 
@@ -62,6 +63,7 @@ def notes():
 
 def wait():
     """Keeps the main thread until the gate is open; can be interrupted."""
+    is_held.set()
     while not gate.is_set():
         time.sleep(0.002)
     gate.clear()
@@ -81,6 +83,13 @@ def spin():
             pass
     finally:
         log.append("spun")
+
+
+async def main_thread_is_held():
+    """Returns when `wait` has begun."""
+    while not is_held.is_set():
+        await asyncio.sleep(0.001)
+    is_held.clear()
 
 
 async def open_gate():
