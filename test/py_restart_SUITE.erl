@@ -359,7 +359,7 @@ surroundings(Config) ->
 broken_while_running(Config) ->
     %% A pool whose environment breaks keeps trying, says so in the log and in info(), and
     %% recovers when it is mended.
-    Marker = filename:join(?config(priv_dir, Config), "broken"),
+    Marker = filename:join(?config(priv_dir, Config), "restart_broken"),
     Python = script("test -e " ++ Marker ++ " && exit 9; exec " ++ python() ++ " \"$@\""),
     {ok, _} = start(#{python => Python, workers => 2, worker_wait => 0}),
     ok = py:exec("word = 1", #{pool => test}),
@@ -383,7 +383,7 @@ broken_while_running(Config) ->
 broken_workers_exhaust_nothing(Config) ->
     %% Many workers that cannot start do not wear out a supervisor, and other pools notice
     %% nothing.
-    Marker = filename:join(?config(priv_dir, Config), "broken_for_good"),
+    Marker = filename:join(?config(priv_dir, Config), "restart_broken_for_good"),
     Python = script("test -e " ++ Marker ++ " && exit 9; exec " ++ python() ++ " \"$@\""),
     {ok, Manager} = start(#{python => Python, workers => 6}),
     {ok, _} = py:start_pool(other, #{workers => 1}),
@@ -401,7 +401,7 @@ broken_workers_exhaust_nothing(Config) ->
 dies_as_soon_as_it_is_ready(Config) ->
     %% A worker that dies of its own code right after it was ready is not started in a tight
     %% loop: after the first time there is a pause, twice as long each time.
-    Marker = filename:join(?config(priv_dir, Config), "dying"),
+    Marker = filename:join(?config(priv_dir, Config), "restart_dying"),
     Code = ["import os, threading\n", "if os.path.exists('", Marker, "'):\n",
         "    threading.Timer(0.02, os._exit, (1,)).start()"],
     {ok, Manager} = start(#{preload => [iolist_to_binary(Code)], workers => 1}),
@@ -424,7 +424,7 @@ paused(Expected, Before) ->
 -spec a_pool_without_workers_answers_at_once(ct_suite:ct_config()) -> term().
 a_pool_without_workers_answers_at_once(Config) ->
     %% While no worker lives, every request has its answer at once, if it may not wait.
-    Marker = filename:join(?config(priv_dir, Config), "broken_now"),
+    Marker = filename:join(?config(priv_dir, Config), "restart_broken_now"),
     Python = script("test -e " ++ Marker ++ " && exit 9; exec " ++ python() ++ " \"$@\""),
     {ok, _} = start(#{python => Python, workers => 1, worker_wait => 0}),
     ok = file:write_file(Marker, ""),
@@ -578,7 +578,7 @@ the_reaper_is_killed(_Config) ->
 -spec stop_a_pool_that_cannot_start(ct_suite:ct_config()) -> term().
 stop_a_pool_that_cannot_start(Config) ->
     %% A pool whose starts keep failing can be stopped, and is forgotten.
-    Marker = filename:join(?config(priv_dir, Config), "broken_then_stopped"),
+    Marker = filename:join(?config(priv_dir, Config), "restart_broken_then_stopped"),
     Python = script("test -e " ++ Marker ++ " && exit 9; exec " ++ python() ++ " \"$@\""),
     {ok, _} = start(#{python => Python, workers => 2}),
     ok = file:write_file(Marker, ""),
