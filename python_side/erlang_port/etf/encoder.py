@@ -157,8 +157,15 @@ class Encoder:
         kinds = set(map(type, cells))
         if not kinds <= _RUN_SCALARS:
             return None
-        encoded = self._packed(value)
-        if encoded is None:
+        pack = self._pack
+        if pack is None:
+            return None
+        try:
+            # No code of anybody's runs while scalars are packed, see `_packed`.
+            encoded = pack(value)
+        except _REFUSED:
+            return None
+        if len(encoded) >= _FORMAT_LIMIT:
             return None
         # A byte is found faster than a pattern, and most floats have neither.
         if (

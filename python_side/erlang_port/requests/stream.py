@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from itertools import chain
 from threading import Lock
 from types import NoneType
 from typing import Any, Protocol
@@ -225,6 +226,12 @@ class Stream:
                 if rows is not None:
                     return rows, len(held), None
             return encoder.encode_run(held, 0, self.run_bytes)
+        if len(kinds) == 1:
+            # Each holds its encoding.
+            encodings = list(chain.from_iterable(held))
+            if sum(map(len, encodings)) <= self.run_bytes:
+                header = _LIST.pack(108, len(encodings))
+                return b"".join([header, *encodings, b"j"]), len(encodings), None
         pieces = []
         size = 0
         error: Exception | None = None
