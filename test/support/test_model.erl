@@ -285,6 +285,9 @@ check_end({error, timeout}, _Count, #stream{opts = Opts}) ->
 check_end({error, {worker_exit, _}}, _Count, _Stream) ->
     %% Whether one died is checked where that is known.
     true;
+check_end({error, {no_pool, _}}, Count, _Stream) ->
+    %% It waited for a worker when the pool was stopped.
+    Count =:= 0;
 check_end(flushed, _Count, #stream{is_cancelled = IsCancelled}) ->
     IsCancelled;
 check_end(_, _, _) ->
