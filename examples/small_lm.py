@@ -55,7 +55,7 @@ def generate(prompt: str, seed: int = 0) -> Iterator[str]:
 
 
 def sentences(prompt: str, count: int, seed: int = 0) -> Iterator[str]:
-    """Yield tokens up to the end of so many sentences."""
+    """Yield tokens up to the end of that many sentences."""
     tokens = generate(prompt, seed)
     for _ in range(count):
         for token in islice(tokens, 60):

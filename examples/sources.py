@@ -36,7 +36,7 @@ def count_for_ever() -> Iterator[int]:
 
 
 def wait_until_closed(seconds: float) -> bool:
-    """Whether count_for_ever() was closed within so many seconds."""
+    """Whether count_for_ever() was closed within `seconds` seconds."""
     return closed.wait(seconds)
 
 

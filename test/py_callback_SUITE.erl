@@ -252,7 +252,7 @@ a_flood_waits_for_the_node(_Config) ->
     [?assertEqual(MiB, byte_size(next())) || _ <- lists:seq(1, 40)],
     ok.
 
-%% The event loop never waits: past the bound it gets an error, and may await room.
+%% The event loop never waits: past the bound it gets an error, and may await `drain'.
 -spec a_flood_on_the_loop_is_refused(ct_suite:ct_config()) -> ok.
 a_flood_on_the_loop_is_refused(_Config) ->
     MiB = 1024 * 1024,
@@ -445,7 +445,7 @@ many_calls_at_once(_Config) ->
     ok = py:register_function(size, fun([Blob]) -> byte_size(Blob) end),
     ?assertEqual({ok, 40 * MiB}, py:call(caller, many_blobs, [size, 40, MiB])).
 
-%% So many functions run for one worker at a time, and no more; all are called.
+%% No more functions than `max_callbacks' run for one worker at a time; all are called.
 -spec calls_are_bounded_in_number(ct_suite:ct_config()) -> ok.
 calls_are_bounded_in_number(Config) ->
     ok = application:set_env(erlang_python, max_callbacks, 10),

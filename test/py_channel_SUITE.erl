@@ -244,7 +244,7 @@ the_window_holds(_Config) ->
     ],
     ok.
 
-%% So many bytes; but one value passes always, when nothing is under way.
+%% As many bytes as the window has; but one value passes always, when nothing is under way.
 -spec the_window_in_bytes_holds(ct_suite:ct_config()) -> ok.
 the_window_in_bytes_holds(_Config) ->
     [Half, Large] = [binary:copy(<<"x">>, Size) || Size <- [500, 5000]],
@@ -256,7 +256,7 @@ the_window_in_bytes_holds(_Config) ->
     ok = py:channel_close(In),
     ?assertEqual({ok, [500, 500, 5000, 500, 5000, 1]}, py:await(Ref)).
 
-%% It returns when there is room, not before.
+%% It returns when the value fits, not before.
 -spec a_sender_waits_for_room(ct_suite:ct_config()) -> ok.
 a_sender_waits_for_room(_Config) ->
     {ok, In} = py:channel(#{window => 2}),

@@ -26,7 +26,7 @@
 -define(WARM_UP, 100).
 %% See py_pool_manager.
 -define(QUICK_DEATH_MS, 100).
-%% Threads that stay when there is nothing to do (threads.py: SPARE).
+%% Threads that stay when there is nothing to do (thread_pool.py: MIN_IDLE).
 -define(SPARE_THREADS, 4).
 
 -spec suite() -> [{atom(), term()}].

@@ -99,7 +99,7 @@ the_mailbox_of_one_that_has_ended_is_empty(_Config) ->
 
 %%% What the cases share.
 
-%% An owner with so many messages of others, and so many events of the stream.
+%% An owner with `Others' messages of others, and `Events' events of the stream.
 new(Others, Events) ->
     Ref = make_ref(),
     {Owner, _} = spawn_monitor(fun owner/0),

@@ -199,7 +199,7 @@ a_slow_device_loses_nothing(_Config) ->
 no_device(_Config) ->
     Device = whereis(user),
     true = unregister(user),
-    {ok, none} = py:call(speaker, say, [<<"to nobody">>]),
+    {ok, none} = py:call(speaker, say, [<<"to no device">>]),
     {ok, none} = py:call(speaker, record, [40, <<"a record behind it">>]),
     {error, <<"a record behind it">>, _} = next_record(),
     true = register(user, Device),
@@ -437,7 +437,7 @@ next_text() ->
     after 10000 -> error(nothing_printed)
     end.
 
-%% So many bytes, in however many pieces.
+%% That many bytes, in any number of pieces.
 printed(Size) ->
     printed(Size, <<>>).
 

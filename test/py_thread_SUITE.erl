@@ -78,7 +78,7 @@ busy(Config) ->
     {ok, none} = call(main_thread_is_held, [], Config),
     Busy.
 
-%% So many requests wait, behind one that runs.
+%% `N' requests wait behind one that runs.
 waiting(N, Config) ->
     #{pool := Worker} = ?config(opts, Config),
     test_eventually:equal({N + 1, N}, fun() ->

@@ -600,7 +600,7 @@ one_count_at_a_time(Config) ->
     [Owner ! stop || Owner <- Owners],
     flush_trace().
 
-%% When the processes of so many counts were started, and when they ended.
+%% When the processes of `N' counts were started, and when they ended.
 ended(0, _Started) ->
     [];
 ended(N, Started) ->

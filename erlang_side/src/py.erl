@@ -547,7 +547,7 @@ start_pool(Name, PoolOpts) when is_atom(Name) ->
 stop_pool(Name) when is_atom(Name) ->
     py_pool_sup:stop_pool(Name).
 
-%% @doc With `drain', the pool takes nothing new, and what runs has so many milliseconds to end before.
+%% @doc With `drain', the pool takes nothing new, and what runs has that many milliseconds to end before.
 -spec stop_pool(atom(), options(#{drain => timeout()})) -> ok | {error, py_error:reason()}.
 stop_pool(Name, Opts) when is_atom(Name) ->
     case maps:to_list(py_options:map(Opts)) of
@@ -712,7 +712,7 @@ with_handle(Handle, Opts, Kind, ToTarget, Fun) ->
     end.
 
 %% `ToTarget' encodes the arguments, of options that are checked, and `Fun' makes the request
-%% where it is to run. A pool of this node is the short way: two looks into a table. The worker
+%% where it is to run. A pool of this node is the short way: two look-ups in a table. The worker
 %% is chosen last, so that many who come at once spread over all of them.
 with_pool(Opts, Kind, ToTarget, Fun) ->
     case pool(Opts) of

@@ -7,9 +7,9 @@
 %%                        ^---- taken, closed ----- as messages of erlang.send
 %% '''
 %%
-%% How much room there is stands in two counters that every sender has: a value for which there is
-%% room is sent as a message and nobody waits. When there is none, the sender asks the channel's
-%% process and waits for its answer; so does one that has no counters, on another node.
+%% What the window has available stands in two counters that every sender has: a value that fits is
+%% sent as a message and nobody waits. One that does not fit is offered to the channel's process, and
+%% the sender waits for the answer; so does one that has no counters, on another node.
 %% @hidden
 -module(py_channel).
 
@@ -18,10 +18,10 @@
 -export([start/1, send/3, close/1, attach/3]).
 -export_type([channel/0]).
 
--type channel() :: {py_channel, {pid(), Room :: atomics:atomics_ref() | reference()}}.
+-type channel() :: {py_channel, {pid(), Available :: atomics:atomics_ref() | reference()}}.
 %% Python makes of it what it reads from, see etf/incoming.py.
 
-%% How many values, and bytes of values, there is room for.
+%% How many values, and bytes of values, are available in the window.
 -define(VALUES, 1).
 -define(BYTES, 2).
 %% As many values when the channel is closed.
@@ -38,7 +38,7 @@
 -record(channel, {
     owner :: pid(),
     owner_monitor :: reference(),
-    room :: atomics:atomics_ref(),
+    available :: atomics:atomics_ref(),
     window :: pos_integer(),
     window_bytes :: pos_integer(),
     flags :: py_options:flags(),
@@ -49,7 +49,7 @@
     values = 0 :: non_neg_integer(),
     %% Runs that no reader is there for yet, the last one first.
     held = [] :: [{[term()], pos_integer()}],
-    %% Senders that wait for room.
+    %% Senders that wait until their value fits.
     waiting = queue:new() :: queue:queue({reference(), term(), non_neg_integer()}),
     %% Readers that want no more before they are known: two messages by different ways.
     early = [] :: [Address :: binary()],
@@ -59,14 +59,14 @@
 %% @doc A new channel. `Opts' are checked options, with all defaults.
 -spec start(map()) -> channel().
 start(Opts = #{owner := Owner, window := Window, window_bytes := Bytes, notify := Notify}) ->
-    Room = atomics:new(2, [{signed, true}]),
-    atomics:put(Room, ?VALUES, Window),
-    atomics:put(Room, ?BYTES, Bytes),
+    Available = atomics:new(2, [{signed, true}]),
+    atomics:put(Available, ?VALUES, Window),
+    atomics:put(Available, ?BYTES, Bytes),
     Start = fun() ->
         loop(#channel{
             owner = Owner,
             owner_monitor = erlang:monitor(process, Owner),
-            room = Room,
+            available = Available,
             window = Window,
             window_bytes = Bytes,
             flags = (maps:with([binaries, atoms], Opts))#{traceback => false},
@@ -74,13 +74,13 @@ start(Opts = #{owner := Owner, window := Window, window_bytes := Bytes, notify :
         })
     end,
     Pid = spawn_opt(Start, [{message_queue_data, off_heap}]),
-    {py_channel, {Pid, Room}}.
+    {py_channel, {Pid, Available}}.
 
-%% @doc Sends a value, and waits while there is no room for it.
+%% @doc Sends a value, and waits while it does not fit the window.
 -spec send(channel(), term(), timeout()) -> ok | {error, closed | timeout}.
-send({py_channel, {Pid, Room}}, Value, Timeout) ->
+send({py_channel, {Pid, Available}}, Value, Timeout) ->
     Bytes = bytes(Value),
-    case reserve(Room, Bytes) of
+    case reserve(Available, Bytes) of
         true ->
             Pid ! {py_in, Value, Bytes},
             ok;
@@ -88,25 +88,25 @@ send({py_channel, {Pid, Room}}, Value, Timeout) ->
             ask(Pid, Value, Bytes, Timeout)
     end.
 
-%% Counts first and takes it back if there is no room, so that two senders never share the last
+%% Counts first and takes it back if it does not fit, so that two senders never share the last
 %% of the window. Whoever has counted and taken it back asks next, and then all that wait are checked once more.
-reserve(Room, Bytes) ->
+reserve(Available, Bytes) ->
     try
-        case atomics:sub_get(Room, ?VALUES, 1) of
+        case atomics:sub_get(Available, ?VALUES, 1) of
             Values when Values >= 0 ->
-                atomics:sub_get(Room, ?BYTES, Bytes) >= 0 orelse
+                atomics:sub_get(Available, ?BYTES, Bytes) >= 0 orelse
                     begin
-                        atomics:add(Room, ?BYTES, Bytes),
-                        atomics:add(Room, ?VALUES, 1),
+                        atomics:add(Available, ?BYTES, Bytes),
+                        atomics:add(Available, ?VALUES, 1),
                         false
                     end;
             _ ->
-                atomics:add(Room, ?VALUES, 1),
+                atomics:add(Available, ?VALUES, 1),
                 false
         end
     catch
         %% A reference is what another node, and Python, has of the counters.
-        error:badarg when is_reference(Room) -> false
+        error:badarg when is_reference(Available) -> false
     end.
 
 %% What a value takes in the external format, about.
@@ -133,17 +133,17 @@ ask(Pid, Value, Bytes, Timeout) ->
 %% @doc No more values will be sent; those that were are read. From any process, any number of
 %% times.
 -spec close(channel()) -> ok.
-close({py_channel, {Pid, Room}}) ->
-    shut(Room),
+close({py_channel, {Pid, Available}}) ->
+    shut(Available),
     Pid ! py_in_close,
     ok.
 
 %% From now on every sender asks.
-shut(Room) ->
+shut(Available) ->
     try
-        atomics:put(Room, ?VALUES, ?CLOSED)
+        atomics:put(Available, ?VALUES, ?CLOSED)
     catch
-        error:badarg when is_reference(Room) -> ok
+        error:badarg when is_reference(Available) -> ok
     end.
 
 %%% The worker's side.
@@ -248,13 +248,13 @@ write(Frame, C = #channel{reader = #reader{guard = Guard, worker = Worker}}) ->
         end,
     C.
 
-%%% Room.
+%%% What is available.
 
-taken(Taken, C = #channel{in_flight = InFlight, room = Room}) ->
+taken(Taken, C = #channel{in_flight = InFlight, available = Available}) ->
     case queue:peek(InFlight) of
         {value, {Sum, Count, Bytes}} when Sum =< Taken ->
-            atomics:add(Room, ?BYTES, Bytes),
-            atomics:add(Room, ?VALUES, Count),
+            atomics:add(Available, ?BYTES, Bytes),
+            atomics:add(Available, ?VALUES, Count),
             taken(Taken, C#channel{in_flight = queue:drop(InFlight)});
         _ ->
             C
@@ -272,7 +272,7 @@ give_up(Ref, C = #channel{waiting = Waiting}) ->
     _ = queue:len(Rest) < queue:len(Waiting) andalso (Ref ! {Ref, {error, timeout}}),
     C#channel{waiting = Rest}.
 
-%% Lets those in that wait, in order, for as long as there is room.
+%% Lets those in that wait, in order, for as long as they fit.
 admit(C) ->
     admit(0, 0, [], C).
 
@@ -293,14 +293,14 @@ admit(Count, Bytes, Values, C = #channel{waiting = Waiting, window = Window}) ->
     end.
 
 %% One value may always pass where nothing is under way, however large.
-may_pass(Bytes, #channel{room = Room, window = Window}) ->
-    case atomics:get(Room, ?VALUES) of
+may_pass(Bytes, #channel{available = Available, window = Window}) ->
+    case atomics:get(Available, ?VALUES) of
         Window ->
-            atomics:sub(Room, ?VALUES, 1),
-            atomics:sub(Room, ?BYTES, Bytes),
+            atomics:sub(Available, ?VALUES, 1),
+            atomics:sub(Available, ?BYTES, Bytes),
             true;
         _ ->
-            reserve(Room, Bytes)
+            reserve(Available, Bytes)
     end.
 
 admitted(0, _Bytes, [], C) -> C;
@@ -334,7 +334,7 @@ owner_ended(Reason, C) ->
 -spec no_reader(#channel{}) -> no_return().
 no_reader(C = #channel{owner = Owner, notify = Notify, reader = #reader{guard = Guard}}) ->
     Guard ! ended,
-    _ = Notify andalso not C#channel.is_closed andalso (Owner ! {py_channel, {py_channel, {self(), C#channel.room}}, closed}),
+    _ = Notify andalso not C#channel.is_closed andalso (Owner ! {py_channel, {py_channel, {self(), C#channel.available}}, closed}),
     over(C).
 
 -spec finish(closed | {exit, term()}, #channel{}) -> no_return().
@@ -352,8 +352,8 @@ drain(C) ->
     end.
 
 -spec over(#channel{}) -> no_return().
-over(C = #channel{room = Room}) ->
-    shut(Room),
+over(C = #channel{available = Available}) ->
+    shut(Available),
     _ = refuse(C),
     exit(normal).
 

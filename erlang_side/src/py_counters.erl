@@ -14,7 +14,7 @@
 
 -define(ERRORS, py_errors).
 
-%% So many classes of errors are told apart in a pool; those that come later count as `other'.
+%% The most classes of errors that are counted by themselves in a pool; those that come later count as `other'.
 %% A larger number costs memory where programs make classes as they run.
 -define(MAX_CLASSES, 20).
 

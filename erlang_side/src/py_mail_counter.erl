@@ -17,7 +17,7 @@
 %% The words that a count may copy before it is given up.
 -define(MAX_WORDS, 32 * 1024 * 1024).
 
-%% Undisturbed, a look at the mailbox costs its owner one reduction. An owner that ran used more.
+%% Undisturbed, a check of the mailbox costs its owner one reduction. An owner that ran used more.
 -define(REDUCTIONS_OF_A_COUNT, 1).
 
 -record(counted, {

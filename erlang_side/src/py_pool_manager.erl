@@ -37,7 +37,7 @@
 %% How long nothing may have run in it until it leaves, and how often that is checked.
 -define(IDLE_MS, 100).
 
-%% So many reasons of ends are told apart.
+%% The most reasons of ends that are counted by themselves; a further one counts as `other'.
 -define(MAX_EXITS, 20).
 -define(LEAVE_POLL_MS, 20).
 

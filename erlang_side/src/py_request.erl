@@ -140,7 +140,7 @@ end_event(Result, #request{kind = Kind, started = Started, meta = Meta}, Extra) 
             py_telemetry:event([Name, stop], Measurements, Meta#{result => ok})
     end.
 
-%% @doc Requests of a worker, the oldest first, and not more than so many.
+%% @doc Requests of a worker, the oldest first, and `Max' of them at most.
 -spec under_way(pid(), pos_integer()) -> [py_pool:request_info()].
 under_way(Worker, Max) ->
     Now = erlang:monotonic_time(),

@@ -411,7 +411,7 @@ liveness(State = #state{worker = Worker, liveness = Liveness}) ->
             IsFull = py_port:is_full(Worker),
             _ = py_port:write(Worker, py_frame:ping()),
             schedule_liveness(),
-            %% Some may have counted their requests and wait for room to write them.
+            %% Some may have counted their requests and wait until they may write them.
             case IsFull of
                 true -> {noreply, NewState#state{liveness = py_liveness:uncertain(NewState#state.liveness)}};
                 false -> {noreply, NewState}

@@ -11,7 +11,7 @@
 
 -define(TABLE, py_workers).
 
-%% So many requests of a worker are listed. More make the state of a busy pool slow to read.
+%% The most requests of a worker that are listed. More make the state of a busy pool slow to read.
 -define(LISTED, 10).
 
 -record(row, {

@@ -28,7 +28,7 @@ enum { FAILED = -1, DONE = 0, NEEDS_EXACT = 1 };
 
 typedef struct {
     char *data;
-    size_t size, room;
+    size_t size, capacity;
     char first[1024]; /* Most values fit, and cost no allocation. */
 } Buffer;
 
@@ -42,7 +42,7 @@ static void buffer_init(Buffer *b)
 {
     b->data = b->first;
     b->size = 0;
-    b->room = sizeof b->first;
+    b->capacity = sizeof b->first;
 }
 
 static void buffer_free(Buffer *b)
@@ -53,9 +53,9 @@ static void buffer_free(Buffer *b)
 
 static char *reserve(Buffer *b, size_t count)
 {
-    if (b->room - b->size < count) {
-        size_t room = b->room * 2 > b->size + count ? b->room * 2 : b->size + count;
-        char *data = b->data == b->first ? PyMem_Malloc(room) : PyMem_Realloc(b->data, room);
+    if (b->capacity - b->size < count) {
+        size_t capacity = b->capacity * 2 > b->size + count ? b->capacity * 2 : b->size + count;
+        char *data = b->data == b->first ? PyMem_Malloc(capacity) : PyMem_Realloc(b->data, capacity);
         if (data == NULL) {
             PyErr_NoMemory();
             return NULL;
@@ -63,7 +63,7 @@ static char *reserve(Buffer *b, size_t count)
         if (b->data == b->first)
             memcpy(data, b->first, b->size);
         b->data = data;
-        b->room = room;
+        b->capacity = capacity;
     }
     char *at = b->data + b->size;
     b->size += count;
@@ -87,7 +87,7 @@ static int put_bytes(Buffer *b, const char *data, size_t size)
     return DONE;
 }
 
-/* A tag and four bytes of size, then so many bytes. */
+/* A tag, four bytes of size, and that many bytes. */
 static int put_sized(Buffer *b, char tag, const char *data, Py_ssize_t size)
 {
     if ((uint64_t)size > UINT32_MAX)

@@ -30,8 +30,8 @@ def from_callback(
     Calls ``function(*args, callback, **kwargs)``. The callback waits while `maxsize` values have
     not been taken, so the function goes no faster than whoever reads. Several arguments of one
     call are yielded as a tuple. When nobody wants more, the callback returns true (before that,
-    False); with `raises` it raises `Cancelled` in place of that, for a function that does not look
-    at what its callback returns. The generator ends when the function returns, and raises what the
+    False); with `raises` it raises `Cancelled` in place of that, for a function that ignores
+    what its callback returns. The generator ends when the function returns, and raises what the
     function raises; what it returns is the value of ``yield from``.
 
     The thread starts with the first `next`, in a copy of the context, so that `stream` and
@@ -68,7 +68,7 @@ class Handover:
         self._values: deque[Any] = deque()
         #: Wakes the generator, which waits for a value.
         self._wake: Callable[[], object] | None = None
-        #: Each wakes a callback, which waits for room.
+        #: Each wakes a callback, which waits until its value fits.
         self._waiting: list[Callable[[], object]] = []
         self._is_closed = False
         self._is_over = False
@@ -118,10 +118,10 @@ class Handover:
                     if wake is not None:
                         wake()
                     return False
-                room = self._new_lock()
-                room.acquire()
-                self._waiting.append(room.release)
-            room.acquire()
+                waiter = self._new_lock()
+                waiter.acquire()
+                self._waiting.append(waiter.release)
+            waiter.acquire()
         if self._raises:
             raise Cancelled
         return True

@@ -13,7 +13,7 @@ def send(to: Pid | Reference | str | tuple[str, str], term: Any) -> None:
 
     `to` is a pid, an alias, a registered name, or a name and a node. Messages of one thread
     arrive in the order in which they were sent, and before the result of the call that sent
-    them. A message to nobody is lost without a word, as in Erlang.
+    them. A message to a process that does not exist is dropped, as in Erlang.
 
     Past 8 MiB that the node has not taken, it waits, and on the worker's event loop, which must
     not wait, it raises BlockingIOError: see `drain`. Raises what a value without a place in
@@ -23,7 +23,7 @@ def send(to: Pid | Reference | str | tuple[str, str], term: Any) -> None:
 
 
 async def drain() -> None:
-    """Waits until there is room for another message.
+    """Waits until another message may be sent without waiting.
 
     Async code that sends much, without awaiting anything else, awaits this from time to time.
     """

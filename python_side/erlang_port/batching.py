@@ -12,7 +12,7 @@ from typing import Final
 #: could share one. Sending one costs about 10 us.
 FAST_SECONDS: Final = 0.0002
 
-#: So many fast items make a fast sender. More cost frames at the start of every burst, fewer
+#: Fast items in a row that make a fast sender. More cost frames at the start of every burst, fewer
 #: make runs of what is no burst.
 FAST_ITEMS: Final = 3
 

@@ -53,7 +53,7 @@ class Meeting:
 
 
 async def meet(number: int) -> int:
-    """Returns when so many of these wait."""
+    """Returns when `number` of these wait."""
     if Meeting.here == 0:
         Meeting.everybody = asyncio.Event()
     Meeting.here += 1

@@ -104,7 +104,7 @@ def clock() -> int:
 
 
 def ticks(number: int, seconds: float) -> Iterator[int]:
-    """One value every so many seconds."""
+    """One value every `seconds` seconds."""
     for _ in range(number):
         time.sleep(seconds)
         yield time.monotonic_ns()
@@ -118,7 +118,7 @@ async def async_ticks(number: int, seconds: float) -> AsyncIterator[int]:
 
 
 def bursts(number: int, size: int, pause: str, seconds: float) -> Iterator[int]:
-    """So many values at once, then a pause; the last value of a burst is the clock."""
+    """`size` values at once, then a pause; the last value of a burst is the clock."""
     wait = {"sleep": time.sleep, "compute": _compute, "locked": _locked}[pause]
     for _ in range(number):
         for _ in range(size - 1):
@@ -152,7 +152,7 @@ async def async_bursts(number: int, size: int, seconds: float) -> AsyncIterator[
 
 
 def endless(seconds: float, name: int = 0) -> Iterator[int]:
-    """Integers for ever, so many seconds apart."""
+    """Integers for ever, `seconds` apart."""
     try:
         for i in count():
             yield i

@@ -22,8 +22,8 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { SETTINGS = 1, STREAM, CALL, EXEC, CANCEL, CREDIT, ANSWER, PING, LEVEL, STATS };
-enum { READY = 65, EVENT, LAST, REPLY, SEND, REQUEST, OUTPUT, LOG, PONG, FAILED, HELLO = 79 };
+enum { SETTINGS = 1, STREAM, CALL, EXEC, CANCEL, CREDIT, CALLBACK_RESULT, PING, LEVEL, STATS };
+enum { READY = 65, EVENT, LAST, REPLY, SEND, CALLBACK, OUTPUT, LOG, PONG, FAILED, HELLO = 79 };
 
 /* What a pipe holds. */
 #define OUT_SIZE 65536
@@ -32,7 +32,7 @@ enum { READY = 65, EVENT, LAST, REPLY, SEND, REQUEST, OUTPUT, LOG, PONG, FAILED,
 
 typedef struct {
     unsigned char *data;
-    size_t size, room;
+    size_t size, capacity;
 } bytes_t;
 
 typedef struct {
@@ -56,9 +56,9 @@ static size_t stream_count;
 
 static void add(bytes_t *to, const void *data, size_t size)
 {
-    if (to->size + size > to->room) {
-        to->room = 2 * (to->size + size);
-        to->data = realloc(to->data, to->room);
+    if (to->size + size > to->capacity) {
+        to->capacity = 2 * (to->size + size);
+        to->data = realloc(to->data, to->capacity);
     }
     memcpy(to->data + to->size, data, size);
     to->size += size;
@@ -317,7 +317,7 @@ static void finish(size_t index, const char *error)
 }
 
 /* How many frames the window, the rest of the stream and one write let through. */
-static uint64_t room(const stream_t *s)
+static uint64_t available(const stream_t *s)
 {
     uint64_t frames = s->left < s->in_one_write ? s->left : s->in_one_write;
     uint64_t values = s->sent - s->taken, size = s->sent_bytes - s->taken_bytes;
@@ -338,7 +338,7 @@ static int advance(void)
     int progress = 0;
     for (size_t i = 0; i < stream_count;) {
         stream_t *s = streams[i];
-        uint64_t frames = room(s);
+        uint64_t frames = available(s);
         for (uint64_t n = 0; n < frames; n++)
             put(s->frame.data, s->frame.size);
         s->left -= frames;

@@ -43,7 +43,7 @@ TITLES = {
     "many_100": "100 streams of 20 values 10 ms apart, one worker, until the last has ended",
     "many_1000": "1,000 streams of 5 values 100 ms apart, one worker",
     "many_10000": "10,000 streams of 5 values 100 ms apart, one worker",
-    "asleep": "Owners asleep for so many seconds, endless generators: growth of memory",
+    "asleep": "Owners asleep, by seconds, endless generators: growth of memory",
     "long": "One stream of 10,000,000 integers",
     "styles": "A call beside a Python port that one process owns, as erlport's is",
     "callers": "Calls a second through one worker, by the number of callers",

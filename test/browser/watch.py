@@ -21,7 +21,7 @@ class Generation:
         self._changed = threading.Condition()
 
     def start(self, *, stepwise: bool = False, words: int = 1, pace: float = 0.0) -> None:
-        """Say how it runs: token by token as it is told, or by itself, so many words a token."""
+        """Say how it runs: token by token as it is asked, or by itself, `words` words a token."""
         self._connection.send((stepwise, words, pace))
         threading.Thread(target=self._follow, daemon=True).start()
 
@@ -48,7 +48,7 @@ class Generation:
         return self.closed_at
 
     def wait_stalled(self, seconds: float) -> int:
-        """How many tokens it has made when it has made none for so many seconds."""
+        """How many tokens it has made when it has made none for `seconds` seconds."""
         deadline = time.monotonic() + SECONDS
         with self._changed:
             while self._changed.wait(seconds):

@@ -127,7 +127,7 @@ class Meeting:
 
 
 async def meet(count):
-    """Returns when so many of these run at the same time."""
+    """Returns when `count` of these run at the same time."""
     if Meeting.everybody is None:
         Meeting.everybody = asyncio.Event()
     Meeting.here += 1

@@ -29,7 +29,7 @@ def before():
 
 
 def raising(name, after):
-    """An exception of that name after so many values."""
+    """An exception of that name after `after` values."""
     yield from range(after)
     raise globals().get(name) or getattr(__builtins__, name, None) or __builtins__[name]
 

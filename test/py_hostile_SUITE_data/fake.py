@@ -29,7 +29,7 @@ OK = b"\x83h\x02w\x02oka\x07"
 
 
 def take(size: int) -> bytes:
-    """So many bytes of what the node writes."""
+    """The next `size` bytes of what the node writes."""
     data = b""
     while len(data) < size:
         more = os.read(IN, size - len(data))

@@ -91,7 +91,7 @@ class NodeClient:
             self.wrong.append("more than a batch")
 
     def take(self, count: int) -> tuple[int, int, int]:
-        """The owner takes so many frames: what to tell the stream."""
+        """The owner takes `count` frames: the credit for the stream."""
         with self.change:
             for _ in range(min(count, len(self.out))):
                 values, size = self.out.popleft()
@@ -100,7 +100,7 @@ class NodeClient:
             return self.taken[0], self.taken[1], self.demand
 
     def wait(self, condition: Callable[[], bool]) -> None:
-        """Returns when it holds; it is looked at whenever something comes."""
+        """Returns when it holds; it is checked whenever something comes."""
         with self.change:
             assert self.change.wait_for(condition, PATIENCE), (self.values[-3:], self.terminal)
 

@@ -19,7 +19,7 @@ from port import Worker, credit, encode, expression, frame, stream, target
 ROUNDS = int(os.environ.get("HOSTILE_ROUNDS", "25"))
 FIRST = int(os.environ.get("HOSTILE_SEED", "20260"))
 
-#: So many frames in each round.
+#: Frames in each round.
 FRAMES = 12
 
 #: More than this on stderr is a storm and no reason, in bytes. One traceback through the

@@ -1,6 +1,6 @@
 %% @doc Many streams on a pool whose workers are killed all the time.
 %%
-%% So many readers keep a stream each going, and start another where one has ended. They
+%% `streams' processes keep a stream each going, and start another where one has ended. They
 %% take each value and compare it with the one that must come. At fixed intervals the Python
 %% process of a worker is killed. What is lost or doubled is counted, and must be nothing.
 -module(test_chaos).

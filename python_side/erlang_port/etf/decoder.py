@@ -43,7 +43,7 @@ is copied for nothing. Smaller: short requests are read more slowly."""
 
 _U16 = struct.Struct(">H")
 _U32_AT = struct.Struct(">I").unpack_from
-# The beginning of {bytes, B}, {msgpack, B}, {py_channel, {Pid, Room}} and {py_handle, {Keeper,
+# The beginning of {bytes, B}, {msgpack, B}, {py_channel, {Pid, Available}} and {py_handle, {Keeper,
 # Worker, Id}}, after the tuple's header: an atom in any of its four encodings, and the tag of a
 # binary, or of a tuple, a pid first.
 _WRAPPED = re.compile(
@@ -332,11 +332,11 @@ def _keyed_map(
 
 def _unwrap(data: Buffer, mark: re.Match[bytes]) -> tuple[Any, int]:
     """The value of {bytes, B} or {msgpack, B}, where the length of B is where `mark` ends, or of
-    {py_channel, {Pid, Room}} or {py_handle, {Keeper, Worker, Id}}.
+    {py_channel, {Pid, Available}} or {py_handle, {Keeper, Worker, Id}}.
     """
     if mark.lastindex == 3:
-        (pid, room), end = _read(data, mark.end(3), False, SCALARS)
-        return incoming.arrived(pid, room), end
+        (pid, available), end = _read(data, mark.end(3), False, SCALARS)
+        return incoming.arrived(pid, available), end
     if mark.lastindex == 4:
         (keeper, worker, identity), end = _read(data, mark.end(4), False, SCALARS)
         return handles.arrived(keeper, worker, identity), end

@@ -36,8 +36,8 @@ _PLAIN_DEPTH: Final = 100
 
 _LARGE: Final = 1_000
 _LARGE_DEPTH: Final = 20
-"""A container of so many elements counts as so many levels: a cycle through a large one is then
-soon left to the exact writer, which knows it for what it is. Larger: lists of lists of lists of a
+"""A container of `_LARGE` elements or more counts as `_LARGE_DEPTH` levels: a cycle through one is
+then soon left to the exact writer, which finds it out. Larger: lists of lists of lists of a
 thousand elements go the slow way. Smaller: finding such a cycle takes longer."""
 
 

@@ -142,7 +142,7 @@ def _digits(number: int) -> str:
 
 
 def _decimal(number: int, bits: int) -> decimal.Decimal:
-    """The same for a number of at most so many bits, a power of two."""
+    """The same for a number of at most `bits` bits, a power of two."""
     if bits <= _LONG_BITS:
         return decimal.Decimal(number)
     half = bits >> 1

@@ -19,7 +19,7 @@ from erlang_port.etf.opaque import Pid
 from erlang_port.etf.terms import Atom
 from erlang_port.handover import EMPTY, END, Wake, next_value, next_value_async
 
-#: A channel is {py_channel, {Pid, Room}} in Erlang, where Room means nothing here.
+#: A channel is {py_channel, {Pid, Available}} in Erlang, where Available means nothing here.
 TAG: Final = "py_channel"
 
 _NOTHING: Final = object()
@@ -41,7 +41,7 @@ class Link(Protocol):
         """What wakes the calling thread, and what it then waits with."""
 
     def taken(self, count: int) -> None:
-        """So many values have been taken in all."""
+        """`count` values have been taken in all."""
 
     def closed(self) -> None:
         """Nobody wants more."""
@@ -61,6 +61,7 @@ class Channel:
 
     __slots__ = (
         "__weakref__",
+        "_available",
         "_end",
         "_frames",
         "_is_closed",
@@ -70,7 +71,6 @@ class Channel:
         "_lock",
         "_quarter",
         "_reported",
-        "_room",
         "_run",
         "_taken",
         "_turn",
@@ -78,10 +78,10 @@ class Channel:
         "pid",
     )
 
-    def __init__(self, pid: Pid, room: Any, link: Link) -> None:
+    def __init__(self, pid: Pid, available: Any, link: Link) -> None:
         #: The process that it is in Erlang.
         self.pid = pid
-        self._room = room
+        self._available = available
         self._link = link
         #: Values of the frame that is being taken, but for the last of them.
         self._run: Iterator[Any] = iter(())
@@ -155,7 +155,7 @@ class Channel:
 
     def __erlang__(self) -> Any:
         """Goes back as the channel that it is."""
-        return Atom(TAG), (self.pid, self._room)
+        return Atom(TAG), (self.pid, self._available)
 
     def __repr__(self) -> str:
         return f"<erlang.Channel {self.pid!r}>"
@@ -256,7 +256,7 @@ def connect(factory: Factory | None) -> None:
     _factory = factory
 
 
-def arrived(pid: Pid, room: Any) -> Any:
-    """What {py_channel, {Pid, Room}} is here."""
+def arrived(pid: Pid, available: Any) -> Any:
+    """What {py_channel, {Pid, Available}} is here."""
     factory = _factory
-    return (Atom(TAG), (pid, room)) if factory is None else factory(pid, room)
+    return (Atom(TAG), (pid, available)) if factory is None else factory(pid, available)

@@ -6,7 +6,7 @@ __all__ = ("duration", "shortened")
 
 
 def duration(ticks: int, per_second: int = 1) -> str:
-    """The ISO 8601 duration of so many ticks, such as ``P1DT2H0.5S``.
+    """The ISO 8601 duration of `ticks`, such as ``P1DT2H0.5S``.
 
     Days, hours, minutes and seconds, each only if it is there, and ``PT0S`` for none at all. The
     sign stands in front, for the whole. Days have 24 hours; months and years are not used, as

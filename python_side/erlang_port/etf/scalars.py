@@ -190,7 +190,7 @@ def _opaque(kind: Any, tail: int) -> Scalar:
 
 
 def _reference(creation: int) -> Scalar:
-    """A reader for: tag, U16 words, node name, creation of so many bytes, words of 4 bytes."""
+    """A reader for: tag, U16 words, node name, creation of `creation` bytes, words of 4 bytes."""
 
     def read(data: Buffer, pos: int, text: bool) -> tuple[Any, int]:
         words = _U16.unpack_from(data, pos + 1)[0]

@@ -41,7 +41,7 @@ stack of a thread. Smaller: terms that are deep for a reason are refused.
 """
 
 MAX_INTEGER_BYTES: Final = 524_280
-"""The largest integer that OTP 27 to 29 read has so many bytes (found by trying); past it
+"""The bytes of the largest integer that OTP 27 to 29 read (found by trying); past it
 binary_to_term/1 fails. OTP 25 reads eight times as many, but values go on to other nodes."""
 
 _U32_MAX: Final = (1 << 32) - 1

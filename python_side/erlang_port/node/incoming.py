@@ -45,14 +45,14 @@ class IncomingChannels:
         """What is done for each kind of frame; on whichever thread reads."""
         return {frames.CHANNEL_VALUES: self._on_values, frames.CHANNEL_END: self._on_end}
 
-    def arrived(self, pid: Pid, room: Any) -> Channel:
+    def arrived(self, pid: Pid, available: Any) -> Channel:
         """The channel of this process: the same object for as long as somebody has it."""
         with self._lock:
             channel = self._by_pid.get(pid)
             if channel is not None and not channel.is_closed:
                 return channel
             address = b"%b%x" % (self._prefix, next(self._numbers))
-            channel = Channel(pid, room, _Link(self, pid, address))
+            channel = Channel(pid, available, _Link(self, pid, address))
             self._by_pid[pid] = channel
             self._by_number[address] = weakref.ref(channel)
         size = len(address).to_bytes(4, "big")

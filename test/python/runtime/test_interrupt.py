@@ -17,7 +17,7 @@ from erlang_port.runtime.interrupt import InterruptibleCoroutine, InterruptibleR
 
 REQUEST = object()
 
-#: A storm lasts until so many interrupts were raised, and so many seconds at the most: a busy
+#: A storm lasts until that many interrupts were raised, and that many seconds at the most: a busy
 #: machine may have raised fewer by then.
 ENOUGH = 100
 PATIENCE = 20.0
