@@ -589,9 +589,9 @@ nodes(Name) when is_atom(Name) ->
 %% @doc Puts a new worker in the place of each, one by one, as after new code or in a new
 %% environment: a new one is ready before the old one ends what it runs and leaves. Returns
 %% when each has its successor, or with the reason why one cannot start; the others then stay.
--spec restart_workers(atom()) -> ok | {error, py_error:reason()}.
+-spec restart_workers(atom() | pid() | {atom(), node()}) -> ok | {error, py_error:reason()}.
 restart_workers(Pool) ->
-    py_pool:restart_workers(Pool).
+    at(named(Pool), fun(Name) -> {restart_workers, Name} end).
 
 %% @doc Starts a Python process of the caller's own, linked to it. Its pid is
 %% accepted wherever the name of a pool is. It ends with its Python process, for

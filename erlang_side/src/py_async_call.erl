@@ -26,6 +26,7 @@
     %% What the caller waits for, and its monitor; none of a cast.
     ref :: reference() | none,
     monitor :: reference() | none,
+    caller = none :: pid() | none,
     target = none :: py_call:target() | none,
     opts :: map(),
     %% Who runs it, and the reference of the request; on another node the relay has that.
@@ -106,7 +107,7 @@ enter(Caller, Where, Target, Opts) ->
     Monitor = erlang:monitor(process, Caller),
     receive
         {'begin', Ref} ->
-            enter(Where, #call{ref = Ref, monitor = Monitor, target = Target, opts = Opts});
+            enter(Where, #call{ref = Ref, monitor = Monitor, caller = Caller, target = Target, opts = Opts});
         {'DOWN', Monitor, process, _, _} ->
             not_begun(Where),
             forget({'_', self()}),
@@ -138,8 +139,12 @@ written(Worker, Request, Call = #call{target = Target, opts = Opts}) ->
     Watched = py_request:enter(py_request:begun(call, Worker, Target, Request, Opts)),
     Call#call{worker = Worker, request = Request, target = none, watched = Watched}.
 
-request(#call{target = Target, opts = Opts}) ->
-    #{target => Target, opts => py_options:given(Opts)}.
+request(#call{target = Target, opts = Opts, caller = Caller}) ->
+    Request = #{target => Target, opts => py_options:given(Opts)},
+    case Opts of
+        #{return := handle} -> Request#{keeper => Caller};
+        #{} -> Request
+    end.
 
 %% The next node to ask, or none: then the reason of the last one counts.
 found({far, Remote}, _Reason, Call) ->

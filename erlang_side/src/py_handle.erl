@@ -3,13 +3,14 @@
 %% Each has a keeper, a process that makes the call whose result the object is. It watches the
 %% owner, which is the process that called, and the worker; the worker lets go of the object when the owner
 %% ends, or lets go of the handle. The keeper of a worker that has died says so for as long
-%% as the owner lives.
+%% as the owner lives. Where the worker is on another node, a process beside it watches the keeper,
+%% so that the object goes with the connection as well.
 %% @hidden
 -module(py_handle).
 
 -include("py_worker.hrl").
 
--export([make/1, worker/1, among/1, release/1, gone/1, identity/1, forget/2]).
+-export([make/1, worker/1, among/1, release/1, gone/1, identity/1, hold/3]).
 -export_type([handle/0]).
 
 -type handle() :: {py_handle, {Keeper :: pid(), Worker :: pid(), Id :: binary()}}.
@@ -59,7 +60,7 @@ keep(Worker, Id, OwnerMonitor, WorkerMonitor) ->
             Alias ! {Alias, {ok, Worker}},
             keep(Worker, Id, OwnerMonitor, WorkerMonitor);
         {'DOWN', WorkerMonitor, process, _, Reason} ->
-            dead(py_error:worker_exit(Reason), OwnerMonitor);
+            dead(lost(Reason, Worker), OwnerMonitor);
         {'DOWN', OwnerMonitor, process, _, _} ->
             let_go(Worker, Id);
         py_handle_release ->
@@ -83,12 +84,27 @@ dead(Reason, OwnerMonitor) ->
 
 let_go(Worker, Id) when node(Worker) =:= node() ->
     forget(Worker, Id);
-let_go(Worker, Id) ->
-    erpc:cast(node(Worker), ?MODULE, forget, [Worker, Id]).
+let_go(_Worker, _Id) ->
+    %% See hold/3.
+    ok.
+
+lost(noconnection, Worker) -> {nodedown, node(Worker)};
+lost(Reason, _Worker) -> py_error:worker_exit(Reason).
 
 %% @private
-%% @doc Lets a worker of this node let go of an object.
--spec forget(pid(), binary()) -> ok.
+%% @doc Lets a worker of this node let go of an object when its keeper, on another node, ends.
+-spec hold(Keeper :: pid(), Worker :: pid(), binary()) -> ok.
+hold(Keeper, Worker, Id) ->
+    _ = spawn(fun() ->
+        KeeperMonitor = erlang:monitor(process, Keeper),
+        WorkerMonitor = erlang:monitor(process, Worker),
+        receive
+            {'DOWN', KeeperMonitor, process, _, _} -> forget(Worker, Id);
+            {'DOWN', WorkerMonitor, process, _, _} -> ok
+        end
+    end),
+    ok.
+
 forget(Pid, Id) ->
     case py_workers:find(Pid) of
         {Worker, _} ->
@@ -124,7 +140,7 @@ gone(Handle = {py_handle, {_Keeper, Worker, _Id}}) ->
             case worker(Handle) of
                 {error, Known} -> Known;
                 %% Its keeper is about to hear of it.
-                {ok, _} -> py_error:worker_exit(Reason)
+                {ok, _} -> lost(Reason, Worker)
             end
     end.
 

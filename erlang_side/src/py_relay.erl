@@ -23,6 +23,8 @@
     target := py_call:target(),
     %% As they were given: what is missing is for the pool to fill in.
     opts := map(),
+    %% Of a call whose result stays here: the process that keeps the handle of it.
+    keeper => pid(),
     %% Of a stream.
     ref => reference(),
     owner => pid()
@@ -32,6 +34,7 @@
     | {info, atom() | pid()}
     | {drain, atom() | pid(), timeout()}
     | {resume, atom() | pid()}
+    | {restart_workers, atom() | pid()}
     | {start_worker, py_options:pool_options(), Starter :: pid()}
     | {stop_worker, pid()}
     | {callback, {call | registered, binary(), [term()]}}.
@@ -131,9 +134,10 @@ run(FromMonitor, Request = #{from := From, target := Target}) ->
             refuse(Reason, Request)
     end.
 
-wait(Call, Worker, FromMonitor, #{from := From, pool := Pool}) ->
+wait(Call, Worker, FromMonitor, Request = #{from := From, pool := Pool}) ->
     receive
         {Call, Payload} ->
+            hold(Payload, Request),
             _ = erlang:send(From, {py_far, reply, Payload, load(Pool), Worker#worker.pid}, [noconnect]),
             await_other_side(FromMonitor);
         {'DOWN', Call, process, _, Reason} ->
@@ -141,6 +145,15 @@ wait(Call, Worker, FromMonitor, #{from := From, pool := Pool}) ->
         {'DOWN', FromMonitor, process, _, _} ->
             py_port:cancel(Worker, Call)
     end.
+
+%% From before the other side knows of it, so that no object is left when the nodes part.
+hold(Payload, #{keeper := Keeper}) ->
+    case py_etf:decode(Payload) of
+        {ok, {ok, {Worker, Id}}} -> py_handle:hold(Keeper, py_frame:localized(Worker), Id);
+        _ -> ok
+    end;
+hold(_Payload, _Request) ->
+    ok.
 
 %% If this is killed, the guard has Python cancel.
 watched(Row = {Ref, _, _, _, _}, Fun) ->
@@ -198,6 +211,7 @@ ask(1, {exec, Pool, Code, Opts}) -> py_pool:exec(Pool, Code, Opts);
 ask(1, {info, Pool}) -> py_pool:info(Pool);
 ask(1, {drain, Pool, Timeout}) -> py_pool:drain(Pool, Timeout);
 ask(1, {resume, Pool}) -> py_pool:resume(Pool);
+ask(1, {restart_workers, Pool}) -> py_pool:restart_workers(Pool);
 ask(1, {start_worker, Opts, Starter}) -> py_pool_manager:start_worker_for(Opts, Starter);
 ask(1, {stop_worker, Pid}) -> py_pool_manager:stop_worker(Pid);
 %% The other way round: code that runs there for a request of this node.

@@ -12,8 +12,9 @@ distribution() ->
     end.
 
 start_distribution() ->
-    %% epmd may run already, or be started so.
+    %% epmd may run already, or be started so. It does not wait until it listens.
     _ = os:cmd("epmd -daemon"),
+    test_eventually:true(fun() -> element(1, erl_epmd:names()) =:= ok end),
     %% A name of its own: other runs on this machine have theirs.
     Name = list_to_atom("py_test_" ++ os:getpid() ++ "@127.0.0.1"),
     case net_kernel:start([Name, longnames]) of

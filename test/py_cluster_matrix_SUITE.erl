@@ -1,0 +1,558 @@
+%% @doc Each function of `py' with each form of address, asked by nodes of each kind: one that runs
+%% the application, one that has only its code, a hidden one, one that has nothing of it, and nodes of
+%% other releases of Erlang/OTP.
+-module(py_cluster_matrix_SUITE).
+
+-include_lib("stdlib/include/assert.hrl").
+
+-export([all/0, suite/0, init_per_suite/1, end_per_suite/1]).
+-export([
+    every_function_has_a_row/1,
+    every_address/1,
+    every_node_at_once/1,
+    from_a_hidden_node/1,
+    from_a_node_with_the_code/1,
+    from_a_bare_node/1,
+    handles/1,
+    channels/1,
+    other_versions/1,
+    other_releases/1
+]).
+%% Called in other nodes.
+-export([failures/2, bare/1, counted/2]).
+
+-define(LONG, 10000).
+
+-spec suite() -> [{atom(), term()}].
+suite() ->
+    [{timetrap, {minutes, 5}}].
+
+-spec all() -> [atom()].
+all() ->
+    [
+        every_function_has_a_row,
+        every_address,
+        every_node_at_once,
+        from_a_hidden_node,
+        from_a_node_with_the_code,
+        from_a_bare_node,
+        handles,
+        channels,
+        other_versions,
+        other_releases
+    ].
+
+-spec init_per_suite(ct_suite:ct_config()) -> ct_suite:ct_config() | {skip, string()}.
+init_per_suite(Config) ->
+    case test_other_node:distribution() of
+        ok ->
+            _ = application:load(erlang_python),
+            application:set_env(erlang_python, pools, #{}),
+            {ok, _} = application:ensure_all_started(erlang_python),
+            [{b, test_cluster:start(#{test => #{workers => 1, cluster => true}})} | Config];
+        Skip ->
+            Skip
+    end.
+
+-spec end_per_suite(ct_suite:ct_config()) -> ok.
+end_per_suite(Config) ->
+    test_cluster:stop(proplists:get_value(b, Config)),
+    application:stop(erlang_python),
+    application:unset_env(erlang_python, pools).
+
+b(Config) ->
+    B = {_, Node} = proplists:get_value(b, Config),
+    test_eventually:equal([Node], fun() ->
+        _ = net_adm:ping(Node),
+        py:nodes(test)
+    end),
+    {B, Node}.
+
+%%% The table: what each function that takes a pool, or what it has made, does with that of an
+%%% address. `started' rows need the application on the node that asks.
+
+rows() ->
+    [
+        {{stream_start, 4}, started, fun(At) ->
+            {ok, Ref} = py:stream_start(builtins, range, [3], At),
+            [0, 1, 2] = rest(Ref)
+        end},
+        {{stream_next, 1}, started, fun(At) ->
+            {ok, Ref} = py:stream_start(builtins, range, [1], At),
+            {ok, 0} = py:stream_next(Ref),
+            done = py:stream_next(Ref)
+        end},
+        {{stream_next, 2}, started, fun(At) ->
+            {ok, Ref} = py:stream_start(asyncio, sleep, [60], At#{timeout => infinity}),
+            timeout = py:stream_next(Ref, 10),
+            ok = py:stream_cancel(Ref, [flush])
+        end},
+        {{stream_cancel, 1}, started, fun(At) ->
+            {ok, Ref} = py:stream_start(itertools, count, [], At#{demand => 0}),
+            ok = py:stream_cancel(Ref),
+            {error, cancelled} = py:stream_next(Ref, ?LONG)
+        end},
+        {{stream_cancel, 2}, started, fun(At) ->
+            {ok, Ref} = py:stream_start(itertools, count, [], At),
+            {ok, 0} = py:stream_next(Ref, ?LONG),
+            ok = py:stream_cancel(Ref, [flush]),
+            timeout = py:stream_next(Ref, 0)
+        end},
+        {{stream_demand, 2}, started, fun(At) ->
+            {ok, Ref} = py:stream_start(itertools, count, [], At#{demand => 1}),
+            {ok, 0} = py:stream_next(Ref, ?LONG),
+            ok = py:stream_demand(Ref, 1),
+            {ok, 1} = py:stream_next(Ref, ?LONG),
+            ok = py:stream_cancel(Ref, [flush])
+        end},
+        {{stream_fold, 3}, started, fun(At) ->
+            {ok, Ref} = py:stream_start(builtins, range, [10], At),
+            {ok, 45} = py:stream_fold(fun(V, Sum) -> {cont, V + Sum} end, 0, Ref)
+        end},
+        {{stream, 5}, started, fun(At) ->
+            {ok, [0, 1]} = py:stream(builtins, range, [2], #{}, At)
+        end},
+        {{stream_eval, 3}, started, fun(At) ->
+            {ok, [1, 4]} = py:stream_eval("(x * x for x in xs)", #{xs => [1, 2]}, At)
+        end},
+        {{enumerable, 4}, started, fun(At) ->
+            {done, 3} = (py:enumerable(builtins, range, [3], At))({cont, 0}, fun(_, N) -> {cont, N + 1} end)
+        end},
+        {{enumerable_eval, 3}, started, fun(At) ->
+            {halted, 7} = (py:enumerable_eval("iter([n])", #{n => 7}, At))({cont, 0}, fun(V, _) -> {halt, V} end)
+        end},
+        {{foreach, 2}, started, fun(At) ->
+            Self = self(),
+            ok = py:foreach(fun(V) -> Self ! {each, V} end, py:enumerable(builtins, range, [1], At)),
+            receive
+                {each, 0} -> ok
+            end
+        end},
+        {{channel, 1}, started, fun(At) ->
+            {ok, In} = py:channel(#{window => 5}),
+            Sum = py:spawn_call(builtins, sum, [In], #{}, At),
+            [ok = py:channel_send(In, N) || N <- lists:seq(1, 20)],
+            ok = py:channel_close(In),
+            {ok, 210} = py:await(Sum, ?LONG)
+        end},
+        {{exec, 2}, loaded, fun(At) ->
+            ok = py:exec("matrix = 1", At)
+        end},
+        {{eval, 3}, loaded, fun(At) ->
+            {ok, 3} = py:eval("x + 1", #{x => 2}, At),
+            {error, {'ZeroDivisionError', _}} = py:eval("1 / 0", #{}, At)
+        end},
+        {{call, 5}, loaded, fun(At) ->
+            {ok, 3} = py:call(builtins, len, [[1, 2, 3]], #{}, At),
+            {ok, [3, 2]} = py:call(builtins, sorted, [[2, 3]], #{reverse => true}, At#{timeout => ?LONG}),
+            {error, timeout} = py:call(asyncio, sleep, [60], #{}, At#{timeout => 20})
+        end},
+        {{cast, 5}, started, fun(At) ->
+            ok = py:cast(erlang, send, [self(), cast], #{}, At),
+            receive
+                <<"cast">> -> ok;
+                cast -> ok
+            end
+        end},
+        {{spawn_call, 5}, started, fun(At) ->
+            Ref = py:spawn_call(builtins, len, [[1]], #{}, At),
+            receive
+                {Ref, {ok, 1}} -> true = erlang:demonitor(Ref, [flush])
+            end
+        end},
+        {{await, 1}, started, fun(At) ->
+            {ok, 1} = py:await(py:spawn_call(builtins, len, [[1]], #{}, At))
+        end},
+        {{await, 2}, started, fun(At) ->
+            {error, timeout} = py:await(py:spawn_call(asyncio, sleep, [60], #{}, At), 20)
+        end},
+        {{release, 1}, started, fun(At) ->
+            {ok, List} = py:eval("[1, 2]", #{}, At#{return => handle}),
+            {ok, 1} = py:call(List, index, [2]),
+            {ok, 2} = py:call(builtins, len, [List]),
+            {ok, [1, 2]} = py:stream(List, '__iter__', []),
+            ok = py:release(List),
+            {error, {'ReferenceError', _}} = py:call(List, index, [2])
+        end},
+        {{version, 1}, loaded, fun(At) ->
+            {ok, <<"3.", _/binary>>} = py:version(At)
+        end},
+        {{info, 1}, loaded, fun(#{pool := Pool}) ->
+            #{workers := [#{pid := Pid}]} = py:info(Pool),
+            true = is_pid(Pid)
+        end},
+        {{drain, 2}, loaded, fun
+            (#{pool := Pool}) when is_pid(Pool) ->
+                ok;
+            (#{pool := {_, local_first}}) ->
+                ok;
+            (#{pool := Pool = {Name, To}}) ->
+                #{workers := [#{pid := Pid}]} = py:info(Pool),
+                At = {Name, node(Pid)},
+                ok = py:drain(Pool, ?LONG),
+                {error, draining} = py:call(builtins, len, [[]], #{}, #{pool => At}),
+                ok = py:resume(At),
+                To =:= any andalso to_come(Name, At)
+        end},
+        {{resume, 1}, loaded, fun(#{pool := Pool}) ->
+            ok = py:resume(Pool)
+        end},
+        {{restart_workers, 1}, loaded, fun
+            (#{pool := Pool}) when is_pid(Pool) ->
+                ok;
+            (#{pool := Pool}) ->
+                #{workers := [#{pid := Old}]} = py:info(Pool),
+                ok = py:restart_workers(Pool),
+                #{workers := [#{pid := New}]} = py:info({test, node(Old)}),
+                true = Old =/= New
+        end}
+    ].
+
+%% The node is chosen again when its group is known here.
+to_come(Name, {Name, Node}) ->
+    test_eventually:true(fun() -> lists:member(Node, py:nodes(Name)) end).
+
+rest(Ref) ->
+    case py:stream_next(Ref, ?LONG) of
+        {ok, Value} -> [Value | rest(Ref)];
+        done -> []
+    end.
+
+%% Those that concern the default pool are the same function with fewer arguments.
+shorter() ->
+    [
+        {stream_start, 3}, {stream, 3}, {stream, 4}, {stream_eval, 1}, {stream_eval, 2},
+        {enumerable, 3}, {enumerable_eval, 1}, {enumerable_eval, 2}, {channel, 0},
+        {exec, 1}, {eval, 1}, {eval, 2}, {call, 3}, {call, 4}, {cast, 3}, {cast, 4},
+        {spawn_call, 3}, {spawn_call, 4}, {version, 0}, {start_worker, 1}, {start_worker, 2}, {info, 0}, {i, 0}
+    ].
+
+%% Those that have a test of their own here or in py_cluster_SUITE.
+elsewhere() ->
+    [{channel_send, 2}, {channel_send, 3}, {channel_close, 1}, {start_worker, 3}, {stop_worker, 1}, {nodes, 1}, {i, 1}].
+
+%% Those that are about this node alone.
+of_this_node() ->
+    [
+        {register_function, 2}, {register_function, 3}, {unregister_function, 1}, {functions, 0}, {format_error, 1},
+        {start_pool, 2}, {stop_pool, 1}, {stop_pool, 2}, {pool_spec, 2}, {child_spec, 1}, {child_spec, 2}
+    ].
+
+-spec every_function_has_a_row(ct_suite:ct_config()) -> ok.
+every_function_has_a_row(_Config) ->
+    Exports = [Export || Export = {Name, _} <- py:module_info(exports), Name =/= module_info],
+    Rows = [Function || {Function, _, _} <- rows()],
+    ?assertEqual(lists:sort(Exports), lists:sort(Rows ++ shorter() ++ elsewhere() ++ of_this_node())).
+
+%% The rows that fail with an address.
+-spec failures(started | loaded, py_cluster:place()) -> [{term(), term()}].
+failures(Needs, Address) ->
+    lists:append([failed(Row, Address) || Row = {_, Needed, _} <- rows(), Needs =:= started orelse Needed =:= loaded]).
+
+failed({Function, _, Row}, Address) ->
+    %% In a process of its own: nothing is left for the next one.
+    {Pid, Monitor} = spawn_monitor(fun() ->
+        _ = Row(#{pool => Address}),
+        receive
+            Left -> exit({left, Left})
+        after 0 -> ok
+        end
+    end),
+    receive
+        {'DOWN', Monitor, process, Pid, normal} -> [];
+        {'DOWN', Monitor, process, Pid, Reason} -> [{Function, Address, Reason}]
+    end.
+
+-spec every_address(ct_suite:ct_config()) -> ok.
+every_address(Config) ->
+    {B, Node} = b(Config),
+    [?assertEqual([], failures(started, Address)) || Address <- [{test, Node}, {test, any}, {test, local_first}]],
+    %% A worker of a pool takes requests, too.
+    #{workers := [#{pid := Pid}]} = py:info({test, Node}),
+    ?assertEqual({ok, 0}, py:call(builtins, len, [[]], #{}, #{pool => Pid})),
+    ?assertEqual({ok, [0]}, py:stream(builtins, range, [1], #{}, #{pool => Pid})),
+    {ok, Own} = py:start_worker(#{}, link, Node),
+    ?assertEqual([], failures(started, Own)),
+    ok = py:stop_worker(Own),
+    %% This node by its name is the pool of this node.
+    {ok, _} = py:start_pool(test, #{workers => 1, cluster => true}),
+    [?assertEqual([], failures(started, Address)) || Address <- [{test, node()}, {test, local_first}]],
+    ok = py:stop_pool(test),
+    test_cluster:clean(B),
+    test_leftovers:none().
+
+%% `{Name, all}' is for what has an answer for each node.
+-spec every_node_at_once(ct_suite:ct_config()) -> ok.
+every_node_at_once(Config) ->
+    {_, Node} = b(Config),
+    All = {test, all},
+    ok = py:exec("all_of_them = 1", #{pool => All}),
+    ?assertMatch(#{Node := #{pool := test}}, py:info(All)),
+    ok = py:i(All),
+    Opts = #{pool => All},
+    [
+        ?assertError({badopt, {pool, All}}, Fun())
+     || Fun <- [
+            fun() -> py:call(builtins, len, [[]], #{}, Opts) end,
+            fun() -> py:cast(builtins, len, [[]], #{}, Opts) end,
+            fun() -> py:spawn_call(builtins, len, [[]], #{}, Opts) end,
+            fun() -> py:eval("1", #{}, Opts) end,
+            fun() -> py:version(Opts) end,
+            fun() -> py:stream_start(builtins, range, [1], Opts) end,
+            fun() -> py:stream(builtins, range, [1], #{}, Opts) end,
+            fun() -> py:stream_eval("[]", #{}, Opts) end,
+            fun() -> py:enumerable(builtins, range, [1], Opts) end,
+            fun() -> py:enumerable_eval("[]", #{}, Opts) end,
+            fun() -> py:drain(All, 0) end,
+            fun() -> py:resume(All) end,
+            fun() -> py:restart_workers(All) end
+        ]
+    ],
+    ok.
+
+%%% Who asks.
+
+paths() ->
+    lists:usort([filename:dirname(code:which(Module)) || Module <- [py, ?MODULE, test_cluster]]).
+
+%% It sees no groups, and names the node.
+-spec from_a_hidden_node(ct_suite:ct_config()) -> ok.
+from_a_hidden_node(Config) ->
+    {B, Node} = b(Config),
+    Hidden = test_cluster:start(#{}, #{args => ["-hidden" | paths_args()]}),
+    _ = test_cluster:call(Hidden, net_adm, ping, [Node]),
+    ?assertEqual([], test_cluster:call(Hidden, ?MODULE, failures, [started, {test, Node}])),
+    ?assertEqual([], test_cluster:call(Hidden, py, nodes, [test])),
+    test_cluster:stop(Hidden),
+    test_cluster:clean(B).
+
+paths_args() ->
+    lists:append([["-pa", Path] || Path <- paths()]).
+
+%% Without the application what needs no process of it works, and all else says what is missing.
+-spec from_a_node_with_the_code(ct_suite:ct_config()) -> ok.
+from_a_node_with_the_code(Config) ->
+    {B, Node} = b(Config),
+    {Peer, Loaded} = test_other_node:start(paths()),
+    ?assertEqual([], erpc:call(Loaded, ?MODULE, failures, [loaded, {test, Node}])),
+    At = #{pool => {test, Node}},
+    NotStarted = {error, {not_started, erlang_python}},
+    [
+        ?assertEqual({F, NotStarted}, {F, erpc:call(Loaded, py, F, Args)})
+     || {F, Args} <- [
+            {stream_start, [builtins, range, [3], At]},
+            {stream, [builtins, range, [3], #{}, At]},
+            {stream_eval, ["[]", #{}, At]},
+            {eval, ["[]", #{}, At#{return => handle}]}
+        ]
+    ],
+    peer:stop(Peer),
+    test_cluster:clean(B).
+
+%% Whoever has nothing of the library asks by `erpc', and names itself as the owner.
+-spec from_a_bare_node(ct_suite:ct_config()) -> ok.
+from_a_bare_node(Config) ->
+    {B, Node} = b(Config),
+    {Peer, Bare} = test_other_node:start([]),
+    %% It gets this module alone.
+    {Module, Binary, File} = code:get_object_code(?MODULE),
+    {module, Module} = erpc:call(Bare, code, load_binary, [Module, File, Binary]),
+    ?assertEqual(non_existing, erpc:call(Bare, code, which, [py])),
+    ?assertEqual(ok, erpc:call(Bare, ?MODULE, bare, [Node])),
+    peer:stop(Peer),
+    test_cluster:clean(B).
+
+-spec bare(node()) -> ok.
+bare(Node) ->
+    Ask = fun(F, Args) -> erpc:call(Node, py, F, Args) end,
+    At = #{pool => test},
+    {ok, 0} = Ask(call, [builtins, len, [[]], #{}, At]),
+    {ok, 3} = Ask(eval, ["1 + 2", #{}, At]),
+    ok = Ask(exec, ["bare = 1", At]),
+    {ok, <<"3.", _/binary>>} = Ask(version, [At]),
+    {ok, [0, 1]} = Ask(stream, [builtins, range, [2], #{}, At]),
+    {ok, [1]} = Ask(stream_eval, ["[1]", #{}, At]),
+    #{pool := test} = Ask(info, [test]),
+    [Node] = Ask(nodes, [test]),
+    ok = Ask(cast, [erlang, send, [self(), 7], #{}, At]),
+    receive
+        7 -> ok
+    after ?LONG -> error(no_cast)
+    end,
+    {ok, Ref} = Ask(stream_start, [itertools, count, [], At#{owner => self(), demand => 1}]),
+    0 = event(Ref),
+    ok = Ask(stream_demand, [Ref, 1]),
+    1 = event(Ref),
+    ok = Ask(stream_cancel, [Ref]),
+    {error, cancelled} = event(Ref),
+    ok = Ask(drain, [test, ?LONG]),
+    ok = Ask(resume, [test]).
+
+event(Ref) ->
+    receive
+        {py_stream, Ref, {data, Value}} -> Value;
+        {py_stream, Ref, End} -> End
+    after ?LONG -> error(no_event)
+    end.
+
+%%% What stays there.
+
+%% An object on another node goes with its owner, and with the connection.
+-spec handles(ct_suite:ct_config()) -> ok.
+handles(Config) ->
+    {B, Node} = b(Config),
+    At = #{pool => {test, Node}},
+    ok = py:exec(
+        "import weakref\n"
+        "class Thing: pass\n"
+        "alive = weakref.WeakSet()\n"
+        "def thing():\n"
+        "    made = Thing()\n"
+        "    alive.add(made)\n"
+        "    return made\n",
+        At
+    ),
+    Alive = fun() ->
+        {ok, N} = test_cluster:call(B, py, eval, ["len(alive)", #{}, #{pool => test}]),
+        N
+    end,
+    Make = fun(Pool) ->
+        {ok, Handle} = py:call('__main__', thing, [], #{}, #{return => handle, pool => Pool}),
+        Handle
+    end,
+    Released = Make({test, Node}),
+    ?assertEqual(1, Alive()),
+    ok = py:release(Released),
+    test_eventually:equal(0, Alive),
+    Self = self(),
+    {Owner, Monitor} = spawn_monitor(fun() ->
+        Self ! {made, Make({test, any})},
+        receive
+            stop -> ok
+        end
+    end),
+    receive
+        {made, Owned} -> ?assertEqual({ok, true}, py:eval("t in alive", #{t => Owned}, #{pool => Owned}))
+    end,
+    Owner ! stop,
+    receive
+        {'DOWN', Monitor, process, Owner, normal} -> ok
+    end,
+    test_eventually:equal(0, Alive),
+    %% The nodes part: both sides know.
+    Lost = Make({test, Node}),
+    ?assertEqual(1, Alive()),
+    ok = test_cluster:part(B),
+    test_eventually:equal(0, Alive),
+    ?assertEqual({error, {nodedown, Node}}, py:call(Lost, '__repr__', [])),
+    {B, Node} = b(Config),
+    ?assertEqual({error, {nodedown, Node}}, py:call(Lost, '__repr__', [])),
+    ok = py:release(Lost),
+    %% The result of a call that was given up is not kept.
+    ok = py:exec("import time\ndef later():\n    time.sleep(0.1)\n    return thing()", At),
+    ?assertEqual({error, timeout}, py:call('__main__', later, [], #{}, At#{return => handle, timeout => 20})),
+    test_cluster:clean(B),
+    test_eventually:equal(0, Alive),
+    %% And that of a worker that has died.
+    Dead = Make({test, Node}),
+    ?assertMatch({error, {worker_exit, 3}}, py:call(os, '_exit', [3], #{}, #{pool => Dead})),
+    ?assertMatch({error, {worker_exit, 3}}, py:call(Dead, '__repr__', [])),
+    ok = py:release(Dead),
+    test_eventually:equal({ok, 1}, fun() -> py:eval("1", #{}, At) end),
+    test_cluster:clean(B).
+
+%% A channel of this node is read on another one, until the nodes part.
+-spec channels(ct_suite:ct_config()) -> ok.
+channels(Config) ->
+    {B, Node} = b(Config),
+    At = #{pool => {test, Node}},
+    {ok, Numbers} = py:channel(#{window => 10}),
+    {ok, Echo} = py:stream_start(builtins, iter, [Numbers], At),
+    [
+        begin
+            ok = py:channel_send(Numbers, N),
+            ?assertEqual({ok, N}, py:stream_next(Echo, ?LONG))
+        end
+     || N <- lists:seq(1, 100)
+    ],
+    ok = test_cluster:part(B),
+    ?assertEqual({error, {nodedown, Node}}, py:stream_next(Echo, ?LONG)),
+    test_eventually:equal({error, closed}, fun() -> py:channel_send(Numbers, 1) end),
+    _ = b(Config),
+    test_cluster:clean(B).
+
+%%% Other versions.
+
+%% A node of a version that this one does not speak is no member: `any' never asks it.
+-spec other_versions(ct_suite:ct_config()) -> ok.
+other_versions(Config) ->
+    {B, Node} = b(Config),
+    {Peer, Other} = test_other_node:start([]),
+    {ok, _} = erpc:call(Other, pg, start, [erlang_python]),
+    Member = erpc:call(Other, erlang, whereis, [init]),
+    [ok = erpc:call(Other, pg, join, [erlang_python, {Version, Name}, Member]) || Version <- [0, 2], Name <- [test, theirs]],
+    test_eventually:equal(4, fun() ->
+        length([G || G = {V, _} <- pg:which_groups(erlang_python), V =/= 1])
+    end),
+    ?assertEqual([Node], py:nodes(test)),
+    ?assertEqual([], py:nodes(theirs)),
+    ?assertEqual({error, {no_pool, theirs}}, py:call(builtins, len, [[]], #{}, #{pool => {theirs, any}})),
+    [?assertEqual({ok, 0}, py:call(builtins, len, [[]], #{}, #{pool => {test, any}})) || _ <- lists:seq(1, 10)],
+    ?assertEqual({error, {not_supported, Other}}, py:call(builtins, len, [[]], #{}, #{pool => {test, Other}})),
+    %% It offers the pool in this version, and cannot run it: the next one is asked, once.
+    ok = erpc:call(Other, pg, join, [erlang_python, {1, test}, Member]),
+    test_eventually:equal(2, fun() -> length(py:nodes(test)) end),
+    [?assertEqual({ok, [0]}, py:stream(builtins, range, [1], #{}, #{pool => {test, any}})) || _ <- lists:seq(1, 10)],
+    peer:stop(Peer),
+    test_cluster:clean(B).
+
+%% Nodes of other releases, each as an own system below a folder: see script/cluster-mixed.
+-spec other_releases(ct_suite:ct_config()) -> ok | {skip, string()} | {comment, string()}.
+other_releases(Config) ->
+    case string:lexemes(os:getenv("OTHER_RELEASES", ""), " ") of
+        [] -> {skip, "OTHER_RELEASES names no system with another Erlang/OTP: script/cluster-mixed does"};
+        Commands -> mixed(Commands, Config)
+    end.
+
+mixed(Commands, Config) ->
+    {B, Node} = b(Config),
+    Here = {erlang:system_info(otp_release), B, Node},
+    Others = [
+        begin
+            Member = {_, Other} = test_cluster:start(#{test => #{workers => 1, cluster => true}}, #{
+                exec => Command, args => paths_args(), env => [{"ERLANG_PYTHON", "python3"}]
+            }),
+            {test_cluster:call(Member, erlang, system_info, [otp_release]), Member, Other}
+        end
+     || Command <- Commands
+    ],
+    All = [Here | Others],
+    Told = [
+        begin
+            _ = test_cluster:call(From, net_adm, ping, [At]),
+            %% Each function, a long stream, a call, and one end when they part.
+            ?assertEqual([], test_cluster:call(From, ?MODULE, failures, [started, {test, At}])),
+            ?assertEqual({100000, {nodedown, At}}, test_cluster:call(From, ?MODULE, counted, [At, 100000])),
+            test_cluster:clean(To),
+            lists:concat([A, " asks ", Z])
+        end
+     || {A, From, _} <- All, {Z, To, At} <- All, From =/= To
+    ],
+    [test_cluster:stop(Member) || {_, Member, _} <- Others],
+    {comment, lists:flatten(lists:join(", ", Told))}.
+
+%% Values in order, a call beside them, and the end when the connection is lost.
+-spec counted(node(), pos_integer()) -> {pos_integer(), term()}.
+counted(Node, N) ->
+    At = #{pool => {test, Node}},
+    {ok, Ref} = py:stream_start(itertools, count, [], At),
+    [{ok, I} = py:stream_next(Ref, ?LONG) || I <- lists:seq(0, N - 1)],
+    {ok, 0} = py:call(builtins, len, [[]], #{}, At),
+    true = erlang:disconnect_node(Node),
+    {N, ended(Ref, N)}.
+
+ended(Ref, N) ->
+    case py:stream_next(Ref, ?LONG) of
+        {ok, N} -> ended(Ref, N + 1);
+        {error, Reason} -> Reason
+    end.
