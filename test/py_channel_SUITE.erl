@@ -17,6 +17,7 @@
     it_is_fast/1,
     the_window_holds/1,
     the_window_in_bytes_holds/1,
+    what_is_sent_fast_travels_together/1,
     a_sender_waits_for_room/1,
     a_sender_may_give_up/1,
     python_closes_it/1,
@@ -49,6 +50,7 @@ all() ->
         {group, async},
         the_window_holds,
         the_window_in_bytes_holds,
+        what_is_sent_fast_travels_together,
         a_sender_waits_for_room,
         a_sender_may_give_up,
         python_closes_it,
@@ -145,14 +147,14 @@ what_was_sent_before_it_was_read_arrives(Config) ->
 a_pipe_is_held_back_by_its_owner(Config) ->
     {ok, In} = py:channel(#{window => 8}),
     {ok, Ref} = py:stream_start(readers, name(doubled, Config), [In], #{window => 8}),
-    Count = send_until_full(In, 0),
+    Sent = send_numbers(In),
     %% Two windows, and the value that the generator has in hand.
-    ?assert(Count >= 16 andalso Count =< 8 + 8 + 1, {accepted, Count}),
-    {ok, 0} = py:stream_next(Ref),
-    [{ok, _} = py:stream_next(Ref) || _ <- lists:seq(2, 8)],
-    ok = py:channel_send(In, Count),
+    held_up(In, Sent, 16, 8 + 8 + 1),
+    [?assertEqual({ok, 2 * N}, py:stream_next(Ref)) || N <- lists:seq(0, 7)],
+    held_up(In, Sent, 16 + 8 - 2, 8 + 8 + 1 + 8),
     ok = py:channel_close(In),
-    ?assertMatch({ok, [Last | _]} when Last =:= 2 * Count, all(Ref)).
+    {ok, Rest} = all(Ref),
+    ?assertEqual(lists:seq(16, 2 * counters:get(Sent, 1) - 2, 2), lists:reverse(Rest)).
 
 %% One that leaves values unread: whoever sends is told so, also while it waits.
 -spec a_reader_that_ends_is_seen(ct_suite:ct_config()) -> ok.
@@ -175,7 +177,9 @@ a_reader_that_waits_can_be_cancelled(Config) ->
     ok = py:stream_cancel(Ref, [flush]),
     closes(In),
     {ok, Other} = py:channel(),
-    ?assertEqual({error, timeout}, py:call(readers, name(total, Config), [Other], #{}, 100)),
+    Caller = spawn(fun() -> py:call(readers, name(total, Config), [Other], #{}, infinity) end),
+    test_eventually:equal(true, fun() -> [] =/= readers(Other) end),
+    exit(Caller, kill),
     closes(Other).
 
 %% A normal end is the end of the values; any other is an error, once.
@@ -223,21 +227,17 @@ the_window_holds(_Config) ->
     [
         begin
             {ok, In} = py:channel(#{window => Window}),
-            ?assertEqual(Window, send_until_full(In, 0)),
+            Sent = send_numbers(In),
+            held_up(In, Sent, Window, Window),
             {ok, Ref} = py:stream_start(readers, doubled, [In], #{demand => 0}),
-            ?assertEqual(Window, send_until_full(In, Window)),
-            lists:foldl(
-                fun(Taken, Sent) ->
+            [
+                begin
                     ok = py:stream_demand(Ref, 1),
-                    {ok, _} = py:stream_next(Ref),
-                    NowSent = send_until_full(In, Sent),
-                    ?assert(NowSent =< Window + Taken, {Window, Taken, NowSent}),
-                    ?assert(NowSent >= Window + Taken - Window div 4, {Window, Taken, NowSent}),
-                    NowSent
-                end,
-                Window,
-                lists:seq(1, 5)
-            ),
+                    ?assertEqual({ok, 2 * Taken - 2}, py:stream_next(Ref)),
+                    held_up(In, Sent, Window + Taken - Window div 4, Window + Taken)
+                end
+             || Taken <- lists:seq(1, 5)
+            ],
             ok = py:stream_cancel(Ref, [flush])
         end
      || Window <- [1, 3, 4, 9]
@@ -256,6 +256,36 @@ the_window_in_bytes_holds(_Config) ->
     ok = py:channel_close(In),
     ?assertEqual({ok, [500, 500, 5000, 500, 5000, 1]}, py:await(Ref)).
 
+%% In frames of a quarter of the window, but for the first two: those leave at once.
+-spec what_is_sent_fast_travels_together(ct_suite:ct_config()) -> ok.
+what_is_sent_fast_travels_together(_Config) ->
+    {ok, In = {py_channel, {Pid, _}}} = py:channel(#{window => 100}),
+    1 = erlang:trace(Pid, true, [call]),
+    1 = erlang:trace_pattern({py_frame, channel_values, 5}, true, []),
+    [ok = py:channel_send(In, N) || N <- lists:seq(1, 100)],
+    {ok, Ref} = py:stream_start(readers, doubled, [In]),
+    [?assertEqual({ok, 2 * N}, py:stream_next(Ref)) || N <- lists:seq(1, 100)],
+    ok = py:channel_send(In, 101),
+    ?assertEqual({ok, 202}, py:stream_next(Ref)),
+    _ = erlang:trace_pattern({py_frame, channel_values, 5}, false, []),
+    Delivered = erlang:trace_delivered(Pid),
+    receive {trace_delivered, Pid, Delivered} -> ok end,
+    Counts = frames(Pid),
+    ?assertEqual(101, lists:sum(Counts)),
+    ?assert(lists:max(Counts) =< 25, Counts),
+    %% Two at first, what fills up, a last one that is not full, and the one that came alone.
+    ?assert(length(Counts) =< 2 + 4 + 1 + 1, Counts),
+    ?assertEqual(1, lists:last(Counts)),
+    ok = py:channel_close(In),
+    done = py:stream_next(Ref),
+    ok.
+
+frames(Pid) ->
+    receive
+        {trace, Pid, call, {py_frame, channel_values, [_, _, Count | _]}} -> [Count | frames(Pid)]
+    after 0 -> []
+    end.
+
 %% It returns when the value fits, not before.
 -spec a_sender_waits_for_room(ct_suite:ct_config()) -> ok.
 a_sender_waits_for_room(_Config) ->
@@ -267,7 +297,8 @@ a_sender_waits_for_room(_Config) ->
     end),
     receive {sent, 1} -> ok end,
     receive {sent, 2} -> ok end,
-    receive {sent, 3} -> error(no_room) after 50 -> ok end,
+    test_eventually:equal(true, fun() -> [] =/= waiting(In) end),
+    receive {sent, 3} -> error(no_room) after 0 -> ok end,
     ?assertEqual({ok, 6}, py:call(readers, total, [In])),
     receive {sent, 3} -> ok end.
 
@@ -534,12 +565,25 @@ feed(In, Values) ->
 all(Ref) ->
     py:stream_fold(fun(Value, Acc) -> {cont, [Value | Acc]} end, [], Ref).
 
-%% How many values were accepted, the numbers from 0 on.
-send_until_full(In, N) ->
-    case py:channel_send(In, N, 50) of
-        ok -> send_until_full(In, N + 1);
-        {error, timeout} -> N
+%% Sends the numbers from 0 on until the channel is closed; counts those that were accepted.
+send_numbers(In) ->
+    Sent = counters:new(1, []),
+    _ = spawn_link(fun() -> send_numbers(In, Sent) end),
+    Sent.
+
+send_numbers(In, Sent) ->
+    case py:channel_send(In, counters:get(Sent, 1)) of
+        ok ->
+            counters:add(Sent, 1, 1),
+            send_numbers(In, Sent);
+        {error, closed} ->
+            ok
     end.
+
+%% The sender waits, and so many values were accepted by then.
+held_up(In, Sent, AtLeast, AtMost) ->
+    test_eventually:equal(true, fun() -> counters:get(Sent, 1) >= AtLeast andalso [] =/= waiting(In) end),
+    ?assert(counters:get(Sent, 1) =< AtMost, {counters:get(Sent, 1), AtMost}).
 
 send_until_closed(In, N) ->
     case py:channel_send(In, N) of

@@ -47,7 +47,9 @@
     %% Frames that were not taken yet: how many values there are up to their ends, and what is in them.
     in_flight = queue:new() :: queue:queue({Sum :: integer(), Values :: integer(), Bytes :: integer()}),
     values = 0 :: non_neg_integer(),
-    %% Runs that no reader is there for yet, the last one first.
+    %% Values for the next frame, the last one first: see emit_if_due/1.
+    next = {0, 0, []} :: {Values :: non_neg_integer(), Bytes :: non_neg_integer(), [term()]},
+    %% Frames that no reader is there for yet, the last one first.
     held = [] :: [{[term()], pos_integer()}],
     %% Senders that wait until their value fits.
     waiting = queue:new() :: queue:queue({reference(), term(), non_neg_integer()}),
@@ -73,7 +75,7 @@ start(Opts = #{owner := Owner, window := Window, window_bytes := Bytes, notify :
             notify = Notify
         })
     end,
-    Pid = spawn_opt(Start, [{message_queue_data, off_heap}]),
+    Pid = spawn(Start),
     {py_channel, {Pid, Available}}.
 
 %% @doc Sends a value, and waits while it does not fit the window.
@@ -187,11 +189,11 @@ write_end(Worker, Address, Reason) ->
 loop(C = #channel{owner_monitor = OwnerMonitor, reader = Reader}) ->
     receive
         {py_in, Value, Bytes} ->
-            loop(collect(1, Bytes, [Value], C));
+            loop(emit_if_due(collect(add(Value, Bytes, C))));
         {py_channel, taken, {Address, Values}} when Address =:= Reader#reader.address, is_integer(Values) ->
-            loop(admit(taken(Values, C)));
+            loop(emit_if_due(admit(taken(Values, C))));
         {py_in_wait, Ref, Value, Bytes} ->
-            loop(admit(wait(Ref, Value, Bytes, C)));
+            loop(emit_if_due(admit(wait(Ref, Value, Bytes, C))));
         {py_in_give_up, Ref} ->
             loop(give_up(Ref, C));
         py_in_close ->
@@ -217,20 +219,38 @@ loop(C = #channel{owner_monitor = OwnerMonitor, reader = Reader}) ->
 
 %% Values that came together leave together, up to a quarter of the window: credit is for whole
 %% frames.
+collect(C = #channel{next = {Count, Bytes, Values}}) ->
+    collect(Count, Bytes, Values, C).
+
 collect(Count, Bytes, Values, C = #channel{window = Window, window_bytes = WindowBytes}) when
     Count * 4 < Window, Bytes * 4 < WindowBytes
 ->
     receive
         {py_in, Value, More} -> collect(Count + 1, Bytes + More, [Value | Values], C)
     after 0 ->
-        emit(Count, Bytes, lists:reverse(Values), C)
+        C#channel{next = {Count, Bytes, Values}}
     end;
 collect(Count, Bytes, Values, C) ->
-    emit(Count, Bytes, lists:reverse(Values), C).
+    emit(C#channel{next = {Count, Bytes, Values}}).
 
-emit(Count, Bytes, Values, C = #channel{values = Before, in_flight = InFlight, held = Held}) ->
+add(Value, More, C = #channel{next = {Count, Bytes, Values}}) ->
+    C#channel{next = {Count + 1, Bytes + More, [Value | Values]}}.
+
+%% A frame that could hold more waits while the reader has two to go on with: the reader says what it
+%% has taken before it opens the last one. So values that are sent fast travel in large frames, and one that
+%% comes alone leaves at once.
+emit_if_due(C = #channel{next = {0, 0, []}}) ->
+    C;
+emit_if_due(C = #channel{in_flight = InFlight}) ->
+    case queue:len(InFlight) < 2 of
+        true -> emit(C);
+        false -> C
+    end.
+
+emit(C = #channel{next = {Count, Bytes, Reversed}, values = Before, in_flight = InFlight, held = Held}) ->
     Sum = Before + Count,
-    Counted = C#channel{values = Sum, in_flight = queue:in({Sum, Count, Bytes}, InFlight)},
+    Values = lists:reverse(Reversed),
+    Counted = C#channel{next = {0, 0, []}, values = Sum, in_flight = queue:in({Sum, Count, Bytes}, InFlight)},
     case C#channel.reader of
         none -> Counted#channel{held = [{Values, Count} | Held]};
         _ -> write_values(Values, Count, Counted)
@@ -273,23 +293,18 @@ give_up(Ref, C = #channel{waiting = Waiting}) ->
     C#channel{waiting = Rest}.
 
 %% Lets those in that wait, in order, for as long as they fit.
-admit(C) ->
-    admit(0, 0, [], C).
-
-admit(Count, Bytes, Values, C = #channel{waiting = Waiting, window = Window}) ->
+admit(C = #channel{waiting = Waiting}) ->
     case queue:peek(Waiting) of
-        {value, {Ref, Value, More}} when Count * 4 < Window ->
-            case may_pass(More, C) of
+        {value, {Ref, Value, Bytes}} ->
+            case may_pass(Bytes, C) of
                 true ->
                     Ref ! {Ref, ok},
-                    admit(Count + 1, Bytes + More, [Value | Values], C#channel{waiting = queue:drop(Waiting)});
+                    admit(collect(add(Value, Bytes, C#channel{waiting = queue:drop(Waiting)})));
                 false ->
-                    admitted(Count, Bytes, Values, C)
+                    C
             end;
-        {value, _} ->
-            admit(admitted(Count, Bytes, Values, C));
         empty ->
-            admitted(Count, Bytes, Values, C)
+            C
     end.
 
 %% One value may always pass where nothing is under way, however large.
@@ -302,9 +317,6 @@ may_pass(Bytes, #channel{available = Available, window = Window}) ->
         _ ->
             reserve(Available, Bytes)
     end.
-
-admitted(0, _Bytes, [], C) -> C;
-admitted(Count, Bytes, Values, C) -> emit(Count, Bytes, lists:reverse(Values), C).
 
 %%% The reader, and the end.
 
@@ -346,9 +358,9 @@ finish(Reason, C) ->
 
 %% What was accepted before the end is sent before it.
 drain(C) ->
-    receive
-        {py_in, Value, Bytes} -> drain(collect(1, Bytes, [Value], C))
-    after 0 -> C
+    case collect(C) of
+        All = #channel{next = {0, 0, []}} -> All;
+        Some -> drain(emit(Some))
     end.
 
 -spec over(#channel{}) -> no_return().

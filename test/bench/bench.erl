@@ -66,7 +66,7 @@ python_says(Code) ->
     end.
 
 section(Name, Context) ->
-    Modules = [bench_rates, bench_latency, bench_many, bench_memory, bench_growth, bench_cost, bench_interop],
+    Modules = [bench_rates, bench_latency, bench_many, bench_memory, bench_growth, bench_cost, bench_interop, bench_ways],
     case [M || M <- Modules, lists:member(Name, M:sections())] of
         [Module] ->
             io:format("~n== ~s, flags ~s~n", [Name, maps:get(flags, Context)]),

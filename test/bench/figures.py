@@ -119,6 +119,7 @@ def _last(section: str, series: str, unit: str) -> Callable[[Figures], float | N
 NATIVE = "of the native writer"
 PIPE = "of the bare pipe"
 ECHOES = "C echoes"
+STREAM = "of a stream"
 
 REACHES = [
     Reach("small integers", _ratio("ints", "python", "native", "events/s"), NATIVE, 0.7, True),
@@ -128,6 +129,7 @@ REACHES = [
     Reach("`batch => 256`", _ratio("batch", "python", "native", "events/s"), NATIVE, 0.8, True),
     Reach("64 KiB binaries", _ratio("bytes_64k", "python", "bare_pipe", "MB/s"), PIPE, 0.7, True),
     Reach("1 MiB binaries", _ratio("bytes_1m", "python", "bare_pipe", "MB/s"), PIPE, 0.7, True),
+    Reach("a channel", _ratio("ways", "channel", "stream", "values/s"), STREAM, 0.5, True),
     Reach("first event, p50", _ratio("first", "python", "echo", "us p50"), ECHOES, 4, False),
     Reach("call, p50", _ratio("calls", "python", "echo", "us p50"), ECHOES, 2.5, False),
     Reach(

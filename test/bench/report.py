@@ -50,6 +50,7 @@ TITLES = {
     "crowded": "A call beside 100 streams at full speed on the same worker",
     "sends": "Messages by `erlang.send`, beside the values of a stream",
     "callbacks": "Calls of an Erlang function, one by one, from a function and a coroutine",
+    "ways": "Other ways in and out, small integers",
     "depth": "Erlang calls Python calls Erlang ..., by depth: one turn",
     "waiting": "10,000 calls of coroutines that all wait for the last one",
     "cost": "Processor time that the node and the writer use for an event, and time by the clock",

@@ -12,7 +12,9 @@ from __future__ import annotations
 
 from _thread import allocate_lock
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
+from operator import length_hint
 from typing import Any, Final, Protocol
 
 from erlang_port.etf.opaque import Pid
@@ -100,8 +102,9 @@ class Channel:
 
     # The iterators.
 
-    def __iter__(self) -> Channel:
-        return self
+    def __iter__(self) -> Iterator[Any]:
+        # One of the same values that runs in C for as long as the values of a frame last.
+        return chain.from_iterable(_Runs(self))
 
     def __next__(self) -> Any:
         for value in self._run:
@@ -137,7 +140,8 @@ class Channel:
             self._end = END
             self._frames.clear()
             waiting, self._waiting = self._waiting, []
-        self._run, self._last = iter(()), _NOTHING
+        self._last = _NOTHING
+        deque(self._run, maxlen=0)  # Whoever iterates has it, too.
         for wake in waiting:
             wake()
         if not is_over:
@@ -186,24 +190,34 @@ class Channel:
     # Of those that iterate.
 
     def _take(self, wake: Wake | None) -> Any:
+        while True:
+            run = self._next_run(wake)
+            if run is EMPTY or run is END:
+                return run
+            for value in run:
+                return value
+
+    def _next_run(self, wake: Wake | None) -> Any:
+        """Values to be taken from, which other readers may take from as well."""
         with self._turn:
-            while True:
-                for value in self._run:
-                    return value
-                if self._last is not _NOTHING:
-                    value, self._last = self._last, _NOTHING
-                    self._count(self._last_count)
-                    return value
-                values = self._next_frame(wake)
-                if values is None:
-                    return self._at_end()
-                if values is EMPTY:
-                    return EMPTY
-                self._open(values)
+            if length_hint(self._run):
+                return self._run
+            if self._last is not _NOTHING:
+                value, self._last = self._last, _NOTHING
+                self._count(self._last_count)
+                return (value,)
+            values = self._next_frame(wake)
+            if values is None:
+                return self._at_end()
+            if values is EMPTY:
+                return EMPTY
+            self._open(values)
+            return self._run
 
     def _next_frame(self, wake: Wake | None) -> Any:
-        # Whoever waits has said what was taken: so no sender waits for a reader that waits.
-        if not self._frames and self._end is None:
+        # Whoever waits has said what was taken: so no sender waits for a reader that waits. What
+        # is said before the last frame is opened brings the next one in time.
+        if len(self._frames) <= 1 and self._end is None:
             self._report()
         with self._lock:
             if self._frames:
@@ -243,6 +257,37 @@ class Channel:
         if self._taken > self._reported and not self._is_closed:
             self._reported = self._taken
             self._link.taken(self._taken)
+
+
+class _Runs:
+    """What the values of a channel are taken from, one run after another."""
+
+    __slots__ = ("_channel",)
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+
+    def __iter__(self) -> _Runs:
+        return self
+
+    def __next__(self) -> Iterable[Any]:
+        channel = self._channel
+        try:
+            run = next_value(channel._next_run, channel._link.waiter)
+        except BaseException as error:
+            # An error here would be the end of the chain, but behind that of a value others come.
+            return _fail(error)
+        if run is END:
+            raise StopIteration
+        return run  # type: ignore[no-any-return]
+
+
+def _fail(error: BaseException) -> Iterator[Any]:
+    try:
+        raise error
+    finally:
+        del error  # Its traceback has this frame.
+    yield
 
 
 Factory = Callable[[Pid, Any], Channel]

@@ -111,6 +111,56 @@ def test_it_waits_and_has_said_what_it_has_taken_by_then(channel: Channel, link:
     assert next(channel) == 2
 
 
+def test_what_was_taken_is_said_before_the_last_frame(channel: Channel, link: FakeLink) -> None:
+    """So the next one is there in time."""
+    for number in range(3):
+        channel.put(Frame(number, number), 100)
+    assert [next(channel) for _ in range(4)] == [0, 0, 1, 1]
+    assert link.said == []
+    assert next(channel) == 2
+    assert link.said == [4]
+
+
+def test_iterators_share_the_values(channel: Channel) -> None:
+    channel.put(Frame(*range(5)), 9)
+    channel.put(Frame(5), 9)
+    channel.put(Frame(6), 9)
+    one, other = iter(channel), iter(channel)
+    assert [next(one), next(other), next(channel), next(one)] == [0, 1, 2, 3]
+    for value in channel:
+        assert value == 4
+        break
+    assert [next(other), next(one)] == [5, 6]
+    channel.end(None)
+    assert list(one) == list(other) == []
+
+
+def test_an_iterator_goes_on_behind_an_error(channel: Channel) -> None:
+    channel.put(Frame(1), 9)
+    channel.put(Frame(2, error=ValueError("bytes")), 9)
+    channel.put(Frame(3), 9)
+    channel.end(ErlangError("exit", "oh"))
+    values = iter(channel)
+    assert next(values) == 1
+    with pytest.raises(ValueError, match="bytes"):
+        next(values)
+    assert next(values) == 3
+    with pytest.raises(ErlangError):
+        next(values)
+    assert list(values) == []
+
+
+def test_an_iterator_ends_when_it_is_closed(channel: Channel, link: FakeLink) -> None:
+    channel.put(Frame(1, 2, 3), 9)
+    channel.put(Frame(4), 9)
+    found = []
+    for value in channel:
+        found.append(value)
+        channel.close()
+    assert found == [1]
+    assert link.said == ["closed"]
+
+
 def test_an_error_comes_once_behind_the_values(channel: Channel) -> None:
     channel.put(Frame(1), 1)
     channel.end(ErlangError("exit", "oh"))
@@ -147,14 +197,15 @@ def test_the_end_of_the_object_closes_it(link: FakeLink) -> None:
     assert link.said == ["closed"]
 
 
-def test_an_error_does_not_keep_the_object(link: FakeLink) -> None:
+@pytest.mark.parametrize("take", [next, list])
+def test_an_error_does_not_keep_the_object(take: Callable[[Channel], Any], link: FakeLink) -> None:
     gc.disable()
     try:
         channel = Channel(pid(), 5, link)
         there = weakref.ref(channel)
         channel.end(ErlangError("exit", "oh"))
         with contextlib.suppress(ErlangError):
-            next(channel)
+            take(channel)
         del channel
         assert there() is None
     finally:
