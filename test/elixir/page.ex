@@ -3,7 +3,7 @@ defmodule Page do
   The fenced code blocks of a Markdown page, each with the HTML comments directly above it.
 
   Marks as in test/support/test_doc_session.erl: `no-run: reason`, `defines: file`; and `config`, for what
-  config/config.exs holds, and `needs: Module`, for code that is only compiled where that module is.
+  config/config.exs holds, and `needs: Module`, for code with a behaviour that stand_ins.ex may have to stand in for.
   """
   import ExUnit.Assertions
 
@@ -37,6 +37,16 @@ defmodule Page do
     Enum.find_value(block.marks, fn mark ->
       if mark == name, do: "", else: if(String.starts_with?(mark, name <> ": "), do: String.replace_prefix(mark, name <> ": ", ""))
     end)
+  end
+
+  @doc "Compiles the blocks that need a package. A callback of another name or arity is a warning, and so an error."
+  def compile(file) do
+    for block <- file |> File.read!() |> blocks(), needs = mark(block, "needs") do
+      stands_in = Path.basename("#{Module.concat([needs]).module_info(:compile)[:source]}") == "stand_ins.ex"
+      if stands_in, do: IO.puts("Compiled with a stand-in for #{needs}: the block at line #{block.line}")
+      warnings = ExUnit.CaptureIO.capture_io(:stderr, fn -> run(block, file, []) end)
+      assert warnings == ""
+    end
   end
 
   @doc "Evaluates a block; checks what a last line `#=> value` says. Returns the bindings after it."

@@ -29,23 +29,16 @@ defmodule PageTest do
     %{session: session}
   end
 
-  for block <- blocks, block.language == "elixir", is_nil(Page.mark(block, "no-run")) do
+  # Those with a behaviour of a package are in stages_test.exs.
+  for block <- blocks, block.language == "elixir", is_nil(Page.mark(block, "no-run")), is_nil(Page.mark(block, "needs")) do
     @block block
-    needs = Page.mark(block, "needs")
 
-    if needs && not Code.ensure_loaded?(Module.concat([needs])) do
-      IO.puts("Only parsed, as #{needs} is not installed: the block at line #{block.line}")
-      @tag skip: "#{needs} is not installed; without it the block is only parsed"
-      test "the block at line #{block.line} (#{needs})", do: :ok
-      Code.string_to_quoted!(block.text, file: file, line: block.line)
-    else
-      test "the block at line #{block.line}", %{session: session} do
-        if Page.mark(@block, "config") do
-          [erlang_python: [pools: pools]] = Config.Reader.eval!(@file_name, @block.text)
-          for {_name, options} <- pools, do: assert(%{} = :py_options.pool(options))
-        else
-          in_session(session, &Page.run(@block, @file_name, &1))
-        end
+    test "the block at line #{block.line}", %{session: session} do
+      if Page.mark(@block, "config") do
+        [erlang_python: [pools: pools]] = Config.Reader.eval!(@file_name, @block.text)
+        for {_name, options} <- pools, do: assert(%{} = :py_options.pool(options))
+      else
+        in_session(session, &Page.run(@block, @file_name, &1))
       end
     end
   end

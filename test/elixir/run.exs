@@ -17,6 +17,6 @@ pool = %{workers: 2, python_path: [dir, Path.join(__DIR__, "python")], cd: dir}
 ExUnit.start([seed: 0, timeout: 60_000] ++ filters)
 Application.put_env(:erlang_python_elixir, :page, {Path.join(root, "docs/elixir.md"), dir})
 
-for file <- ["page.ex", "enumerable_test.exs", "structs_test.exs", "page_test.exs"] do
+for file <- ["stand_ins.ex", "page.ex", "enumerable_test.exs", "structs_test.exs", "page_test.exs", "stages_test.exs"] do
   Code.require_file(file, __DIR__)
 end
