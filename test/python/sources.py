@@ -21,10 +21,11 @@ def closing(path: str, seconds: float) -> Iterator[int]:
         open(path, "w").close()
 
 
-def spinning(path: str) -> Iterator[int]:
-    """Yields once, and never again; leaves a file when it is closed."""
+def spinning(begun: str, path: str) -> Iterator[int]:
+    """Yields once, and never again; leaves a file when it begins to spin and when it is closed."""
     try:
         yield 0
+        open(begun, "w").close()
         while True:
             pass
     finally:

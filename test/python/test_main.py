@@ -13,7 +13,7 @@ import pytest
 from erlang_port.etf import decoder
 from erlang_port.etf.terms import Atom
 from erlang_port.wire import frames
-from port import PREFIX, Worker, credit, expression, frame, stream, target
+from port import PREFIX, Worker, credit, eventually, expression, frame, stream, target
 
 
 def test_the_first_frame_says_who_is_there() -> None:
@@ -171,12 +171,16 @@ def test_a_worker_that_is_stuck_leaves_all_the_same() -> None:
 
 def test_what_never_yields_is_interrupted_at_the_end_and_cleans_up(tmp_path: Path) -> None:
     """In order, so that there is time, and `interrupt_after` is no reason for it."""
-    path = tmp_path / "closed"
+    begun, path = tmp_path / "begun", tmp_path / "closed"
     with Worker(interrupt_after=Atom("infinity"), stop_timeout=20_000) as worker:
         worker.expect(frames.READY)
-        worker.write(stream(b"s", target("sources", "spinning", str(path)), window=1))
+        spinning = target("sources", "spinning", str(begun), str(path))
+        worker.write(stream(b"s", spinning, window=1))
         assert worker.event(b"s") == ("data", 0)
-        worker.write(credit(b"s", 1, 0) + frame(frames.STOP))
+        worker.write(credit(b"s", 1, 0))
+        # One that is cancelled at its `yield` is closed there, and spins never.
+        eventually(begun.exists)
+        worker.write(frame(frames.STOP))
         worker.hang_up()
         assert worker.wait() == 0
         assert path.exists()
