@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from erlang_port.etf import decoder
+from erlang_port.runtime.ticker import Tickable, Ticker
 
 
 class FakeFrameWriter:
@@ -20,16 +21,16 @@ class FakeFrameWriter:
         self.frames.append(frame)
 
 
-class FakeTicker:
+class FakeTicker(Ticker):
     """Ticks when a test says so."""
 
     def __init__(self) -> None:
-        self.active: set[Any] = set()
+        self.active: set[Tickable] = set()
 
-    def add(self, ticked: Any) -> None:
+    def add(self, ticked: Tickable) -> None:
         self.active.add(ticked)
 
-    def discard(self, ticked: Any) -> None:
+    def discard(self, ticked: Tickable) -> None:
         self.active.discard(ticked)
 
     def tick(self) -> None:

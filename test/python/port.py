@@ -81,13 +81,14 @@ class Worker:
         from_read, from_write = os.pipe()
         command = [sys.executable, str(PYTHON_SIDE)]
         if on_standard:
-            given = {"stdin": to_read, "stdout": from_write}
+            stdin, stdout = to_read, from_write
         else:
             command += [str(to_read), str(from_write)]
-            given = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE}
+            stdin, stdout = subprocess.DEVNULL, subprocess.PIPE
         self.process = subprocess.Popen(
             command,
-            **given,  # type: ignore[arg-type]
+            stdin=stdin,
+            stdout=stdout,
             stderr=subprocess.PIPE,
             pass_fds=() if on_standard else (to_read, from_write),
             env={**os.environ, "PYTHONPATH": f"{PYTHON_SIDE}{os.pathsep}{Path(__file__).parent}"},

@@ -158,12 +158,12 @@ def _containers(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 terms = st.recursive(scalars | numbers | floats, _containers, max_leaves=25)
 """Values made only of what is a term itself."""
 
-converted = (
+converted: st.SearchStrategy[Any] = (
     st.sampled_from([math.nan, math.inf, -math.inf, *Color, *Level])
     | st.sets(integers, max_size=4)
     | st.frozensets(texts, max_size=4)
     | st.binary(max_size=9).map(bytearray)
-    | st.binary(max_size=9).map(memoryview)
+    | st.binary(max_size=9).map(lambda value: memoryview(value))
     | texts.map(Text)
     | st.lists(integers, max_size=4).map(deque)
     | st.builds(range, st.integers(-300, 300), st.integers(-300, 300), st.sampled_from([1, -1, 99]))

@@ -123,6 +123,7 @@ class StreamContext:
 
     def close(self) -> None:
         self.loop.close(PATIENCE)
+        assert self.loop._loop is not None
         self.loop._loop.close()
 
     def _failed(self, error: BaseException) -> None:

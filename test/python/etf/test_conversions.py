@@ -26,6 +26,7 @@ from collections import (
 )
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import pytest
 import test_libraries
@@ -71,7 +72,7 @@ class WeirdEnum(int, enum.Enum):
     X = 5, "five"
 
 
-class Lying(dict):
+class Lying(dict[Any, Any]):
     """Overrides what its base does."""
 
     def __iter__(self):
@@ -86,7 +87,7 @@ class LyingStr(str):
     def __str__(self):
         return "lie"
 
-    encode = __repr__ = __str__
+    encode = __repr__ = __str__  # type: ignore[assignment]
 
 
 class LyingBytes(bytes):
@@ -96,21 +97,21 @@ class LyingBytes(bytes):
         return b"lie"
 
 
-class LyingList(list):
+class LyingList(list[Any]):
     def __iter__(self):
         raise AssertionError
 
     copy = __len__ = __iter__
 
 
-class LyingTuple(tuple):
+class LyingTuple(tuple[Any, ...]):
     __slots__ = ()
 
     def __iter__(self):
         raise AssertionError
 
 
-class LyingDeque(deque):
+class LyingDeque(deque[Any]):
     def __iter__(self):
         raise AssertionError
 
@@ -139,7 +140,7 @@ class Slotted:
 ROW = namedtuple("ROW", "id name")
 
 # For each rule, by the words of its first column: a value, and what it becomes.
-CASES = {
+CASES: dict[str, list[tuple[Any, Any]]] = {
     "`enum.Enum` member": [
         (Color.RED, b"red"),
         (Color.BLUE, 2),
@@ -264,7 +265,9 @@ DURATION = re.compile(
 
 @given(st.timedeltas())
 def test_a_duration_is_the_whole_timedelta(value):
-    sign, *parts = DURATION.fullmatch(sent(value).decode()).groups()
+    found = DURATION.fullmatch(sent(value).decode())
+    assert found
+    sign, *parts = found.groups()
     days, hours, minutes, seconds = (decimal.Decimal(part or 0) for part in parts)
     assert hours < 24
     assert minutes < 60
@@ -283,7 +286,7 @@ def test_floats_that_are_not_finite_are_atoms():
     [
         object(),
         1j,
-        (i for i in ()),
+        (i for i in (1,)),
         iter([]),
         map(str, []),
         zip((), (), strict=True),
@@ -334,7 +337,7 @@ def test_dunder_erlang_says_how_a_type_goes():
 
 def test_an_instance_attribute_is_no_dunder_erlang():
     value = Record(1, 2)
-    value.__erlang__ = lambda: 3
+    value.__erlang__ = lambda: 3  # type: ignore[attr-defined]
     assert sent(value) == {b"name": 1, b"value": 2}
 
 
@@ -374,9 +377,9 @@ def test_terms_cannot_be_registered(kind):
 
 def test_registering_needs_a_type_and_a_function():
     with pytest.raises(TypeError, match="needs a type"):
-        register_encoder("int", str)
+        register_encoder("int", str)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="needs a function"):
-        register_encoder(Record, 5)
+        register_encoder(Record, 5)  # type: ignore[arg-type]
 
 
 def test_an_encoders_own_error_is_passed_on():
@@ -471,7 +474,7 @@ class TestPlain:
             to_erlpack(value, NONE)
 
     def test_nothing_is_changed_in_place(self):
-        value = {"a": None, "b": [None, {"c": math.nan}]}
+        value: dict[str, Any] = {"a": None, "b": [None, {"c": math.nan}]}
         to_erlpack(value, NONE)
         assert value["a"] is value["b"][0] is None
         assert math.isnan(value["b"][1]["c"])

@@ -13,6 +13,7 @@ import threading
 import time
 import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -186,13 +187,13 @@ def test_what_cannot_be_sent_is_one_clear_error(made, name):
 
 
 def test_cycles(made):
-    one = [0] * 100_000
+    one: list[Any] = [0] * 100_000
     one.append(one)
-    two = {}
+    two: dict[str, Any] = {}
     two["deep"] = [two]
     three = Record(1, None)
     three.value = [three]
-    four = []
+    four: list[Any] = []
     four += [four, four]
     for cycle in (one, two, three, four):
         with pytest.raises(ValueError, match=r"contains itself|more than 1000 deep"):
@@ -442,20 +443,28 @@ class TestAccelerator:
 
     def test_takes_the_values_that_most_are_made_of(self):
         made = Encoder(way="accelerator")
-        for value in (1, "a", [1.5, -1 << 62], {"a": None}, {1: (b"", [])}, [Record(1, [None])]):
+        values: tuple[Any, ...] = (
+            1,
+            "a",
+            [1.5, -1 << 62],
+            {"a": None},
+            {1: (b"", [])},
+            [Record(1, [None])],
+        )
+        for value in values:
             assert made._compiled.encode(value) is not None
 
     def test_leaves_the_rest_to_the_exact_writer(self):
         made = Encoder(way="accelerator")
-        cycle: list = []
+        cycle: list[Any] = []
         cycle.append(cycle)
         for value in (1 << 64, PID, {1.5: 1}, {"a": 1, b"a": 2}, cycle):
             assert made._compiled.encode([value]) is None
 
     def test_values_that_change_while_they_are_encoded(self):
         made = Encoder(way="accelerator")
-        growing: list = []
-        table: dict = {}
+        growing: list[Any] = []
+        table: dict[Any, Any] = {}
 
         class Grows:
             def __erlang__(self):
@@ -476,12 +485,14 @@ class TestAccelerator:
         held = [holder(["x" * 20]) for _ in range(9)]
         assert permits == []
         assert all(len(piece[0]) == 31 for piece in held)
-        assert made.encode_held(held, 50)[1] == 2
+        fitting = made.encode_held(held, 50)
+        assert fitting
+        assert fitting[1] == 2
         assert made.encode_held([], 50) is None
         assert made.encode_held(["\ud800"], 50) is None
 
     def test_another_version_is_not_used(self, monkeypatch):
-        monkeypatch.setattr(encoder._accelerator, "VERSION", "0.0.0")
+        monkeypatch.setattr("erlang_port.etf.encoder._accelerator.VERSION", "0.0.0")
         assert "accelerator" not in ways()
 
 
@@ -508,6 +519,7 @@ class TestPacker:
         made = Encoder(way="erlpack")
         inner = []
         pack = made._pack
+        assert pack
 
         def interrupted(value):
             first = pack(value)
@@ -521,8 +533,9 @@ class TestPacker:
 
     def test_changes_by_another_thread_do_no_harm(self, beam):
         """A value that is changed while it is sent: some value or an error, never a bad frame."""
-        shared = {str(i): i for i in range(50)}
-        rows = [shared, list(range(50))]
+        shared: dict[str, Any] = {str(i): i for i in range(50)}
+        numbers = list(range(50))
+        rows = [shared, numbers]
         stop = threading.Event()
 
         def change():
@@ -530,9 +543,9 @@ class TestPacker:
             while not stop.is_set():
                 at += 1
                 shared[str(at % 70)] = [at]
-                rows[1].append(at)
+                numbers.append(at)
                 shared.pop(str((at + 9) % 70), None)
-                del rows[1][20:]
+                del numbers[20:]
 
         thread = threading.Thread(target=change)
         thread.start()

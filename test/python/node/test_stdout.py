@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
+from erlang_port.node.lossy_channel import LossyChannel
 from erlang_port.node.stdout import LONGEST, Output
+from erlang_port.runtime.ticker import Ticker
 
 
-class Kept:
+class Kept(LossyChannel):
     """A channel that keeps what it is offered."""
 
     def __init__(self) -> None:
@@ -21,7 +23,7 @@ class Kept:
         return True
 
 
-class Timer:
+class Timer(Ticker):
     def __init__(self) -> None:
         self.due: list[Any] = []
 

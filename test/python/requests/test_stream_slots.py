@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from erlang_port.context import Request
 from erlang_port.requests.stream_slots import StreamSlots
 from port import PATIENCE
 
@@ -58,7 +59,7 @@ class Stream:
     def run(self) -> None:
         self.has_begun.set()
         if self.may_wait.is_set():
-            take_back = self.slots.lend(self)
+            take_back = self.slots.lend(cast("Request", self))
             self.waits.set()
             assert self.may_go_on.wait(PATIENCE)
             take_back()

@@ -7,7 +7,7 @@ import random
 import sys
 import threading
 import time
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Generator, Iterator
 from typing import Any
 
 import pytest
@@ -199,7 +199,7 @@ def test_a_wait_is_broken_off() -> None:
 class Turn:
     """What lets others have a turn, and warns of nothing when it is not awaited."""
 
-    def __await__(self) -> Iterator[None]:
+    def __await__(self) -> Generator[None, None, None]:
         yield
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
@@ -70,8 +71,12 @@ def test_deadlines_come_in_their_order_and_not_too_early(ticker: Ticker) -> None
     begin = time.monotonic()
     came: list[tuple[str, float]] = []
     done = threading.Event()
+
+    def comes(name: str) -> None:
+        came.append((name, time.monotonic() - begin))
+
     for name, seconds in (("last", 0.06), ("first", 0.01), ("middle", 0.03)):
-        ticker.call_later(seconds, lambda name=name: came.append((name, time.monotonic() - begin)))
+        ticker.call_later(seconds, partial(comes, name))
     ticker.call_later(0.06, done.set)
     assert done.wait(PATIENCE)
     assert [name for name, _ in came] == ["first", "middle", "last"]
