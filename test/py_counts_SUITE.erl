@@ -4,6 +4,7 @@
 
 -include_lib("common_test/include/ct.hrl").
 -include_lib("stdlib/include/assert.hrl").
+-include_lib("erlang_python/erlang_side/src/py_worker.hrl").
 
 -export([all/0, suite/0]).
 -export([init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
@@ -112,9 +113,10 @@ a_caller_that_is_killed(_Config) ->
      || Code <- [idle_for, spin_for], Function <- [call, stream]
     ],
     %% Nothing is kept of calls that have ended.
-    [#{pid := Worker}] = maps:get(workers, py:info(test)),
-    {monitors, Monitors} = process_info(Worker, monitors),
-    ?assertNot(lists:member({process, Self}, Monitors)).
+    {ok, 2.0} = py:call(math, sqrt, [4], #{}, #{pool => test}),
+    {ok, 2} = py:await(py:spawn_call(operator, add, [1, 1], #{}, #{pool => test})),
+    {ok, #worker{callers = Callers}} = py_pool:choose(test),
+    ?assertEqual([], ets:tab2list(Callers)).
 
 %% A count that no request stands for goes, though the worker answers others all the time.
 -spec counts_of_a_busy_worker_are_corrected(ct_suite:ct_config()) -> ok.

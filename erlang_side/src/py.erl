@@ -733,7 +733,7 @@ with_defaults(Name, Opts, Kind, ToTarget, Fun) ->
 
 with_worker(Name, Opts, Target, Checked, Fun) ->
     case py_pool:choose(Name) of
-        {ok, Worker, _} ->
+        {ok, Worker} ->
             case Fun(Worker, Target, Checked) of
                 {error, draining} when is_atom(Name) -> again(Name, Opts, Target, Checked, Fun);
                 Result -> Result

@@ -136,7 +136,7 @@ near(Worker, Call = #call{target = Target, opts = Opts}) ->
     end.
 
 written(Worker, Request, Call = #call{target = Target, opts = Opts}) ->
-    Watched = py_request:enter(py_request:begun(call, Worker, Target, Request, Opts)),
+    Watched = py_request:enter(py_request:begun(call, Worker, Target, Request, Opts), 0),
     Call#call{worker = Worker, request = Request, target = none, watched = Watched}.
 
 request(#call{target = Target, opts = Opts, caller = Caller}) ->
@@ -153,7 +153,7 @@ found(none, Reason, Call) ->
     ended({error, Reason}, Call#call{worker = none});
 found({near, Route = #route{pool = Pool}}, _Reason, Call = #call{opts = Opts}) ->
     Begun =
-        case py_pool:choose(Pool) of
+        case py_pool:find(Pool) of
             {ok, Worker, Defaults} ->
                 near(Worker, Call#call{opts = py_options:call(py_options:given(Opts), Defaults)});
             Error ->

@@ -71,7 +71,7 @@ count(Worker = #worker{load = Load}) ->
     ok.
 
 %% Everything is ready before the request is counted, so that a caller that is killed is hardly
-%% ever killed between that and the writing. The worker monitors the caller from then on. The reference is made here,
+%% ever killed between that and the writing. The reference is made here,
 %% before the receive, so that a caller with a long mailbox does not search it (Efficiency Guide,
 %% "Receiving messages").
 request(Worker = #worker{pid = Pid}, Kind, What, Opts, ToFrame, Timeout, Count) ->
@@ -79,7 +79,7 @@ request(Worker = #worker{pid = Pid}, Kind, What, Opts, ToFrame, Timeout, Count) 
     Frame = ToFrame(py_frame:address(Ref)),
     case Count(Worker) of
         ok ->
-            Pid ! {py_caller, Ref, self()},
+            py_callers:enter(Worker, Ref),
             _ = py_port:write(Worker, Frame),
             await(Worker, Ref, Timeout, py_request:begun(Kind, Worker, What, Ref, Opts));
         Draining ->
@@ -94,7 +94,7 @@ await(Worker, Ref, Timeout, Request) ->
         {'DOWN', Ref, process, _, Reason} ->
             ended({error, py_error:worker_exit(Reason)}, Request)
     after min(Timeout, ?LONG_MS) ->
-        await_long(Worker, Ref, left(Timeout), py_request:enter(Request))
+        await_long(Worker, Ref, left(Timeout), py_request:enter(Request, ?LONG_MS))
     end.
 
 left(infinity) -> infinity;
@@ -133,7 +133,7 @@ start(Worker, Target, Opts) ->
 -spec write(#worker{}, target(), py_options:flags()) -> Ref :: reference().
 write(Worker = #worker{pid = Pid}, Target, Opts) ->
     Ref = erlang:monitor(process, Pid, [{alias, reply_demonitor}]),
-    Pid ! {py_caller, Ref, self()},
+    py_callers:enter(Worker, Ref),
     _ = py_port:write(Worker, py_frame:call(py_frame:address(Ref), Opts, Target)),
     Ref.
 

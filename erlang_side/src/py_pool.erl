@@ -5,7 +5,7 @@
 
 -include("py_worker.hrl").
 
--export([is_running/0, choose/1, defaults/1, may_wait/2, wait_until/1, reserve/1, release/1, exec/3, info/1, names/0]).
+-export([is_running/0, choose/1, defaults/1, find/1, may_wait/2, wait_until/1, reserve/1, release/1, exec/3, info/1, names/0]).
 -export([drain/2, resume/1, is_draining/1, requests/1, close/1, restart_workers/1]).
 -export([is_ready/1, pool_load/1, enter/2, leave/0, origin/1, relays/1]).
 -export([tables/0, claim/4, publish/4, publish_about/2, vacate/2, known/0, owner/1, counters/1, forget/1, forget/2]).
@@ -281,16 +281,16 @@ forget(Name, Manager) ->
     end.
 
 %% @private
-%% @doc The worker with the fewest requests in flight, and the pool's defaults. A
-%% pool without a living worker says at once why.
--spec choose(name()) -> {ok, #worker{}, map()} | {error, py_error:reason()}.
+%% @doc The worker with the fewest requests in flight. A pool without a living worker says at
+%% once why.
+-spec choose(name()) -> {ok, #worker{}} | {error, py_error:reason()}.
 choose(Name) ->
-    %% By element: a copy of the whole row takes longer.
+    %% By element, here and for the defaults: a copy of the whole row takes three times as long.
     try
         case ets:lookup_element(?TABLE, Name, #row.workers) of
             {} -> {error, ets:lookup_element(?TABLE, Name, #row.reason)};
-            {Worker} -> {ok, Worker, ets:lookup_element(?TABLE, Name, #row.defaults)};
-            Workers -> {ok, least_loaded(Workers), ets:lookup_element(?TABLE, Name, #row.defaults)}
+            {Worker} -> {ok, Worker};
+            Workers -> {ok, least_loaded(Workers)}
         end
     catch
         error:badarg when is_pid(Name) -> choose_worker(Name);
@@ -300,8 +300,22 @@ choose(Name) ->
 %% A worker of a pool, as py:info/1 lists it.
 choose_worker(Pid) ->
     case py_workers:find(Pid) of
-        {Worker, Pool} -> {ok, Worker, own_defaults(Pool)};
+        {Worker, _Pool} -> {ok, Worker};
         none -> {error, {no_pool, Pid}}
+    end.
+
+%% @private
+%% @doc The same, and what the pool has for options that are not given.
+-spec find(name()) -> {ok, #worker{}, map()} | {error, py_error:reason()}.
+find(Name) ->
+    case defaults(Name) of
+        {ok, Defaults} ->
+            case choose(Name) of
+                {ok, Worker} -> {ok, Worker, Defaults};
+                Error -> Error
+            end;
+        Error ->
+            Error
     end.
 
 least_loaded(Workers) ->
@@ -398,16 +412,17 @@ requests(Worker) ->
 %% @doc What the pool has for options that are not given.
 -spec defaults(name()) -> {ok, map()} | {error, py_error:reason()}.
 defaults(Name) ->
-    case row(Name) of
-        #row{defaults = Defaults} ->
-            {ok, Defaults};
-        none when is_pid(Name) ->
-            case choose_worker(Name) of
-                {ok, _, Defaults} -> {ok, Defaults};
-                Error -> Error
-            end;
-        none ->
-            {error, {no_pool, Name}}
+    try
+        {ok, ets:lookup_element(?TABLE, Name, #row.defaults)}
+    catch
+        error:badarg when is_pid(Name) -> defaults_of_worker(Name);
+        error:badarg -> {error, {no_pool, Name}}
+    end.
+
+defaults_of_worker(Pid) ->
+    case py_workers:find(Pid) of
+        {_Worker, Pool} -> {ok, own_defaults(Pool)};
+        none -> {error, {no_pool, Pid}}
     end.
 
 %% @private
@@ -475,9 +490,9 @@ exec(Name, Code, Opts) ->
     end.
 
 own_defaults(Name) ->
-    case row(Name) of
-        #row{defaults = Defaults} -> Defaults;
-        none -> #{}
+    case defaults(Name) of
+        {ok, Defaults} -> Defaults;
+        {error, _} -> #{}
     end.
 
 %% From the row: the supervisor does not answer while a pool starts.

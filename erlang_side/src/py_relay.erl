@@ -179,7 +179,7 @@ refuse(Reason, #{from := From, pool := Pool}) ->
 
 %% A worker on which the request is counted. What is refused here was not written to Python.
 place(Kind, #{pool := Pool, opts := Given}) ->
-    case py_pool:choose(Pool) of
+    case py_pool:find(Pool) of
         {ok, Worker, Defaults} ->
             try py_options:Kind(Given, Defaults) of
                 Opts -> reserve(Kind, Worker, Opts, Defaults)

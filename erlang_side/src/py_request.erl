@@ -8,7 +8,7 @@
 
 -include("py_worker.hrl").
 
--export([tables/0, begun/5, enter/1, ended/2, ended/3, names/1]).
+-export([tables/0, begun/5, enter/2, ended/2, ended/3, names/1]).
 -export([under_way/2, sweep/1]).
 -export_type([request/0, what/0]).
 
@@ -22,7 +22,8 @@
     worker :: #worker{} | none,
     what :: what(),
     ref :: reference(),
-    started :: integer(),
+    %% Of one that nobody watches it is set when it is entered: reading the clock takes time.
+    started = unknown :: integer() | unknown,
     %% Metadata of telemetry's events, if there are any.
     meta = none :: none | map(),
     is_entered = false :: boolean()
@@ -43,11 +44,10 @@ begun(Kind, Worker, What, Ref, Opts) ->
         kind = kind(Kind, What),
         worker = Worker,
         what = What,
-        ref = Ref,
-        started = erlang:monotonic_time()
+        ref = Ref
     },
     case py_telemetry:is_on() of
-        true -> start_event(Request, Opts);
+        true -> start_event(Request#request{started = erlang:monotonic_time()}, Opts);
         false -> Request
     end.
 
@@ -88,11 +88,15 @@ names({expression, Code, _, _, _}) -> {<<"__main__">>, string:slice(Code, 0, 100
 names({method, _Handle, Function, _, _}) -> {<<>>, Function};
 names(exec) -> {<<"__main__">>, <<"exec">>}.
 
-%% @doc It is in the list of what is under way from now on.
--spec enter(request()) -> request().
-enter(Request = #request{worker = none}) ->
+%% @doc It is in the list of what is under way from now on. `Age' is for how long it has run, in
+%% milliseconds.
+-spec enter(request(), Age :: non_neg_integer()) -> request().
+enter(Request = #request{worker = none}, _Age) ->
     Request;
-enter(Request = #request{kind = Kind, what = What}) ->
+enter(Request = #request{started = unknown}, Age) ->
+    Before = erlang:convert_time_unit(Age, millisecond, native),
+    enter(Request#request{started = erlang:monotonic_time() - Before}, Age);
+enter(Request = #request{kind = Kind, what = What}, _Age) ->
     try
         ets:insert(?TABLE, {key(Request), self(), Kind, names(What)}),
         Request#request{is_entered = true}

@@ -224,7 +224,7 @@ init(Caller, Where, Ref, Owner, Sink, Opts) ->
     end.
 
 watched(Worker, Ref, Opts = #{what := What}) ->
-    py_request:enter(py_request:begun(stream, Worker, What, Ref, Opts)).
+    py_request:enter(py_request:begun(stream, Worker, What, Ref, Opts), 0).
 
 %%% gen_server callbacks. A server, and not a receive of its own: such a process survives
 %%% that the code is loaded twice.
@@ -316,7 +316,7 @@ not_found(Route, Reason, S = #stream{request = Request}) ->
     found(py_remote:open(stream, Request, Route), Reason, S).
 
 reserve(Pool, #{opts := Given}) ->
-    case py_pool:choose(Pool) of
+    case py_pool:find(Pool) of
         {ok, Worker, Defaults} ->
             case py_pool:reserve(Worker) of
                 ok -> {ok, Worker, py_options:stream(Given, Defaults)};

@@ -23,6 +23,11 @@
 %% signs of life. A smaller number costs more reads, of 30 us each.
 -define(RSS_MS, 1000).
 
+%% How often a worker checks whether processes that wait for a call have been killed. A smaller
+%% number costs more checks, of 0.2 us for each call under way; a larger one lets code that
+%% nobody waits for run on for longer.
+-define(CALLERS_MS, 1000).
+
 -record(state, {
     manager :: pid(),
     pool :: py_pool:name(),
@@ -45,9 +50,6 @@
     %% Timers of cancelled requests, by address: the worker is replaced when one fires.
     %% Empty if kill_after is infinity.
     watched = #{} :: #{pid() | reference() => reference()},
-    %% Who waits for a call. The code of one that is killed is interrupted.
-    callers = #{} :: #{Ref :: reference() => Monitor :: reference()},
-    called = #{} :: #{Monitor :: reference() => Ref :: reference()},
     liveness = py_liveness:new(undefined) :: py_liveness:liveness(),
     %% How many requests were taken for ones that Python never got.
     corrected = {0, 0} :: py_liveness:load(),
@@ -117,6 +119,7 @@ worker(Port, Pool, #{max_streams := Max, kill_after := KillAfter, caller_functio
         kill_after = KillAfter,
         pool = Pool,
         counters = Counters,
+        callers = py_callers:new(),
         caller_functions = CallerFunctions
     }.
 
@@ -167,13 +170,10 @@ handle_info({timeout, Timer, {stuck, Address}}, State = #state{watched = Watched
         #{Address := Timer} -> stop_replace(kill_after, State);
         #{} -> {noreply, State}
     end;
-handle_info({py_caller, Ref, Caller}, State = #state{callers = Callers, called = Called}) ->
-    Monitor = erlang:monitor(process, Caller),
-    {noreply, State#state{callers = Callers#{Ref => Monitor}, called = Called#{Monitor => Ref}}};
-handle_info({'DOWN', Monitor, process, _, _}, State = #state{called = Called}) when is_map_key(Monitor, Called) ->
-    {Ref, Rest} = maps:take(Monitor, Called),
-    py_port:cancel(State#state.worker, Ref),
-    {noreply, State#state{called = Rest, callers = maps:remove(Ref, State#state.callers)}};
+handle_info(callers, State = #state{worker = Worker}) ->
+    [py_port:cancel(Worker, Ref) || Ref <- py_callers:take_dead(Worker)],
+    check_callers_later(),
+    {noreply, State};
 handle_info(liveness, State) ->
     liveness(State);
 handle_info(_Other, State) ->
@@ -233,10 +233,10 @@ handle_frame({last, Pid, Payload}, State = #state{ready = true}) ->
 handle_frame({reply, Ref, Payload}, State = #state{ready = true, worker = Worker}) ->
     py_counters:add(Worker, bytes, byte_size(Payload)),
     Ref ! {Ref, Payload},
-    request_done(Ref, {1, 0}, State);
+    reply_done(Ref, State);
 handle_frame({reply_after_sends, Ref, Payload}, State = #state{ready = true, delivery = {Delivery, _}}) ->
     Delivery ! {reply, Ref, Payload},
-    request_done(Ref, {1, 0}, State);
+    reply_done(Ref, State);
 %% Code that runs before the worker is ready may send and ask, too.
 handle_frame({send, none, Payload}, State = #state{delivery = {Delivery, _}}) ->
     Delivery ! {send, Payload},
@@ -277,6 +277,7 @@ handle_frame({ready, none, Payload}, State = #state{ready = false, manager = Man
             py_reaper:identify(OsPid, children(State)),
             py_workers:enter(Worker, State#state.pool, maps:without([input, crash], Info)),
             schedule_liveness(),
+            check_callers_later(),
             Ready = State#state{
                 ready = true,
                 python = py_os:of_pid(OsPid),
@@ -318,9 +319,13 @@ log_crash(#state{crash = Crash}) ->
         _ -> ok
     end.
 
+reply_done(Ref, State = #state{worker = Worker}) ->
+    py_callers:leave(Worker, Ref),
+    request_done(Ref, {1, 0}, State).
+
 request_done(Address, Ended, State) ->
     case count_ended(Ended, State) of
-        {ok, Counted} -> {noreply, forget_caller(Address, forget_timer(Address, served(Counted)))};
+        {ok, Counted} -> {noreply, forget_timer(Address, served(Counted))};
         error -> stop_replace(bad_frame, State)
     end.
 
@@ -359,15 +364,6 @@ forget_timer(Address, State = #state{watched = Watched}) ->
             State
     end.
 
-forget_caller(Ref, State = #state{callers = Callers, called = Called}) ->
-    case maps:take(Ref, Callers) of
-        {Monitor, Rest} ->
-            erlang:demonitor(Monitor, [flush]),
-            State#state{callers = Rest, called = maps:remove(Monitor, Called)};
-        error ->
-            State
-    end.
-
 served(State = #state{limits = Limits}) ->
     case py_recycling:request_done(Limits) of
         {more, Limits} -> State;
@@ -395,6 +391,10 @@ start_age(State = #state{limits = Limits}) ->
 schedule_liveness() ->
     Ms = application:get_env(erlang_python, liveness_ms, ?LIVENESS_MS),
     _ = erlang:send_after(Ms, self(), liveness),
+    ok.
+
+check_callers_later() ->
+    _ = erlang:send_after(?CALLERS_MS, self(), callers),
     ok.
 
 liveness(State = #state{worker = Worker, liveness = Liveness}) ->

@@ -14,7 +14,9 @@
     caller_functions = true :: boolean(),
     pool = undefined :: undefined | py_pool:name(),
     %% The pool's and its own, see py_counters.
-    counters = none :: none | {py_counters:counters(), py_counters:counters()}
+    counters = none :: none | {py_counters:counters(), py_counters:counters()},
+    %% Its calls and who waits for each, see py_callers.
+    callers = none :: none | ets:tid()
 }).
 
 -define(LOAD_REQUESTS, 1).
