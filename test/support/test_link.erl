@@ -3,7 +3,7 @@
 %% direction that reads and one that writes.
 -module(test_link).
 
--export([start/1, set/2, stop/1, member/3]).
+-export([start/1, set/2, stop/1, port/1, member/3]).
 -export_type([link/0]).
 
 -type way() :: #{delay => non_neg_integer(), rate => pos_integer() | infinity, cut => boolean()}.
@@ -37,14 +37,16 @@ free_port() ->
     ok = gen_tcp:close(Socket),
     Port.
 
-%% @doc Starts a link to a port of this machine.
--spec start(#{to := inet:port_number()}) -> link().
-start(#{to := To}) ->
+%% @doc Starts a link to a port of this machine, or of another address than its own, and from one.
+-spec start(#{to := inet:port_number(), address => inet:ip4_address(), listen => inet:ip4_address()}) -> link().
+start(Opts = #{to := Port}) ->
+    To = {maps:get(address, Opts, {127, 0, 0, 1}), Port},
+    Listen = maps:get(listen, Opts, {127, 0, 0, 1}),
     %% Delay in milliseconds, bytes a second (0: no limit), and whether it is cut.
     Way = counters:new(3, []),
     Parent = self(),
     Pid = spawn(fun() ->
-        {ok, Socket} = gen_tcp:listen(0, [binary, {ip, {127, 0, 0, 1}}, {active, false}, {nodelay, true}, {backlog, 50}, {recbuf, ?RECEIVE_BUFFER}]),
+        {ok, Socket} = gen_tcp:listen(0, [binary, {ip, Listen}, {active, false}, {nodelay, true}, {backlog, 50}, {recbuf, ?RECEIVE_BUFFER}]),
         Parent ! {self(), ready},
         Acceptor = spawn_link(fun() -> accept(Socket, To, Way) end),
         serve(Socket, Acceptor)
@@ -63,6 +65,8 @@ serve(Socket, Acceptor) ->
             ok
     end.
 
+%% @doc The port that it listens on.
+-spec port(link()) -> inet:port_number().
 port({Pid, _}) ->
     Pid ! {port, self()},
     receive
@@ -88,19 +92,21 @@ stop({Pid, _}) ->
     exit(Pid, kill),
     ok.
 
-accept(Socket, To, Way) ->
+accept(Socket, To = {Address, Port}, Way) ->
     {ok, Near} = gen_tcp:accept(Socket),
     Owner = spawn(fun() ->
         receive
             go -> ok
         end,
-        case gen_tcp:connect({127, 0, 0, 1}, To, [binary, {active, false}, {nodelay, true}, {recbuf, ?RECEIVE_BUFFER}]) of
+        case gen_tcp:connect(Address, Port, [binary, {active, false}, {nodelay, true}, {recbuf, ?RECEIVE_BUFFER}]) of
             {ok, Far} ->
                 process_flag(trap_exit, true),
                 _ = [spawn_link(fun() -> read(A, B, Way) end) || {A, B} <- [{Near, Far}, {Far, Near}]],
                 receive
                     {'EXIT', _, _} -> ok
                 end,
+                %% The end of a connection does not pass a cable that is out.
+                await_cable(Way),
                 gen_tcp:close(Near),
                 gen_tcp:close(Far);
             {error, _} ->
