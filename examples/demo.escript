@@ -16,6 +16,8 @@ main([]) ->
     tokens(),
     file_lines(filename:join(filename:dirname(Here), "LICENSE")),
     async_source(),
+    sound(),
+    socket(),
     cancel(),
     failure(),
     counter(2000000),
@@ -86,6 +88,63 @@ print_readings(Names) ->
         {py_stream, Ref, done} ->
             line("~s: done", [maps:get(Ref, Names)]),
             print_readings(maps:remove(Ref, Names))
+    end.
+
+%% Sound goes in by a channel, in chunks, and its words come out as they end.
+sound() ->
+    say("Sound in, words out: a process feeds a generator", []),
+    {ok, Chunks} = py:channel(#{binaries => bytes}),
+    {ok, Words} = py:stream_start(readers, words, [Chunks]),
+    _ = spawn_link(fun() -> feed(Chunks, morse("... --- -- .   .-- --- .-. -.. ...")) end),
+    {ok, _} = py:stream_fold(fun(Word, _) -> {cont, line("~ts", [Word])} end, ok, Words).
+
+%% Chunks of 1,000 bytes, as a sound card could give them.
+feed(Chunks, <<Chunk:1000/binary, Sound/binary>>) ->
+    ok = py:channel_send(Chunks, Chunk),
+    feed(Chunks, Sound);
+feed(Chunks, Rest) ->
+    ok = py:channel_send(Chunks, Rest),
+    ok = py:channel_close(Chunks).
+
+%% A dot takes 60 ms, a dash three times that; between them is a dot's silence, two more
+%% after each letter, and two more for each space between words.
+morse(Signs) ->
+    << <<(sign(Sign))/binary>> || Sign <- Signs >>.
+
+sign($.) -> <<(tone(1))/binary, (silence(1))/binary>>;
+sign($-) -> <<(tone(3))/binary, (silence(1))/binary>>;
+sign($\s) -> silence(2).
+
+tone(Dots) ->
+    << <<(round(16000 * math:sin(2 * math:pi() * 440 * N / 8000))):16/native-signed>> || N <- lists:seq(1, Dots * 480) >>.
+
+silence(Dots) ->
+    <<0:(Dots * 480 * 16)>>.
+
+%% What comes from a socket goes on as it comes; Python makes rows of it.
+socket() ->
+    say("Bytes of a socket in, typed rows out", []),
+    {ok, Listener} = gen_tcp:listen(0, [binary, {ip, {127, 0, 0, 1}}, {active, false}]),
+    {ok, Port} = inet:port(Listener),
+    {ok, Device} = gen_tcp:connect({127, 0, 0, 1}, Port, [binary]),
+    {ok, Socket} = gen_tcp:accept(Listener),
+    {ok, Chunks} = py:channel(#{binaries => bytes}),
+    {ok, Rows} = py:stream_start(readers, readings, [Chunks]),
+    _ = spawn_link(fun() -> receive_all(Socket, Chunks) end),
+    ok = gen_tcp:send(Device, <<"sensor,at,celsius\ncellar,2026-11-30T08:00:00,11.5\nroof,2026-11-">>),
+    ok = gen_tcp:send(Device, <<"30T08:00:00,-2.0\n">>),
+    ok = gen_tcp:close(Device),
+    {ok, _} = py:stream_fold(fun(Row, _) -> {cont, line("~0tp", [Row])} end, ok, Rows),
+    gen_tcp:close(Listener).
+
+receive_all(Socket, Chunks) ->
+    case gen_tcp:recv(Socket, 0) of
+        {ok, Chunk} ->
+            %% Waits while Python has enough to do, and so the socket does.
+            ok = py:channel_send(Chunks, Chunk),
+            receive_all(Socket, Chunks);
+        {error, closed} ->
+            py:channel_close(Chunks)
     end.
 
 %% A stream without an end is stopped; its generator's `finally' block runs.

@@ -245,6 +245,8 @@ demo(Config) ->
     {Status, Output} = test_program:run("escript", ["examples/demo.escript"], InRepository),
     ct:log("~ts", [Output]),
     ?assertEqual(0, Status),
+    ?assertMatch({match, _}, re:run(Output, "^SOME$\n^WORDS$", [multiline])),
+    ?assertMatch({match, _}, re:run(Output, "#{<<\"at\">> => <<\"2026-11-30T08:00:00\">>,<<\"celsius\">> => -2.0,<<\"sensor\">> => <<\"roof\">>}")),
     ?assertMatch({match, _}, re:run(Output, "2000000 events .* in order")).
 
 %% What the application in question got, and where it runs from, as a term on a line of its own.

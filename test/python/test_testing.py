@@ -349,6 +349,17 @@ async def tokens_async(prompt: str) -> AsyncIterator[str]:
         yield str(token)
 
 
+def words(chunks: erlang.Channel) -> Iterator[str]:
+    for chunk in chunks:
+        yield str(chunk)
+
+
+async def words_async(chunks: erlang.Channel) -> AsyncIterator[str]:
+    with chunks:
+        async for chunk in chunks:
+            yield str(chunk)
+
+
 def who() -> tuple[erlang.Pid, erlang.Reference] | None:
     stream = erlang.stream()
     return None if stream is None else (stream.owner, stream.reference)
@@ -380,7 +391,10 @@ def test_totals(erlang_node: ErlangNode) -> None:
 
 
 def test_a_cancel(erlang_node: ErlangNode) -> None:
-    erlang_node.register("price", len)
+    erlang_node.register("price", lambda item: 3)
+    erlang_node.register("between", lambda low, high: (low + high) / 2)
+    erlang_node.register("now", lambda: 0.0)
+    erlang_node.register("largest", max)
     totals = shop.totals(["tea", "tea"], erlang_node.pid())
     assert next(totals) == 3
     erlang_node.cancel()
@@ -435,8 +449,8 @@ def test_pyright_finds_no_fault_in_a_project(project: Path) -> None:
 
 def test_the_example_of_the_documentation_passes(tmp_path: Path) -> None:
     page = (Path(__file__).parents[2] / "docs" / "python.md").read_text()
-    for name in ("shop_totals.py", "test_shop_totals.py"):
+    for name in ("shop_totals.py", "test_shop_totals.py", "test_with_unittest.py"):
         _, _, behind = page.partition(f"<!-- defines: {name} -->\n```python\n")
         (tmp_path / name).write_text(behind.partition("\n```")[0] + "\n")
     output = run(tmp_path, sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider")
-    assert "4 passed" in output
+    assert "5 passed" in output

@@ -8,7 +8,7 @@ import copy
 import inspect
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, overload
 
 from erlang.testing import _make
 from erlang.testing._text import text_of
@@ -80,6 +80,15 @@ class ErlangNode:
 
     # Calls of Erlang functions.
 
+    # A type checker knows the parameters of a lambda where it knows their number.
+    @overload
+    def register(self, name: str, function: Callable[[Any], Any]) -> None: ...
+    @overload
+    def register(self, name: str, function: Callable[[Any, Any], Any]) -> None: ...
+    @overload
+    def register(  # type: ignore[overload-cannot-match]
+        self, name: str, function: Callable[..., Any]
+    ) -> None: ...
     def register(self, name: str, function: Callable[..., Any]) -> None:
         """Calls of the Erlang function `name` are answered by ``function(*args)``.
 
