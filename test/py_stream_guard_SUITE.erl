@@ -16,7 +16,8 @@
     the_guard_is_killed/1,
     the_application_stops/1,
     the_top_supervisor_is_killed/1,
-    code_is_loaded_twice/1
+    code_is_loaded_twice/1,
+    rows_of_what_was_killed/1
 ]).
 
 -define(LONG, 10000).
@@ -35,7 +36,8 @@ all() ->
         the_guard_is_killed,
         the_application_stops,
         the_top_supervisor_is_killed,
-        code_is_loaded_twice
+        code_is_loaded_twice,
+        rows_of_what_was_killed
     ].
 
 -spec init_per_suite(ct_suite:ct_config()) -> ct_suite:ct_config().
@@ -201,6 +203,11 @@ code_is_loaded_twice(_Config) ->
     {ok, Silent} = py:stream_start('__main__', async_idle, [], #{timeout => 3000}),
     {ok, _} = py:stream_next(Silent, ?LONG),
     Call = py:spawn_call(time, sleep, [2]),
+    {ok, In} = py:channel(),
+    {ok, Out} = py:stream_start(builtins, iter, [In]),
+    ok = py:channel_send(In, 1),
+    {ok, 1} = py:stream_next(Out, ?LONG),
+    {ok, List} = py:call(builtins, list, [[1]], #{}, #{return => handle}),
     {monitored_by, Monitoring} = process_info(self(), monitored_by),
     Own = [whereis(py_stream_guard) | Monitoring],
     #{workers := Workers} = py:info(default),
@@ -222,8 +229,46 @@ code_is_loaded_twice(_Config) ->
     ),
     ?assertEqual({error, timeout}, py:stream_next(Silent, ?LONG)),
     ?assertEqual({ok, none}, py:await(Call, ?LONG)),
+    ok = py:channel_send(In, 2),
+    ?assertEqual({ok, 2}, py:stream_next(Out, ?LONG)),
+    ok = py:channel_close(In),
+    ?assertEqual(done, py:stream_next(Out, ?LONG)),
+    ?assertEqual({ok, 1}, py:call(List, '__len__', [])),
+    ok = py:release(List),
     ?assertEqual(pids(Workers), pids(maps:get(workers, py:info(default)))),
     test_leftovers:none().
+
+%% A process that is killed removes nothing from a table; what it left goes when a worker or its manager ends.
+-spec rows_of_what_was_killed(ct_suite:ct_config()) -> ok.
+rows_of_what_was_killed(_Config) ->
+    %% A call that is awaited, and one that is not.
+    Awaited = py:spawn_call(asyncio, sleep, [1000]),
+    [{Awaited, Call}] = ets:tab2list(py_async_call),
+    exit(Call, kill),
+    ?assertEqual({error, {worker_exit, killed}}, py:await(Awaited, ?LONG)),
+    ?assertEqual(0, ets:info(py_async_call, size)),
+    Dropped = py:spawn_call(asyncio, sleep, [1000]),
+    exit(ets:lookup_element(py_async_call, Dropped, 2), kill),
+    %% A stream that is killed after its worker has ended.
+    {ok, Ref} = py:stream_start('__main__', async_idle, []),
+    {ok, _} = py:stream_next(Ref, ?LONG),
+    Stream = process(Ref),
+    true = erlang:suspend_process(Stream),
+    [test_workers:kill(Worker) || Worker <- test_workers:ready(default)],
+    test_eventually:true(fun() -> maps:get(restarts, py:info(default)) =:= 2 end),
+    exit(Stream, kill),
+    ?assertEqual({error, {stream_exit, killed}}, py:stream_next(Ref, ?LONG)),
+    test_eventually:equal(2, fun() -> length(test_workers:ready(default)) end),
+    ok = test_workers:kill(hd(test_workers:ready(default))),
+    test_eventually:equal({0, 0}, fun() -> {ets:info(py_requests, size), ets:info(py_async_call, size)} end),
+    %% A worker that is killed together with the manager.
+    test_eventually:equal(2, fun() -> length(test_workers:ready(default)) end),
+    [{_, Manager, _, _}] = supervisor:which_children(py_pool_sup),
+    Workers = test_workers:ready(default),
+    true = erlang:suspend_process(Manager),
+    [exit(Pid, kill) || Pid <- [hd(Workers), Manager]],
+    test_eventually:true(fun() -> length(test_workers:ready(default) -- Workers) =:= 2 end),
+    ?assertEqual(2, ets:info(py_workers, size)).
 
 %%% Helpers.
 

@@ -12,7 +12,7 @@
 -include("py_worker.hrl").
 -include("py_cluster.hrl").
 
--export([await/2, cast/3, run/3, spawn_call/3, tables/0]).
+-export([await/2, cast/3, run/3, spawn_call/3, sweep/0, tables/0]).
 -export([enter/4]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2, format_status/1]).
 
@@ -273,6 +273,12 @@ forget(Row) ->
         error:badarg -> true
     end.
 
+%% @doc Removes what processes have left that were killed, and whose callers do not await them.
+-spec sweep() -> ok.
+sweep() ->
+    [forget(Row) || Row = {_, Pid} <- ets:tab2list(?TABLE), not is_process_alive(Pid)],
+    ok.
+
 %% A result is its caller's, and nobody else's to see.
 -spec format_status(gen_server:format_status()) -> gen_server:format_status().
 format_status(Status) ->
@@ -285,7 +291,8 @@ await(Ref, Timeout) ->
     receive
         {Ref, Result} ->
             Result;
-        {'DOWN', Ref, process, _, Reason} ->
+        {'DOWN', Ref, process, Pid, Reason} ->
+            forget({Ref, Pid}),
             {error, py_error:worker_exit(Reason)}
     after Timeout ->
         erlang:demonitor(Ref, [flush]),

@@ -12,10 +12,13 @@
 %% the sender waits for the answer; so does one that has no counters, on another node.
 %% @hidden
 -module(py_channel).
+-behaviour(gen_server).
 
 -include("py_worker.hrl").
 
 -export([start/1, send/3, close/1, attach/3]).
+-export([enter/1]).
+-export([init/1, handle_call/3, handle_cast/2, handle_info/2, format_status/1]).
 -export_type([channel/0]).
 
 -type channel() :: {py_channel, {pid(), Available :: atomics:atomics_ref() | reference()}}.
@@ -31,13 +34,20 @@
     worker :: #worker{},
     address :: binary(),
     monitor :: reference(),
-    %% See guard/3. Frames for a worker of another node go through it.
+    %% See guard/2. Frames for a worker of another node go through it.
     guard :: pid()
+}).
+
+-record(guard, {
+    worker :: #worker{},
+    address :: binary(),
+    monitor :: reference(),
+    worker_monitor :: reference()
 }).
 
 -record(channel, {
     owner :: pid(),
-    owner_monitor :: reference(),
+    owner_monitor = none :: none | reference(),
     available :: atomics:atomics_ref(),
     window :: pos_integer(),
     window_bytes :: pos_integer(),
@@ -61,21 +71,15 @@
 %% @doc A new channel. `Opts' are checked options, with all defaults.
 -spec start(map()) -> channel().
 start(Opts = #{owner := Owner, window := Window, window_bytes := Bytes, notify := Notify}) ->
-    Available = atomics:new(2, [{signed, true}]),
-    atomics:put(Available, ?VALUES, Window),
-    atomics:put(Available, ?BYTES, Bytes),
-    Start = fun() ->
-        loop(#channel{
-            owner = Owner,
-            owner_monitor = erlang:monitor(process, Owner),
-            available = Available,
-            window = Window,
-            window_bytes = Bytes,
-            flags = (maps:with([binaries, atoms], Opts))#{traceback => false},
-            notify = Notify
-        })
-    end,
-    Pid = spawn(Start),
+    Channel = #channel{
+        owner = Owner,
+        available = Available,
+        window = Window,
+        window_bytes = Bytes,
+        flags = (maps:with([binaries, atoms], Opts))#{traceback => false},
+        notify = Notify
+    },
+    Pid = proc_lib:spawn(?MODULE, enter, [Channel]),
     {py_channel, {Pid, Available}}.
 
 %% @doc Sends a value, and waits while it does not fit the window.
@@ -154,31 +158,72 @@ shut(Available) ->
 %% address.
 -spec attach(#worker{}, pid(), binary()) -> ok.
 attach(Worker, Pid, Address) ->
-    _ = spawn(fun() -> guard(Worker, py_frame:localized(Pid), Address) end),
+    _ = proc_lib:spawn(?MODULE, enter, [{Worker, py_frame:localized(Pid), Address}]),
     ok.
+
+%% @private
+-spec enter(#channel{} | {#worker{}, pid(), binary()}) -> no_return().
+enter(C = #channel{owner = Owner}) ->
+    gen_server:enter_loop(?MODULE, [], C#channel{owner_monitor = erlang:monitor(process, Owner)});
+enter({Worker = #worker{pid = WorkerPid}, Pid, Address}) ->
+    Guard = #guard{
+        worker = Worker,
+        address = Address,
+        monitor = erlang:monitor(process, Pid),
+        worker_monitor = erlang:monitor(process, WorkerPid)
+    },
+    Pid ! {py_in_attach, self(), Worker, Address},
+    gen_server:enter_loop(?MODULE, [], Guard).
+
+%%% gen_server callbacks, of a channel's process and of the guard. Servers, because such a process
+%%% survives that the code is loaded twice.
+
+-type state() :: #channel{} | #guard{}.
+
+-spec init(term()) -> ignore.
+init(_) ->
+    ignore.
+
+-spec handle_call(term(), gen_server:from(), state()) -> {reply, term(), state()}.
+handle_call(_Other, _From, State) ->
+    {reply, {error, unknown}, State}.
+
+-spec handle_cast(term(), state()) -> {noreply, state()}.
+handle_cast(_Other, State) ->
+    {noreply, State}.
+
+-spec handle_info(term(), state()) -> {noreply, state()} | {stop, normal, state()}.
+handle_info(Message, C = #channel{}) ->
+    try
+        {noreply, message(Message, C)}
+    catch
+        throw:over -> {stop, normal, C}
+    end;
+handle_info(Message, Guard = #guard{}) ->
+    guard(Message, Guard).
+
+%% What goes through it is nobody else's to see.
+-spec format_status(gen_server:format_status()) -> gen_server:format_status().
+format_status(Status) ->
+    py_status:without_values(Status).
 
 %% Tells the reader of the end of a channel whose process cannot: it was killed, or its node is
 %% gone. It runs on the worker's node, and hands on the frames of a channel of another one.
-guard(Worker = #worker{pid = WorkerPid}, Pid, Address) ->
-    Monitor = erlang:monitor(process, Pid),
-    WorkerMonitor = erlang:monitor(process, WorkerPid),
-    Pid ! {py_in_attach, self(), Worker, Address},
-    guard(Worker, Address, Monitor, WorkerMonitor).
-
-guard(Worker, Address, Monitor, WorkerMonitor) ->
-    receive
-        {write, Frame} ->
-            _ = py_port:write(Worker, Frame),
-            guard(Worker, Address, Monitor, WorkerMonitor);
-        ended ->
-            ok;
-        {refused, Reason} ->
-            write_end(Worker, Address, Reason);
-        {'DOWN', Monitor, process, _, Reason} ->
-            write_end(Worker, Address, {exit, Reason});
-        {'DOWN', WorkerMonitor, process, _, _} ->
-            ok
-    end.
+guard({write, Frame}, Guard = #guard{worker = Worker}) ->
+    _ = py_port:write(Worker, Frame),
+    {noreply, Guard};
+guard({refused, Reason}, Guard) ->
+    write_end(Guard#guard.worker, Guard#guard.address, Reason),
+    {stop, normal, Guard};
+guard({'DOWN', Monitor, process, _, Reason}, Guard = #guard{monitor = Monitor}) ->
+    write_end(Guard#guard.worker, Guard#guard.address, {exit, Reason}),
+    {stop, normal, Guard};
+guard({'DOWN', Monitor, process, _, _}, Guard = #guard{worker_monitor = Monitor}) ->
+    {stop, normal, Guard};
+guard(ended, Guard) ->
+    {stop, normal, Guard};
+guard(_Other, Guard) ->
+    {noreply, Guard}.
 
 write_end(Worker, Address, Reason) ->
     _ = py_port:write(Worker, py_frame:channel_end(Address, Reason)),
@@ -186,36 +231,33 @@ write_end(Worker, Address, Reason) ->
 
 %%% The channel's process.
 
-loop(C = #channel{owner_monitor = OwnerMonitor, reader = Reader}) ->
-    receive
-        {py_in, Value, Bytes} ->
-            loop(emit_if_due(collect(add(Value, Bytes, C))));
-        {py_channel, taken, {Address, Values}} when Address =:= Reader#reader.address, is_integer(Values) ->
-            loop(emit_if_due(admit(taken(Values, C))));
-        {py_in_wait, Ref, Value, Bytes} ->
-            loop(emit_if_due(admit(wait(Ref, Value, Bytes, C))));
-        {py_in_give_up, Ref} ->
-            loop(give_up(Ref, C));
-        py_in_close ->
-            loop(close_when_read(C));
-        {py_channel, closed, Address} when Reader =:= none ->
-            loop(C#channel{early = [Address | C#channel.early]});
-        {py_channel, closed, Address} when Address =:= Reader#reader.address ->
-            no_reader(C);
-        {py_in_attach, Guard, Worker, Address} when Reader =:= none ->
-            loop(attached(Guard, Worker, Address, C));
-        {py_in_attach, Guard, _Worker, _Address} ->
-            Guard ! {refused, {exit, already_read_elsewhere}},
-            loop(C);
-        {'DOWN', OwnerMonitor, process, _, normal} ->
-            owner_ended(closed, C);
-        {'DOWN', OwnerMonitor, process, _, Reason} ->
-            owner_ended({exit, Reason}, C);
-        {'DOWN', Monitor, process, _, _} when Monitor =:= Reader#reader.monitor ->
-            no_reader(C);
-        _ ->
-            loop(C)
-    end.
+message({py_in, Value, Bytes}, C) ->
+    emit_if_due(collect(add(Value, Bytes, C)));
+message({py_channel, taken, {Address, Values}}, C = #channel{reader = #reader{address = Address}}) when is_integer(Values) ->
+    emit_if_due(admit(taken(Values, C)));
+message({py_in_wait, Ref, Value, Bytes}, C) ->
+    emit_if_due(admit(wait(Ref, Value, Bytes, C)));
+message({py_in_give_up, Ref}, C) ->
+    give_up(Ref, C);
+message(py_in_close, C) ->
+    close_when_read(C);
+message({py_channel, closed, Address}, C = #channel{reader = none, early = Early}) ->
+    C#channel{early = [Address | Early]};
+message({py_channel, closed, Address}, C = #channel{reader = #reader{address = Address}}) ->
+    no_reader(C);
+message({py_in_attach, Guard, Worker, Address}, C = #channel{reader = none}) ->
+    attached(Guard, Worker, Address, C);
+message({py_in_attach, Guard, _Worker, _Address}, C) ->
+    Guard ! {refused, {exit, already_read_elsewhere}},
+    C;
+message({'DOWN', Monitor, process, _, normal}, C = #channel{owner_monitor = Monitor}) ->
+    owner_ended(closed, C);
+message({'DOWN', Monitor, process, _, Reason}, C = #channel{owner_monitor = Monitor}) ->
+    owner_ended({exit, Reason}, C);
+message({'DOWN', Monitor, process, _, _}, C = #channel{reader = #reader{monitor = Monitor}}) ->
+    no_reader(C);
+message(_Other, C) ->
+    C.
 
 %% Values that came together leave together, up to a quarter of the window: credit is for whole
 %% frames.
@@ -367,7 +409,7 @@ drain(C) ->
 over(C = #channel{available = Available}) ->
     shut(Available),
     _ = refuse(C),
-    exit(normal).
+    throw(over).
 
 refuse(C = #channel{waiting = Waiting}) ->
     _ = [Ref ! {Ref, {error, closed}} || {Ref, _, _} <- queue:to_list(Waiting)],

@@ -7,13 +7,32 @@
 %% so that the object goes with the connection as well.
 %% @hidden
 -module(py_handle).
+-behaviour(gen_server).
 
 -include("py_worker.hrl").
 
 -export([make/1, worker/1, among/1, release/1, gone/1, identity/1, hold/3]).
+-export([enter/2, enter/3]).
+-export([init/1, handle_call/3, handle_cast/2, handle_info/2]).
 -export_type([handle/0]).
 
 -type handle() :: {py_handle, {Keeper :: pid(), Worker :: pid(), Id :: binary()}}.
+
+-record(keeper, {
+    owner :: pid(),
+    owner_monitor :: reference(),
+    %% The call that makes the object, until its result has come.
+    call :: reference() | none,
+    %% Where the object is, or why it is not there any more.
+    worker = none :: none | {pid(), Monitor :: reference(), Id :: binary()} | {error, py_error:reason()}
+}).
+
+-record(holder, {
+    keeper_monitor :: reference(),
+    worker :: pid(),
+    worker_monitor :: reference(),
+    id :: binary()
+}).
 
 -define(RELEASED, {'ReferenceError', <<"the handle was released">>}).
 
@@ -22,7 +41,7 @@
 -spec make(fun(() -> reference())) -> {ok, handle()} | {error, py_error:reason()}.
 make(Call) ->
     Owner = self(),
-    {Keeper, Monitor} = spawn_monitor(fun() -> keeper(Owner, Call) end),
+    {Keeper, Monitor} = proc_lib:spawn_opt(?MODULE, enter, [Owner, Call], [monitor]),
     receive
         {Keeper, Result} ->
             erlang:demonitor(Monitor, [flush]),
@@ -33,8 +52,9 @@ make(Call) ->
             {error, py_error:worker_exit(Reason)}
     end.
 
-%% When the owner ends before there is a result, so does this process, and with it the call.
-keeper(Owner, Call) ->
+%% @private
+-spec enter(pid(), fun(() -> reference())) -> no_return().
+enter(Owner, Call) ->
     OwnerMonitor = erlang:monitor(process, Owner),
     Ref =
         try
@@ -42,45 +62,75 @@ keeper(Owner, Call) ->
         catch
             Class:Reason:Stack -> exit({raised, Class, Reason, Stack})
         end,
-    receive
-        {Ref, {ok, {Pid, Id}}} ->
-            Worker = py_frame:localized(Pid),
-            WorkerMonitor = erlang:monitor(process, Worker),
-            Owner ! {self(), {ok, {py_handle, {self(), Worker, Id}}}},
-            keep(Worker, Id, OwnerMonitor, WorkerMonitor);
-        {Ref, Error} ->
-            Owner ! {self(), Error};
-        {'DOWN', OwnerMonitor, process, _, _} ->
-            ok
-    end.
+    gen_server:enter_loop(?MODULE, [], #keeper{owner = Owner, owner_monitor = OwnerMonitor, call = Ref}).
 
-keep(Worker, Id, OwnerMonitor, WorkerMonitor) ->
-    receive
-        {py_handle_ask, Alias} ->
-            Alias ! {Alias, {ok, Worker}},
-            keep(Worker, Id, OwnerMonitor, WorkerMonitor);
-        {'DOWN', WorkerMonitor, process, _, Reason} ->
-            dead(lost(Reason, Worker), OwnerMonitor);
-        {'DOWN', OwnerMonitor, process, _, _} ->
-            let_go(Worker, Id);
-        py_handle_release ->
-            let_go(Worker, Id);
-        _ ->
-            keep(Worker, Id, OwnerMonitor, WorkerMonitor)
-    end.
+%% @private
+-spec enter(Keeper :: pid(), Worker :: pid(), binary()) -> no_return().
+enter(Keeper, Worker, Id) ->
+    gen_server:enter_loop(?MODULE, [], #holder{
+        keeper_monitor = erlang:monitor(process, Keeper),
+        worker = Worker,
+        worker_monitor = erlang:monitor(process, Worker),
+        id = Id
+    }).
 
-dead(Reason, OwnerMonitor) ->
-    receive
-        {py_handle_ask, Alias} ->
-            Alias ! {Alias, {error, Reason}},
-            dead(Reason, OwnerMonitor);
-        {'DOWN', OwnerMonitor, process, _, _} ->
-            ok;
-        py_handle_release ->
-            ok;
-        _ ->
-            dead(Reason, OwnerMonitor)
-    end.
+%%% gen_server callbacks, of a keeper and of what holds an object for one of another node. Servers,
+%%% because such a process survives that the code is loaded twice.
+
+-type state() :: #keeper{} | #holder{}.
+
+-spec init(term()) -> ignore.
+init(_) ->
+    ignore.
+
+-spec handle_call(term(), gen_server:from(), state()) -> {reply, term(), state()}.
+handle_call(_Other, _From, State) ->
+    {reply, {error, unknown}, State}.
+
+-spec handle_cast(term(), state()) -> {noreply, state()}.
+handle_cast(_Other, State) ->
+    {noreply, State}.
+
+%% When the owner ends before there is a result, so does this process, and with it the call.
+-spec handle_info(term(), state()) -> {noreply, state()} | {stop, normal, state()}.
+handle_info({Ref, {ok, {Pid, Id}}}, Keeper = #keeper{call = Ref, owner = Owner}) when is_reference(Ref) ->
+    Worker = py_frame:localized(Pid),
+    Monitor = erlang:monitor(process, Worker),
+    Owner ! {self(), {ok, {py_handle, {self(), Worker, Id}}}},
+    {noreply, Keeper#keeper{call = none, worker = {Worker, Monitor, Id}}};
+handle_info({Ref, Error}, Keeper = #keeper{call = Ref, owner = Owner}) when is_reference(Ref) ->
+    Owner ! {self(), Error},
+    {stop, normal, Keeper};
+handle_info({'DOWN', Monitor, process, _, _}, Keeper = #keeper{owner_monitor = Monitor}) ->
+    let_go(Keeper);
+handle_info(py_handle_release, Keeper) ->
+    let_go(Keeper);
+handle_info({py_handle_ask, Alias}, Keeper = #keeper{worker = {Worker, _, _}}) ->
+    Alias ! {Alias, {ok, Worker}},
+    {noreply, Keeper};
+handle_info({py_handle_ask, Alias}, Keeper = #keeper{worker = Error = {error, _}}) ->
+    Alias ! {Alias, Error},
+    {noreply, Keeper};
+handle_info({'DOWN', Monitor, process, Worker, Reason}, Keeper = #keeper{worker = {Worker, Monitor, _}}) ->
+    {noreply, Keeper#keeper{worker = {error, lost(Reason, Worker)}}};
+%% Of a call that was killed.
+handle_info({'DOWN', Ref, process, _, Reason}, Keeper = #keeper{call = Ref, owner = Owner}) ->
+    Owner ! {self(), {error, py_error:worker_exit(Reason)}},
+    {stop, normal, Keeper};
+handle_info({'DOWN', Monitor, process, _, _}, Holder = #holder{keeper_monitor = Monitor}) ->
+    forget(Holder#holder.worker, Holder#holder.id),
+    {stop, normal, Holder};
+handle_info({'DOWN', Monitor, process, _, _}, Holder = #holder{worker_monitor = Monitor}) ->
+    {stop, normal, Holder};
+handle_info(_Other, State) ->
+    {noreply, State}.
+
+let_go(Keeper = #keeper{worker = Worker}) ->
+    case Worker of
+        {Pid, _, Id} -> let_go(Pid, Id);
+        _ -> ok
+    end,
+    {stop, normal, Keeper}.
 
 let_go(Worker, Id) when node(Worker) =:= node() ->
     forget(Worker, Id);
@@ -95,14 +145,7 @@ lost(Reason, _Worker) -> py_error:worker_exit(Reason).
 %% @doc Lets a worker of this node let go of an object when its keeper, on another node, ends.
 -spec hold(Keeper :: pid(), Worker :: pid(), binary()) -> ok.
 hold(Keeper, Worker, Id) ->
-    _ = spawn(fun() ->
-        KeeperMonitor = erlang:monitor(process, Keeper),
-        WorkerMonitor = erlang:monitor(process, Worker),
-        receive
-            {'DOWN', KeeperMonitor, process, _, _} -> forget(Worker, Id);
-            {'DOWN', WorkerMonitor, process, _, _} -> ok
-        end
-    end),
+    _ = proc_lib:spawn(?MODULE, enter, [Keeper, Worker, Id]),
     ok.
 
 forget(Pid, Id) ->

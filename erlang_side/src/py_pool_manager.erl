@@ -229,7 +229,9 @@ claim(State = #state{name = Name, opts = Opts, is_ours = IsOurs, reason = Reason
     case py_pool:claim(Name, Opts, {ancestor(hd(get('$ancestors'))), IsOurs}, Reason) of
         new -> start(State, starting);
         %% Even if Python is missing for the moment.
-        restarted -> start(State#state{draining = py_pool:is_draining(Name)}, started);
+        restarted ->
+            py_workers:sweep(Name),
+            start(State#state{draining = py_pool:is_draining(Name)}, started);
         {error, AlreadyStarted} -> {stop, AlreadyStarted}
     end.
 
@@ -560,6 +562,8 @@ exited(Pid, Reason, State = #state{dedicated = IsDedicated}) ->
     State1 = State#state{workers = Rest},
     ended_event(Pid, Was, Since, Exit, State),
     py_workers:forget(Pid),
+    py_request:sweep(),
+    py_async_call:sweep(),
     case Was of
         starting when not IsDedicated ->
             {noreply, failed(Attempt, start_failure(Reason), State1)};

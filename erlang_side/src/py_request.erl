@@ -9,7 +9,7 @@
 -include("py_worker.hrl").
 
 -export([tables/0, begun/5, enter/2, ended/2, ended/3, names/1]).
--export([under_way/2, sweep/1]).
+-export([under_way/2, sweep/0, sweep/1]).
 -export_type([request/0, what/0]).
 
 -define(TABLE, py_requests).
@@ -168,4 +168,11 @@ info({Started, Ref, Kind, {Module, Function}}, Now) ->
 sweep(Worker) ->
     Rows = ets:select(?TABLE, [{{{Worker, '$1', '$2'}, '$3', '_', '_'}, [], [{{'$1', '$2', '$3'}}]}]),
     [ets:delete(?TABLE, {Worker, Started, Ref}) || {Started, Ref, Pid} <- Rows, not is_process_alive(Pid)],
+    ok.
+
+%% @doc The same for workers that have ended.
+-spec sweep() -> ok.
+sweep() ->
+    Rows = ets:select(?TABLE, [{{'$1', '$2', '_', '_'}, [], [{{'$1', '$2'}}]}]),
+    [ets:delete(?TABLE, Key) || {Key = {Worker, _, _}, Pid} <- Rows, not is_process_alive(Worker), not is_process_alive(Pid)],
     ok.

@@ -6,7 +6,7 @@
 
 -include("py_worker.hrl").
 
--export([tables/0, enter/3, update/2, forget/1]).
+-export([tables/0, enter/3, update/2, forget/1, sweep/1]).
 -export([find/1, infos/1]).
 
 -define(TABLE, py_workers).
@@ -70,6 +70,16 @@ forget(Pid) ->
         %% The top supervisor has ended, and the table with it.
         error:badarg -> ok
     end.
+
+%% @doc Removes the rows of workers of a pool that were killed together with its manager.
+-spec sweep(py_pool:name()) -> ok.
+sweep(Pool) ->
+    [forget(Pid) || Pid <- pids(Pool), not is_process_alive(Pid)],
+    ok.
+
+pids(Pool) ->
+    Pattern = erlang:make_tuple(record_info(size, row), '_', [{1, row}, {#row.pool, Pool}, {#row.pid, '$1'}]),
+    ets:select(?TABLE, [{Pattern, [], ['$1']}]).
 
 %% @doc The worker of that pid, and its pool.
 -spec find(pid()) -> {#worker{}, py_pool:name()} | none.
