@@ -71,6 +71,9 @@
 %% @doc A new channel. `Opts' are checked options, with all defaults.
 -spec start(map()) -> channel().
 start(Opts = #{owner := Owner, window := Window, window_bytes := Bytes, notify := Notify}) ->
+    Available = atomics:new(2, [{signed, true}]),
+    atomics:put(Available, ?VALUES, Window),
+    atomics:put(Available, ?BYTES, Bytes),
     Channel = #channel{
         owner = Owner,
         available = Available,
