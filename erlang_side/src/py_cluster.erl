@@ -47,8 +47,9 @@ show(_Name, Same, Same) ->
     Same;
 show(Name, Was, Now) ->
     try
-        _ = Was =:= none orelse pg:leave(?SCOPE, group(Name, Was), self()),
+        %% First into the new group, so that it is always in one of them, for any other node.
         _ = Now =:= none orelse pg:join(?SCOPE, group(Name, Now), self()),
+        _ = Was =:= none orelse pg:leave(?SCOPE, group(Name, Was), self()),
         Now
     catch
         exit:_ -> none
