@@ -19,6 +19,7 @@
     death_while_others_write/1,
     a_child_that_holds_the_pipe/1,
     children_hold_no_descriptor/1,
+    an_exit_status_may_come_late/1,
     a_large_allocation/1,
     many_small_allocations/1,
     a_large_argument/1,
@@ -61,6 +62,7 @@ all() ->
         death_while_others_write,
         a_child_that_holds_the_pipe,
         children_hold_no_descriptor,
+        an_exit_status_may_come_late,
         {group, memory},
         {group, sync_owners},
         {group, async_owners},
@@ -294,6 +296,30 @@ children_hold_no_descriptor(Config) ->
     ?assertEqual([{error, {worker_exit, {signal, 9}}}], each_event(Ref)),
     ?assertMatch({ok, _}, eventually_ok(fun() -> call(pid, []) end)),
     [kill(Child) || Child <- Children].
+
+%% The process is found to be gone before the node has its exit status: whoever waits for it, the
+%% emulator's own helper, is kept from it meanwhile.
+-spec an_exit_status_may_come_late(ct_suite:ct_config()) -> term().
+an_exit_status_may_come_late(Config) ->
+    start(#{workers => 1}, Config),
+    {Python, Ref} = started(idle),
+    [#{pid := Worker}] = workers(),
+    {ok, _} = py:start_pool(signals, #{workers => 1}),
+    Send = fun(Pid, Signal) -> py:call(os, kill, [Pid, Signal], #{}, #{pool => signals}) end,
+    {ok, Helper} = py:call(os, getppid, [], #{}, #{pool => signals}),
+    1 = erlang:trace(Worker, true, ['receive']),
+    Checked = fun() -> receive {trace, Worker, 'receive', liveness} -> ok after ?LONG -> never end end,
+    %% Stopped it sends nothing, so that the check after its death asks the system.
+    {ok, none} = Send(Python, 19),
+    ok = Checked(),
+    ok = Checked(),
+    {ok, none} = Send(Helper, 19),
+    {ok, none} = Send(Python, 9),
+    Found = Checked(),
+    {ok, none} = Send(Helper, 18),
+    ?assertEqual(ok, Found),
+    ?assertEqual([{error, {worker_exit, {signal, 9}}}], each_event(Ref)),
+    ok = py:stop_pool(signals).
 
 %%% Memory.
 

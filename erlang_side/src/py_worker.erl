@@ -19,6 +19,10 @@
 %% leaves callers of a worker that is gone waiting for longer.
 -define(LIVENESS_MS, 5000).
 
+%% How long the exit status of a process that is gone may take to come. A smaller number loses it on
+%% a busy machine, a larger one leaves callers waiting where a child holds the port's pipes open.
+-define(STATUS_MS, 1000).
+
 %% How often the memory of a busy worker is read; of an idle one it is at each check of its
 %% signs of life. A smaller number costs more reads, of 30 us each.
 -define(RSS_MS, 1000).
@@ -176,6 +180,8 @@ handle_info(callers, State = #state{worker = Worker}) ->
     {noreply, State};
 handle_info(liveness, State) ->
     liveness(State);
+handle_info(no_exit_status, State) ->
+    stop({worker_exit, exit_unknown}, State);
 handle_info(_Other, State) ->
     {noreply, State}.
 
@@ -404,7 +410,8 @@ liveness(State = #state{worker = Worker, liveness = Liveness}) ->
     NewState = update_rss(State#state{liveness = NewLiveness}),
     case Finding of
         exit_unknown ->
-            stop({worker_exit, exit_unknown}, NewState);
+            _ = erlang:send_after(?STATUS_MS, self(), no_exit_status),
+            {noreply, NewState};
         unresponsive ->
             stop_replace(unresponsive, NewState);
         ping ->
