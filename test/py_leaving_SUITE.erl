@@ -94,7 +94,7 @@ processes_of_an_executor_end(Config) ->
     start(#{children => leave}, Config),
     {ok, Pids = [_ | _]} = call(processes_of_an_executor, []),
     ok = py:stop_pool(leaving),
-    ?assertEqual([], [Pid || Pid <- Pids, is_alive(Pid)]).
+    ?assertEqual([], [Pid || Pid <- Pids, test_os_process:is_running(Pid)]).
 
 %% When its time is over it is killed, and `stop_pool' returns.
 -spec one_that_stays_is_killed(ct_suite:ct_config()) -> ok.
@@ -103,7 +103,7 @@ one_that_stays_is_killed(Config) ->
     {ok, Pid} = call(os, getpid, []),
     {ok, none} = call(stay_at_exit, []),
     ok = py:stop_pool(leaving),
-    ?assertNot(is_alive(Pid)).
+    ?assertNot(test_os_process:is_running(Pid)).
 
 %% The application's stop waits for all at once.
 -spec all_leave_side_by_side(ct_suite:ct_config()) -> ok.
@@ -137,7 +137,7 @@ a_signal_lets_calls_end(Config) ->
     terminate(Pid),
     ?assertEqual({ok, <<"saved">>}, py:await(Call, ?LONG)),
     ?assertEqual({ok, <<"finally">>}, file:read_file(File)),
-    test_eventually:true(fun() -> not is_alive(Pid) end).
+    test_eventually:true(fun() -> not test_os_process:is_running(Pid) end).
 
 -spec a_signal_closes_generators(ct_suite:ct_config()) -> ok.
 a_signal_closes_generators(Config) ->
@@ -180,8 +180,8 @@ children_end_with_their_worker(Config) ->
             {ok, Forked} = call(forked_child, []),
             {ok, Own} = call(child, [true]),
             _ = End(Pid),
-            test_eventually:true(fun() -> not is_alive(Child) andalso not is_alive(Forked) end),
-            ?assert(is_alive(Own)),
+            test_eventually:true(fun() -> not test_os_process:is_running(Child) andalso not test_os_process:is_running(Forked) end),
+            ?assert(test_os_process:is_running(Own)),
             kill(Own),
             _ = py:stop_pool(leaving)
         end
@@ -195,8 +195,8 @@ children_are_left(Config) ->
     {ok, Child} = call(child, [false]),
     {ok, Forked} = call(forked_child, []),
     ok = py:stop_pool(leaving),
-    ?assert(is_alive(Child)),
-    ?assert(is_alive(Forked)),
+    ?assert(test_os_process:is_running(Child)),
+    ?assert(test_os_process:is_running(Forked)),
     kill(Child),
     kill(Forked).
 
@@ -251,13 +251,3 @@ terminate(Pid) ->
 
 kill(Pid) ->
     os:cmd("kill -9 " ++ integer_to_list(Pid)).
-
-%% One that has ended and was not waited for is none.
-is_alive(Pid) ->
-    case file:read_file("/proc/" ++ integer_to_list(Pid) ++ "/stat") of
-        {ok, Stat} ->
-            [_, <<State, _/binary>>] = string:split(Stat, <<") ">>, trailing),
-            State =/= $Z;
-        {error, _} ->
-            false
-    end.

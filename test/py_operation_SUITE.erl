@@ -146,7 +146,7 @@ a_pool_of_an_application(_Config) ->
             ok = exec(<<"x = 1">>),
             ?assertEqual({ok, 1}, eval("x")),
             ok = stop(Sup),
-            ?assertNot(filelib:is_file("/proc/" ++ integer_to_list(Pid))),
+            ?assertNot(test_os_process:is_running(Pid)),
             ?assertEqual({error, {no_pool, mine}}, eval("x")),
             ?assertEqual(#{}, py:info())
         end
@@ -387,7 +387,7 @@ restart_workers_under_load(_Config) ->
     ct:pal("rolled twice under load; requests: ~p, errors: 0", [lists:sum(tl(Counts))]),
     ?assertEqual(2, length(After)),
     ?assertEqual([], [Pid || Pid <- After, lists:member(Pid, Before)]),
-    [test_eventually:true(fun() -> not is_running(Pid) end) || Pid <- Before],
+    [test_eventually:true(fun() -> not test_os_process:is_running(Pid) end) || Pid <- Before],
     ?assertMatch(#{restarts := 0, last_exit := none}, py:info(mine)).
 
 %% If the first new one cannot start, the reason is returned and the old ones stay.
@@ -417,7 +417,7 @@ recycled_by_requests(_Config) ->
     %% It goes on until there is another.
     ?assert(Of >= 8),
     test_eventually:true(fun() -> {ok, Now} = call(os, getpid), Now =/= First end),
-    test_eventually:true(fun() -> not is_running(First) end),
+    test_eventually:true(fun() -> not test_os_process:is_running(First) end),
     ?assertMatch(#{restarts := 0}, py:info(mine)).
 
 -spec recycled_by_age(ct_suite:ct_config()) -> term().
@@ -449,9 +449,9 @@ what_runs_ends_first(_Config) ->
     ok = py:stream_demand(Ref, 2),
     {ok, 1} = py:stream_next(Ref),
     {ok, 2} = py:stream_next(Ref),
-    ?assert(is_running(Before)),
+    ?assert(test_os_process:is_running(Before)),
     ok = py:stream_cancel(Ref, [flush]),
-    test_eventually:true(fun() -> not is_running(Before) end).
+    test_eventually:true(fun() -> not test_os_process:is_running(Before) end).
 
 %% It has so long.
 -spec what_runs_for_too_long(ct_suite:ct_config()) -> term().
@@ -985,8 +985,6 @@ signal(OsPid, Name) ->
 os_pids() ->
     lists:sort([OsPid || #{os_pid := OsPid} <- maps:get(workers, py:info(mine))]).
 
-is_running(OsPid) ->
-    filelib:is_file("/proc/" ++ integer_to_list(OsPid)).
 
 await_calls(N) ->
     test_eventually:true(fun() -> lists:sum([Calls || #{calls := Calls} <- maps:get(workers, py:info(mine))]) =:= N end).

@@ -574,14 +574,7 @@ await_file(File) ->
 
 gone(File) ->
     {ok, Pid} = file:read_file(File),
-    %% One that was killed may be a zombie of whoever adopted it.
-    test_eventually:true(fun() ->
-        case file:read_file("/proc/" ++ binary_to_list(Pid) ++ "/stat") of
-            {error, enoent} -> os:cmd("kill -0 " ++ binary_to_list(Pid)) =/= [];
-            {error, esrch} -> true;
-            {ok, Stat} -> binary:match(Stat, <<") Z ">>) =/= nomatch
-        end
-    end).
+    test_eventually:true(fun() -> not test_os_process:is_running(Pid) end).
 
 test_eventually_some(Fun) ->
     test_eventually:true(fun() -> Fun() =/= [] end, 60000),

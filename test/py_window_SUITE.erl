@@ -587,7 +587,7 @@ one_count_at_a_time(Config) ->
     Counter = whereis(py_mail_counter),
     1 = erlang:trace(Counter, true, [procs, set_on_spawn, monotonic_timestamp]),
     [{ok, _} = start_stream(numbers, [label()], #{owner => O}, Config) || O <- Owners, _ <- lists:seq(1, 8)],
-    Counts = lists:sort(ended(30, #{})),
+    Counts = lists:sort(ended(10, #{})),
     1 = erlang:trace(Counter, false, [all]),
     lists:foldl(
         fun({Started, Ended}, Before) ->

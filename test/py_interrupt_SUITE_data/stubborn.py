@@ -5,6 +5,8 @@ import queue
 import threading
 import time
 
+import erlang
+
 pieces = queue.Queue()
 condition = threading.Condition()
 semaphore = threading.Semaphore(2)
@@ -69,9 +71,10 @@ def slow_callback(phase, info):
         total += i
 
 
-def cleans_up(seconds):
+def cleans_up(pid, seconds):
     """Takes its time in the `finally` that the first interrupt starts."""
     try:
+        erlang.send(pid, "begun")
         while True:
             pass
     finally:
@@ -81,17 +84,19 @@ def cleans_up(seconds):
         notes.append("cleaned up")
 
 
-async def cleans_up_async(seconds):
+async def cleans_up_async(pid, seconds):
     import asyncio
 
     try:
+        erlang.send(pid, "begun")
         await asyncio.sleep(3600)
     finally:
         await asyncio.sleep(seconds)
         notes.append("cleaned up")
 
 
-def never_ends():
+def never_ends(pid):
+    erlang.send(pid, "begun")
     while True:
         try:
             while True:

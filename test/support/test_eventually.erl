@@ -4,7 +4,7 @@
 -export([equal/2, true/1, true/2]).
 
 %% How long anything may take on a machine that does other things as well.
--define(LIMIT_MS, 10000).
+-define(LIMIT_MS, 30000).
 -define(PAUSE_MS, 5).
 
 %% @doc Returns when `Fun' returns true.

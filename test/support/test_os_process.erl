@@ -1,0 +1,19 @@
+%% @doc Processes of the operating system, by their number.
+-module(test_os_process).
+
+-export([is_running/1]).
+
+%% @doc Whether it runs. One that has ended and was not waited for does not: what it leaves in
+%% `/proc' is for whoever started it.
+-spec is_running(pos_integer() | string() | binary()) -> boolean().
+is_running(Pid) when is_integer(Pid) ->
+    is_running(integer_to_list(Pid));
+is_running(Pid) ->
+    case file:read_file(["/proc/", Pid, "/stat"]) of
+        {ok, Stat} ->
+            [_, <<State, _/binary>>] = string:split(Stat, <<") ">>, trailing),
+            State =/= $Z;
+        {error, _} ->
+            %% Outside Linux there is no such folder.
+            not filelib:is_dir("/proc/self") andalso os:cmd(lists:concat(["kill -0 ", unicode:characters_to_list(Pid), " 2>&1"])) =:= []
+    end.
