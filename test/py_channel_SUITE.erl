@@ -14,6 +14,7 @@
     a_reader_that_ends_is_seen/1,
     a_reader_that_waits_can_be_cancelled/1,
     the_end_of_its_owner_is_seen/1,
+    there_is_one_end_whatever_dies/1,
     it_is_fast/1,
     the_window_holds/1,
     the_window_in_bytes_holds/1,
@@ -79,6 +80,7 @@ groups() ->
         a_reader_that_ends_is_seen,
         a_reader_that_waits_can_be_cancelled,
         the_end_of_its_owner_is_seen,
+        there_is_one_end_whatever_dies,
         it_is_fast
     ],
     [{sync, [], Cases}, {async, [], Cases}].
@@ -205,6 +207,59 @@ the_end_of_its_owner_is_seen(Config) ->
     Text = <<"the channel has ended before it was closed: {oh,[1]}">>,
     ?assertEqual({ok, {exit, <<"{oh,[1]}">>, Text, []}}, Why({oh, [1]})),
     ?assertMatch({ok, {exit, <<"shutdown">>, _, []}}, Why(shutdown)).
+
+%% Amid values, after more and more of them, as far as these come: Python code, all that send and the owner see one end each.
+-spec there_is_one_end_whatever_dies(ct_suite:ct_config()) -> ok.
+there_is_one_end_whatever_dies(Config) ->
+    [
+        one_end(Victim, Count, name(why_after, Config))
+     || Victim <- [owner, worker, channel, guard, sender], Count <- [0, 1, 2, 7, 40, 300]
+    ],
+    ok.
+
+one_end(Victim, Count, Reader) ->
+    Test = self(),
+    Owner = spawn(fun() ->
+        {ok, In} = py:channel(#{window => 8, notify => true}),
+        Test ! {channel, In},
+        (fun Forward() -> receive Message -> Test ! {owner_has, Message}, Forward() end end)()
+    end),
+    In = {py_channel, {Pid, _}} = receive {channel, Of} -> Of end,
+    Senders = [Sender | _] = [element(1, spawn_monitor(fun() -> exit({ended, send_until_closed(In, 0)}) end)) || _ <- [1, 2]],
+    Ref = py:spawn_call(readers, Reader, [In, Count, self()], #{}, #{pool => other}),
+    receive reached -> ok end,
+    test_eventually:equal(true, fun() -> [] =/= guards(Pid) end),
+    case Victim of
+        owner -> exit(Owner, oh);
+        worker -> [ok = test_workers:kill(Worker) || Worker <- test_workers:ready(other)];
+        channel -> exit(Pid, kill);
+        guard -> exit(hd(guards(Pid)), kill);
+        sender -> exit(Sender, kill), ok = py:channel_close(In)
+    end,
+    case py:await(Ref) of
+        {ok, {exit, Why, _, []}} -> ?assertEqual(Why, maps:get(Victim, #{owner => <<"oh">>, channel => <<"killed">>, guard => <<"killed">>}));
+        {ok, {'end', _}} -> ?assertEqual(sender, Victim);
+        {error, {worker_exit, _}} -> ?assertEqual(worker, Victim)
+    end,
+    Ends = [receive {'DOWN', _, process, Process, End} -> {Process, End} end || Process <- Senders],
+    [?assertMatch({ended, _}, End) || {Process, End} <- Ends, {Process, Victim} =/= {Sender, sender}],
+    ?assertEqual({error, closed}, py:channel_send(In, 1)),
+    test_eventually:equal(false, fun() -> is_process_alive(Pid) end),
+    %% Whatever the owner got, it got before this.
+    Owner ! last,
+    Expected = maps:get(Victim, #{worker => [{py_channel, In, closed}, last], guard => [{py_channel, In, closed}, last], owner => []}, [last]),
+    ?assertEqual(Expected, owner_has(Expected)),
+    exit(Owner, kill),
+    ?assertEqual({messages, []}, process_info(self(), messages)),
+    test_eventually:equal({ok, 1}, fun() -> py:eval("1", #{}, #{pool => other}) end).
+
+owner_has([]) ->
+    receive {owner_has, Message} -> [Message] after 0 -> [] end;
+owner_has(_) ->
+    receive
+        {owner_has, last} -> [last];
+        {owner_has, Message} -> [Message | owner_has([last])]
+    end.
 
 %% Small integers, in one call.
 -spec it_is_fast(ct_suite:ct_config()) -> {comment, string()}.
@@ -608,14 +663,23 @@ release_all() ->
 
 %%% From the processes of channels.
 
+%% With those that watch them for a worker.
 channels() ->
-    [Pid || Pid <- processes(), {current_function, {py_channel, loop, 1}} =:= process_info(Pid, current_function)].
+    [Pid || Pid <- processes(), is_of_channel(Pid)].
+
+is_of_channel(Pid) ->
+    proc_lib:translate_initial_call(Pid) =:= {py_channel, enter, 1}.
 
 %% The workers that a channel watches.
 readers({py_channel, {Pid, _}}) ->
     {monitors, Monitors} = process_info(Pid, monitors),
     Workers = test_workers:ready(default) ++ test_workers:ready(other),
     [Worker || {process, Worker} <- Monitors, lists:member(Worker, Workers)].
+
+%% The process that watches a channel for its reader's worker, once both know each other.
+guards(Pid) ->
+    {monitors, Monitors} = process_info(Pid, monitors),
+    [Guard || {process, Guard} <- Monitors, is_of_channel(Guard)].
 
 %% The processes of other nodes that a channel watches.
 -spec watched(py_channel:channel()) -> [pid()].

@@ -17,7 +17,7 @@
 -include("py_worker.hrl").
 
 -export([start/1, send/3, close/1, attach/3]).
--export([enter/1]).
+-export([abandoned/3, enter/1]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2, format_status/1]).
 -export_type([channel/0]).
 
@@ -35,7 +35,8 @@
     address :: binary(),
     monitor :: reference(),
     %% See guard/2. Frames for a worker of another node go through it.
-    guard :: pid()
+    guard :: pid(),
+    guard_monitor :: reference()
 }).
 
 -record(guard, {
@@ -228,6 +229,12 @@ guard(ended, Guard) ->
 guard(_Other, Guard) ->
     {noreply, Guard}.
 
+%% @private
+%% @doc Tells a reader whose guard was killed; on the worker's node.
+-spec abandoned(#worker{}, binary(), term()) -> ok.
+abandoned(Worker, Address, Reason) ->
+    write_end(Worker, Address, {exit, Reason}).
+
 write_end(Worker, Address, Reason) ->
     _ = py_port:write(Worker, py_frame:channel_end(Address, Reason)),
     ok.
@@ -258,6 +265,9 @@ message({'DOWN', Monitor, process, _, normal}, C = #channel{owner_monitor = Moni
 message({'DOWN', Monitor, process, _, Reason}, C = #channel{owner_monitor = Monitor}) ->
     owner_ended({exit, Reason}, C);
 message({'DOWN', Monitor, process, _, _}, C = #channel{reader = #reader{monitor = Monitor}}) ->
+    no_reader(C);
+message({'DOWN', Monitor, process, Guard, Reason}, C = #channel{reader = #reader{guard_monitor = Monitor} = Reader}) ->
+    ok = erpc:cast(node(Guard), ?MODULE, abandoned, [Reader#reader.worker, Reader#reader.address, Reason]),
     no_reader(C);
 message(_Other, C) ->
     C.
@@ -366,8 +376,13 @@ may_pass(Bytes, #channel{available = Available, window = Window}) ->
 %%% The reader, and the end.
 
 attached(Guard, Worker = #worker{pid = Pid}, Address, C = #channel{held = Held}) ->
-    Monitor = erlang:monitor(process, Pid),
-    Reader = #reader{worker = Worker, address = Address, monitor = Monitor, guard = Guard},
+    Reader = #reader{
+        worker = Worker,
+        address = Address,
+        monitor = erlang:monitor(process, Pid),
+        guard = Guard,
+        guard_monitor = erlang:monitor(process, Guard)
+    },
     Attached = C#channel{reader = Reader, held = []},
     _ = lists:member(Address, C#channel.early) andalso no_reader(Attached),
     _ = [write_values(Values, Count, Attached) || {Values, Count} <- lists:reverse(Held)],

@@ -76,6 +76,21 @@ async def why_async(values):
     return erlang.Atom("end"), len(found)
 
 
+def why_after(values, count, to):
+    """How it ends, for one who says when it has taken the first `count`."""
+    for _ in range(count):
+        next(values)
+    erlang.send(to, erlang.Atom("reached"))
+    return why(values)
+
+
+async def why_after_async(values, count, to):
+    for _ in range(count):
+        await anext(values)
+    erlang.send(to, erlang.Atom("reached"))
+    return await why_async(values)
+
+
 def types(values):
     return [(type(value).__name__, repr(value)) for value in values]
 
