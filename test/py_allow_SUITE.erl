@@ -85,7 +85,12 @@ what_is_allowed(_Config) ->
             {offered, 'Offered.static', [], <<"static">>},
             {math, sqrt, [4], 2.0},
             {named, one, [], <<"one">>},
-            {named, 'Tools.use', [], <<"used">>}
+            {named, 'Tools.use', [], <<"used">>},
+            %% As Python's own compiler reads them.
+            {<<"ｏffered"/utf8>>, <<"ｐublic"/utf8>>, [], <<"public">>},
+            {<<"ｎamed"/utf8>>, <<"ｏne"/utf8>>, [], <<"one">>},
+            {offered, <<"µ"/utf8>>, [], <<"mu">>},
+            {offered, <<"μ"/utf8>>, [], <<"mu">>}
         ]
     ],
     ?assertEqual({ok, [0, 1, 2]}, py:stream(offered, values, [3])),
@@ -184,8 +189,12 @@ table() ->
         %% Other writings of the same names.
         {<<"OFFERED">>, public, []},
         {offered, <<"Public">>, []},
-        {<<"ｏffered"/utf8>>, public, []},
-        {offered, <<"＿private"/utf8>>, []}
+        {<<"ｏffered"/utf8>>, '_private', []},
+        {<<"ｏs"/utf8>>, system, [<<"true">>]},
+        {<<"оffered"/utf8>>, public, []},
+        {offered, <<"＿private"/utf8>>, []},
+        {offered, <<"publiс"/utf8>>, []},
+        {<<"ｎamed"/utf8>>, <<"ｏther"/utf8>>, []}
     ].
 
 %% A cast is refused as well, and says so in the log.

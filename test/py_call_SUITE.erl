@@ -11,6 +11,7 @@
 -export([
     results/1,
     names/1,
+    names_outside_ascii/1,
     what_is_no_name/1,
     what_is_no_option/1,
     errors/1,
@@ -52,6 +53,7 @@ all() ->
     [
         results,
         names,
+        names_outside_ascii,
         what_is_no_name,
         what_is_no_option,
         errors,
@@ -139,6 +141,29 @@ names(_Config) ->
     ?assertMatch({error, {'AttributeError', _}}, py:call(math, no_such_function, [])).
 
 %% What is no identifier is refused before anything is sent.
+%% However a letter is written, it is the one that Python's compiler makes of it.
+-spec names_outside_ascii(ct_suite:ct_config()) -> ok.
+names_outside_ascii(_Config) ->
+    ok = py:exec(
+        "class Größe:\n"
+        "    @staticmethod\n"
+        "    def µ(ﬁx=0, **others): return [ﬁx, others]\n"
+    ),
+    Mu = <<"Größe.µ"/utf8>>,
+    ?assertEqual({ok, [0, #{}]}, py:call('__main__', Mu, [])),
+    ?assertEqual({ok, [0, #{}]}, py:call('__main__', unicode:characters_to_nfd_binary(Mu), [])),
+    ?assertEqual({ok, [0, #{}]}, py:call('__main__', 'Größe.μ', [])),
+    ?assertEqual({ok, [3, #{}]}, py:call('__main__', Mu, [], #{'ﬁx' => 3})),
+    %% What is no name is a text.
+    ?assertEqual({ok, [0, #{<<"ﬁ x"/utf8>> => 1}]}, py:call('__main__', Mu, [], #{<<"ﬁ x"/utf8>> => 1})),
+    ?assertError({badopt, {kwargs, _}}, py:call('__main__', Mu, [], #{'µ' => 1, 'μ' => 2})),
+    ?assertEqual({ok, 5}, py:eval(<<"µ + 1"/utf8>>, #{'µ' => 4})),
+    ok = py:register_function('µ', fun([N]) -> N + 1 end),
+    ok = py:exec("import erlang"),
+    ?assertEqual({ok, [2, 3, 4]}, py:eval(<<"[erlang.µ(1), erlang.call('µ', 2), erlang.call('\\u03bc', 3)]"/utf8>>)),
+    ok = py:unregister_function('μ'),
+    ?assertEqual([], py:functions()).
+
 -spec what_is_no_name(ct_suite:ct_config()) -> ok.
 what_is_no_name(_Config) ->
     [

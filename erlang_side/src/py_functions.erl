@@ -38,8 +38,13 @@ unregister(Name) ->
 -spec lookup(binary()) -> {ok, callback()} | error.
 lookup(Name) ->
     try ets:lookup(?TABLE, Name) of
-        [{Name, Callback}] -> {ok, Callback};
-        [] -> error
+        [{Name, Callback}] ->
+            {ok, Callback};
+        [] ->
+            case py_name:normalized(Name) of
+                Name -> error;
+                Normalized -> lookup(Normalized)
+            end
     catch
         %% The application has stopped.
         error:badarg -> error

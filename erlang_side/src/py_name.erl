@@ -1,7 +1,9 @@
-%% @doc Names of Python modules, functions and variables.
+%% @doc Names of Python modules, functions and variables. Those outside ASCII are normalised as Python's
+%% compiler does it (NFKC, see PEP 3131): `µ' is the same name in whatever way it is written, and a name
+%% that only looks like another is not it.
 -module(py_name).
 
--export([identifier/1, keywords/1, locals/1]).
+-export([identifier/1, keywords/1, locals/1, normalized/1]).
 -export_type([name/0]).
 
 -type name() :: atom() | binary() | string().
@@ -25,6 +27,15 @@ identifier(Name) ->
     error({invalid_python_identifier, Name}).
 
 %% @private
+%% @doc A text as {@link identifier/1} gives it if it is a name, else as it is.
+-spec normalized(binary()) -> binary().
+normalized(Text) ->
+    case name(Text) of
+        {ok, Name} -> Name;
+        error -> Text
+    end.
+
+%% @private
 %% @doc Keyword arguments by name, from a map or a list of pairs. The names may be any
 %% text, as in `f(**kwargs)'; one that is none, or comes twice, raises
 %% `error({badopt, {kwargs, Kwargs}})'.
@@ -34,10 +45,10 @@ keywords(Kwargs) when Kwargs =:= #{} ->
 keywords(Kwargs) ->
     unique(fun keyword/1, pairs(kwargs, Kwargs), kwargs, Kwargs).
 
-keyword(Name) when is_atom(Name) -> atom_to_binary(Name);
+keyword(Name) when is_atom(Name) -> normalized(atom_to_binary(Name));
 keyword(Name) when is_binary(Name); is_list(Name) ->
     case unicode:characters_to_binary(Name) of
-        Binary when is_binary(Binary) -> Binary
+        Binary when is_binary(Binary) -> normalized(Binary)
     end.
 
 %% @private
@@ -66,22 +77,42 @@ all_pairs(Pairs) ->
     lists:map(fun(Pair = {_, _}) -> Pair end, Pairs).
 
 checked(Binary, Name) ->
-    first(Binary, Name),
-    Binary.
+    case name(Binary) of
+        {ok, Normalized} -> Normalized;
+        error -> error({invalid_python_identifier, Name})
+    end.
 
--define(IS_START(C),
-    ((C >= $a andalso C =< $z) orelse (C >= $A andalso C =< $Z) orelse C =:= $_)
-).
+name(Binary) ->
+    case first(Binary) of
+        ascii -> {ok, Binary};
+        unicode -> unicode_name(Binary);
+        invalid -> error
+    end.
 
-%% Letters outside ASCII pass if they are UTF-8: Python itself decides what is an
+%% Each part by itself: what becomes a dot, a digit at the start or a bracket is no name.
+unicode_name(Binary) ->
+    Parts = [unicode:characters_to_nfkc_binary(Part) || Part <- binary:split(Binary, <<".">>, [global])],
+    case lists:all(fun is_part/1, Parts) of
+        true -> {ok, iolist_to_binary(lists:join($., Parts))};
+        false -> error
+    end.
+
+-define(IS_START(C), ((C >= $a andalso C =< $z) orelse (C >= $A andalso C =< $Z) orelse C =:= $_)).
+
+first(<<C, Rest/binary>>) when ?IS_START(C) -> rest(Rest);
+first(<<C, _/binary>>) when C >= 128 -> unicode;
+first(_) -> invalid.
+
+rest(<<>>) -> ascii;
+rest(<<$., Rest/binary>>) -> first(Rest);
+rest(<<C, Rest/binary>>) when ?IS_START(C); C >= $0, C =< $9 -> rest(Rest);
+rest(<<C, _/binary>>) when C >= 128 -> unicode;
+rest(_) -> invalid.
+
+%% Letters outside ASCII pass: Python itself decides what is an
 %% identifier there, and an unknown name is an AttributeError.
-%% ASCII is read by the byte, which takes a third of the time.
-first(<<C, Rest/binary>>, Name) when ?IS_START(C) -> rest(Rest, Name);
-first(<<C/utf8, Rest/binary>>, Name) when C >= 128 -> rest(Rest, Name);
-first(_, Name) -> error({invalid_python_identifier, Name}).
+is_part(<<C/utf8, Rest/binary>>) when ?IS_START(C); C >= 128 -> is_rest(Rest);
+is_part(_) -> false.
 
-rest(<<>>, _Name) -> ok;
-rest(<<$., Rest/binary>>, Name) -> first(Rest, Name);
-rest(<<C, Rest/binary>>, Name) when ?IS_START(C); C >= $0, C =< $9 -> rest(Rest, Name);
-rest(<<C/utf8, Rest/binary>>, Name) when C >= 128 -> rest(Rest, Name);
-rest(_, Name) -> error({invalid_python_identifier, Name}).
+is_rest(<<C/utf8, Rest/binary>>) when ?IS_START(C); C >= $0, C =< $9; C >= 128 -> is_rest(Rest);
+is_rest(Rest) -> Rest =:= <<>>.

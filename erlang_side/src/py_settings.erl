@@ -21,7 +21,7 @@ settings(Opts = #{preload := Preload, allow := Allow}, Journal) ->
         <<"interrupt_grace">> => maps:get(interrupt_grace, Opts),
         <<"stop_timeout">> => maps:get(stop_timeout, Opts),
         <<"children">> => maps:get(children, Opts),
-        <<"preload">> => [utf8(preload, Module) || Module <- Preload],
+        <<"preload">> => [name(preload, Module) || Module <- Preload],
         <<"reload">> => reload(Opts),
         <<"allow">> => allow(Allow),
         <<"journal">> => Journal
@@ -33,8 +33,9 @@ reload(_) -> [].
 allow(all) -> all;
 allow(Allowed) -> [allowed(Item) || Item <- Allowed].
 
-allowed({Module, Function}) -> {utf8(allow, Module), utf8(allow, Function)};
-allowed(Module) -> utf8(allow, Module).
+allowed({Module, Function}) -> {name(allow, Module), name(allow, Function)};
+allowed(Module) -> name(allow, Module).
 
-utf8(_Option, Name) when is_atom(Name) -> atom_to_binary(Name);
-utf8(Option, Name) -> py_text:utf8(Option, Name).
+%% Or code, among what is preloaded.
+name(_Option, Name) when is_atom(Name) -> py_name:normalized(atom_to_binary(Name));
+name(Option, Name) -> py_name:normalized(py_text:utf8(Option, Name)).

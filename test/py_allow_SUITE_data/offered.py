@@ -14,6 +14,11 @@ def public(*_args, **_kwargs):
     return "public"
 
 
+def µ():  # The compiler makes another letter of it.
+    called.append("mu")
+    return "mu"
+
+
 def _private():
     called.append("private")
 
