@@ -15,6 +15,7 @@
     the_other_node_is_killed/1,
     a_python_process_is_killed/1,
     the_relay_is_killed/1,
+    new_code_there/1,
     the_owner_is_killed/1,
     a_caller_is_killed/1,
     cancelled/1,
@@ -57,6 +58,7 @@ all() ->
         the_other_node_is_killed,
         a_python_process_is_killed,
         the_relay_is_killed,
+        new_code_there,
         the_owner_is_killed,
         a_caller_is_killed,
         cancelled,
@@ -282,6 +284,26 @@ the_relay_is_killed(Config) ->
     ?assertEqual({worker_exit, killed}, ended(Ref, 1)),
     %% Its row goes when somebody counts.
     test_eventually:equal(0, fun() -> test_cluster:call(B, py_pool, relays, [alone]) end),
+    test_cluster:clean(B).
+
+%% What runs there goes on when code is loaded there twice, also if it has nothing to say meanwhile.
+-spec new_code_there(ct_suite:ct_config()) -> ok.
+new_code_there(Config) ->
+    {B, Node} = b(Config),
+    At = #{pool => {alone, Node}},
+    {ok, Idle} = py:stream_start(itertools, count, [], At#{demand => 1}),
+    {ok, Busy} = py:stream_start(itertools, count, [], At),
+    [{ok, 0} = py:stream_next(Ref, ?LONG) || Ref <- [Idle, Busy]],
+    Call = py:spawn_call(time, sleep, [1], #{}, At),
+    test_eventually:equal(3, fun() -> test_cluster:call(B, ets, info, [py_relays, size]) end),
+    Relays = lists:sort(test_cluster:call(B, ets, tab2list, [py_relays])),
+    ok = test_cluster:call(B, test_code, load_twice, []),
+    ?assertEqual(Relays, lists:sort(test_cluster:call(B, ets, tab2list, [py_relays]))),
+    ok = py:stream_demand(Idle, 1),
+    ?assertEqual({ok, 1}, py:stream_next(Idle, ?LONG)),
+    [{ok, N} = py:stream_next(Busy, ?LONG) || N <- lists:seq(1, 5000)],
+    ?assertEqual({ok, none}, py:await(Call, ?LONG)),
+    [ok = py:stream_cancel(Ref, [flush]) || Ref <- [Idle, Busy]],
     test_cluster:clean(B).
 
 -spec the_owner_is_killed(ct_suite:ct_config()) -> ok.

@@ -17,7 +17,8 @@
     the_application_stops/1,
     the_top_supervisor_is_killed/1,
     code_is_loaded_twice/1,
-    rows_of_what_was_killed/1
+    rows_of_what_was_killed/1,
+    what_waits_survives_new_code/1
 ]).
 
 -define(LONG, 10000).
@@ -37,7 +38,8 @@ all() ->
         the_application_stops,
         the_top_supervisor_is_killed,
         code_is_loaded_twice,
-        rows_of_what_was_killed
+        rows_of_what_was_killed,
+        what_waits_survives_new_code
     ].
 
 -spec init_per_suite(ct_suite:ct_config()) -> ct_suite:ct_config().
@@ -211,14 +213,7 @@ code_is_loaded_twice(_Config) ->
     {monitored_by, Monitoring} = process_info(self(), monitored_by),
     Own = [whereis(py_stream_guard) | Monitoring],
     #{workers := Workers} = py:info(default),
-    {ok, Modules} = application:get_key(erlang_python, modules),
-    lists:foreach(
-        fun(Module) ->
-            _ = code:purge(Module),
-            {module, Module} = code:load_file(Module)
-        end,
-        Modules ++ Modules
-    ),
+    ok = test_code:load_twice(),
     ?assertEqual([], [Pid || Pid <- Own, not is_process_alive(Pid)]),
     lists:foreach(
         fun(Ref) ->
@@ -269,6 +264,39 @@ rows_of_what_was_killed(_Config) ->
     [exit(Pid, kill) || Pid <- [hd(Workers), Manager]],
     test_eventually:true(fun() -> length(test_workers:ready(default) -- Workers) =:= 2 end),
     ?assertEqual(2, ets:info(py_workers, size)).
+
+%% Code that runs in all workers goes on. A registered function is called by code of the
+%% library that waits for it: it is ended, and Python code is told.
+-spec what_waits_survives_new_code(ct_suite:ct_config()) -> ok.
+what_waits_survives_new_code(_Config) ->
+    Self = self(),
+    ok = py:register_function(owner, fun([]) -> Self end),
+    ok = py:exec("to = erlang.call('owner')"),
+    ok = py:register_function(waits, fun([]) -> Self ! waits, receive after infinity -> ok end end),
+    Callback = py:spawn_call(erlang, call, [<<"waits">>]),
+    receive
+        waits -> ok
+    end,
+    %% Whoever waits for it waits in the library's code.
+    {Caller, Monitor} = spawn_monitor(fun() -> py:exec("erlang.send(to, 'runs'); time.sleep(1); ran = 'ran'") end),
+    [
+        receive
+            <<"runs">> -> ok
+        end
+     || _ <- [1, 2]
+    ],
+    #{workers := Workers} = py:info(default),
+    ok = test_code:load_twice(),
+    ?assertMatch({error, {<<"ErlangError">>, <<"exception exit: killed">>}}, py:await(Callback, ?LONG)),
+    receive
+        {'DOWN', Monitor, process, Caller, Reason} -> ?assertEqual(killed, Reason)
+    end,
+    test_eventually:equal({ok, <<"ran">>}, fun() -> py:eval("globals().get('ran')") end),
+    ok = py:exec("after = 1"),
+    ?assertMatch(#{journal := 4}, py:info(default)),
+    ?assertEqual(pids(Workers), pids(maps:get(workers, py:info(default)))),
+    ok = py:unregister_function(waits),
+    test_leftovers:none().
 
 %%% Helpers.
 

@@ -6,8 +6,8 @@
 
 -include("py_worker.hrl").
 
--export([function/4, expression/2, run/3, exec/4]).
--export([start/3, write/3, result/2, reserve/1, release/1]).
+-export([function/4, expression/2, run/3]).
+-export([start/3, write/3, exec/3, result/2, reserve/1, release/1]).
 -export_type([target/0]).
 
 -type target() :: py_frame:target().
@@ -53,35 +53,20 @@ release(#worker{load = Load}) ->
 %% @doc Makes a call and waits for its result.
 -spec run(#worker{}, target(), map()) -> {ok, term()} | {error, py_error:reason()}.
 run(Worker, Target, Opts = #{timeout := Timeout}) ->
-    ToFrame = fun(Address) -> py_frame:call(Address, Opts, Target) end,
-    request(Worker, call, Target, Opts, ToFrame, Timeout, fun reserve/1).
-
-%% @doc Runs code in `__main__' of one worker.
--spec exec(#worker{}, binary(), py_options:flags(), timeout()) -> ok | {error, py_error:reason()}.
-exec(Worker, Code, Flags, Timeout) ->
-    ToFrame = fun(Address) -> py_frame:exec(Address, Flags, Code) end,
-    case request(Worker, exec, exec, Flags, ToFrame, Timeout, fun count/1) of
-        {ok, _} -> ok;
-        Error -> Error
-    end.
-
-count(Worker = #worker{load = Load}) ->
-    atomics:add(Load, ?LOAD_REQUESTS, 1),
-    py_counters:add(Worker, requests, 1),
-    ok.
+    request(Worker, Target, Opts, Timeout).
 
 %% Everything is ready before the request is counted, so that a caller that is killed is hardly
 %% ever killed between that and the writing. The reference is made here,
 %% before the receive, so that a caller with a long mailbox does not search it (Efficiency Guide,
 %% "Receiving messages").
-request(Worker = #worker{pid = Pid}, Kind, What, Opts, ToFrame, Timeout, Count) ->
+request(Worker = #worker{pid = Pid}, Target, Opts, Timeout) ->
     Ref = erlang:monitor(process, Pid, [{alias, reply_demonitor}]),
-    Frame = ToFrame(py_frame:address(Ref)),
-    case Count(Worker) of
+    Frame = py_frame:call(py_frame:address(Ref), Opts, Target),
+    case reserve(Worker) of
         ok ->
             py_callers:enter(Worker, Ref),
             _ = py_port:write(Worker, Frame),
-            await(Worker, Ref, Timeout, py_request:begun(Kind, Worker, What, Ref, Opts));
+            await(Worker, Ref, Timeout, py_request:begun(call, Worker, Target, Ref, Opts));
         Draining ->
             erlang:demonitor(Ref, [flush]),
             Draining
@@ -131,11 +116,21 @@ start(Worker, Target, Opts) ->
 
 %% @doc The same for a call that is counted already.
 -spec write(#worker{}, target(), py_options:flags()) -> Ref :: reference().
-write(Worker = #worker{pid = Pid}, Target, Opts) ->
+write(Worker, Target, Opts) ->
+    write(Worker, fun(Address) -> py_frame:call(Address, Opts, Target) end).
+
+write(Worker = #worker{pid = Pid}, ToFrame) ->
     Ref = erlang:monitor(process, Pid, [{alias, reply_demonitor}]),
     py_callers:enter(Worker, Ref),
-    _ = py_port:write(Worker, py_frame:call(py_frame:address(Ref), Opts, Target)),
+    _ = py_port:write(Worker, ToFrame(py_frame:address(Ref))),
     Ref.
+
+%% @doc The same for code that runs in `__main__' of one worker, which a pool that is drained runs, too.
+-spec exec(#worker{}, binary(), py_options:flags()) -> Ref :: reference().
+exec(Worker = #worker{load = Load}, Code, Flags) ->
+    atomics:add(Load, ?LOAD_REQUESTS, 1),
+    py_counters:add(Worker, requests, 1),
+    write(Worker, fun(Address) -> py_frame:exec(Address, Flags, Code) end).
 
 %% @doc What a reply says. One that is no term is the worker's fault: it is
 %% replaced.

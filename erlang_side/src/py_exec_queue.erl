@@ -10,9 +10,11 @@
 -include("py_worker.hrl").
 
 -export([new/1, exec/5, catch_up/4, execs/1, next/3, expire/3, done/3]).
-%% Called by spawn_monitor/3.
--export([answer/1]).
 -export_type([jobs/0, ready/0]).
+
+%% How long what catches up waits where the node has as many processes as it may have. A larger
+%% number keeps a worker from its work for longer, a smaller one costs tries.
+-define(AGAIN_MS, 100).
 
 -type ready() :: #{pid() => #worker{}}.
 %% The workers that are ready.
@@ -59,8 +61,20 @@ until(Ms) ->
 %% @doc A worker is to run what was added to the journal since it started.
 -spec catch_up(pid(), #worker{}, Number :: non_neg_integer(), jobs()) -> jobs().
 catch_up(Pid, Worker, Number, Jobs = #jobs{pool = Pool, catching_up = CatchingUp}) ->
-    {_, Monitor} = spawn_monitor(?MODULE, answer, [fun() -> run_journal(Worker, Pool, Number) end]),
+    Monitor = job(fun() -> py_exec_job:catch_up(Worker, Pool, Number) end),
     Jobs#jobs{catching_up = CatchingUp#{Monitor => Pid}}.
+
+%% Where the node has no room for a process it ends as if it had been there, and what catches up
+%% begins again a while later.
+job(Start) ->
+    try
+        Start()
+    catch
+        error:system_limit ->
+            Monitor = make_ref(),
+            _ = erlang:send_after(?AGAIN_MS, self(), {'DOWN', Monitor, process, self(), system_limit}),
+            Monitor
+    end.
 
 %% @doc How many `py:exec' wait. One that runs counts as a request of its workers.
 -spec execs(jobs()) -> non_neg_integer().
@@ -121,60 +135,11 @@ start(Exec = #exec{code = Code, opts = Opts = #{replay := Replay}, deadline = De
             infinity -> infinity;
             _ -> max(0, Deadline - now_ms())
         end,
-    {_Pid, Monitor} = spawn_monitor(?MODULE, answer, [
-        fun() -> exec_all(Workers, Code, Opts#{timeout := Left}) end
-    ]),
+    Monitor = job(fun() -> py_exec_job:exec(Workers, Code, Opts#{timeout := Left}) end),
     Jobs#jobs{running = {Monitor, Exec}}.
 
 now_ms() ->
     erlang:monotonic_time(millisecond).
-
-%% @private A job's process answers by how it exits.
--spec answer(fun(() -> term())) -> no_return().
-answer(Fun) ->
-    exit({result, Fun()}).
-
-exec_all(Workers, Code, Opts = #{timeout := Timeout}) ->
-    Monitors = [
-        spawn_monitor(?MODULE, answer, [fun() -> py_call:exec(Worker, Code, Opts, Timeout) end])
-     || Worker <- Workers
-    ],
-    Results = [
-        receive
-            {'DOWN', Monitor, process, Pid, {result, Result}} -> Result;
-            {'DOWN', Monitor, process, Pid, Reason} -> {error, py_error:worker_exit(Reason)}
-        end
-     || {Pid, Monitor} <- Monitors
-    ],
-    result(lists:usort(Results)).
-
-%% If it ran in some workers and others ended meanwhile, it ran: those that replace
-%% them run it from the journal.
-result([ok]) ->
-    ok;
-result(Results) ->
-    IsOk = lists:member(ok, Results),
-    case [Error || Error = {error, Reason} <- Results, not (IsOk andalso is_exit(Reason))] of
-        [] -> ok;
-        [Error | _] -> Error
-    end.
-
-is_exit({worker_exit, _}) -> true;
-is_exit(_) -> false.
-
-run_journal(Worker, Pool, Number) ->
-    Last = py_journal:last(Pool),
-    Flags = #{binaries => str, atoms => atom, traceback => true},
-    lists:foreach(
-        fun({_, Code}) ->
-            case py_call:exec(Worker, Code, Flags, infinity) of
-                ok -> ok;
-                {error, Reason} -> py_log:replay_failed(Pool, Reason)
-            end
-        end,
-        py_journal:since(Pool, Number)
-    ),
-    Last.
 
 %% @doc A process ended. `ran': code was run in the workers that it was started in; `caught_up': a
 %% worker has run the journal up to that number, or could not.
@@ -188,7 +153,7 @@ done(Monitor, Reason, Jobs = #jobs{catching_up = CatchingUp}) ->
         {Pid, Rest} ->
             Number =
                 case Reason of
-                    {result, Last} -> Last;
+                    {shutdown, {result, Last}} -> Last;
                     _ -> failed
                 end,
             {caught_up, Pid, Number, Jobs#jobs{catching_up = Rest}};
@@ -196,8 +161,15 @@ done(Monitor, Reason, Jobs = #jobs{catching_up = CatchingUp}) ->
             unrelated
     end.
 
-finish(#exec{from = From, code = Code, opts = #{replay := Replay}}, {result, Result}, Pool) ->
-    Result =:= ok orelse (Replay andalso py_journal:remove(Pool, Code)),
-    gen_server:reply(From, Result);
-finish(#exec{from = From}, Reason, _Pool) ->
-    gen_server:reply(From, {error, py_error:worker_exit(Reason)}).
+finish(#exec{from = From, code = Code, opts = #{replay := Replay}}, Reason, Pool) ->
+    Result = result(Reason),
+    Result =:= ok orelse (Replay andalso is_known(Reason) andalso py_journal:remove(Pool, Code)),
+    gen_server:reply(From, Result).
+
+result({shutdown, {result, Result}}) -> Result;
+result(system_limit) -> {error, system_limit};
+result(Reason) -> {error, py_error:worker_exit(Reason)}.
+
+%% If the job was killed, the code may have run.
+is_known({shutdown, {result, _}}) -> true;
+is_known(Reason) -> Reason =:= system_limit.

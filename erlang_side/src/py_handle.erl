@@ -13,7 +13,7 @@
 
 -export([make/1, worker/1, among/1, release/1, gone/1, identity/1, hold/3]).
 -export([enter/2, enter/3]).
--export([init/1, handle_call/3, handle_cast/2, handle_info/2]).
+-export([init/1, handle_call/3, handle_cast/2, handle_info/2, format_status/1]).
 -export_type([handle/0]).
 
 -type handle() :: {py_handle, {Keeper :: pid(), Worker :: pid(), Id :: binary()}}.
@@ -40,14 +40,21 @@
 %% process that runs it, as `py:spawn_call' does.
 -spec make(fun(() -> reference())) -> {ok, handle()} | {error, py_error:reason()}.
 make(Call) ->
-    Owner = self(),
-    {Keeper, Monitor} = proc_lib:spawn_opt(?MODULE, enter, [Owner, Call], [monitor]),
+    try proc_lib:spawn_opt(?MODULE, enter, [self(), Call], [monitor]) of
+        {Keeper, Monitor} -> made(Keeper, Monitor)
+    catch
+        %% The node has as many processes as it may have.
+        error:system_limit -> {error, system_limit}
+    end.
+
+made(Keeper, Monitor) ->
     receive
+        {Keeper, {raised, Class, Reason, Stack}} ->
+            erlang:demonitor(Monitor, [flush]),
+            erlang:raise(Class, Reason, Stack);
         {Keeper, Result} ->
             erlang:demonitor(Monitor, [flush]),
             Result;
-        {'DOWN', Monitor, process, Keeper, {raised, Class, Reason, Stack}} ->
-            erlang:raise(Class, Reason, Stack);
         {'DOWN', Monitor, process, Keeper, Reason} ->
             {error, py_error:worker_exit(Reason)}
     end.
@@ -60,7 +67,10 @@ enter(Owner, Call) ->
         try
             Call()
         catch
-            Class:Reason:Stack -> exit({raised, Class, Reason, Stack})
+            %% Not by its exit, which proc_lib(3) would report with the arguments.
+            Class:Reason:Stack ->
+                Owner ! {self(), {raised, Class, Reason, Stack}},
+                exit(normal)
         end,
     gen_server:enter_loop(?MODULE, [], #keeper{owner = Owner, owner_monitor = OwnerMonitor, call = Ref}).
 
@@ -124,6 +134,11 @@ handle_info({'DOWN', Monitor, process, _, _}, Holder = #holder{worker_monitor = 
     {stop, normal, Holder};
 handle_info(_Other, State) ->
     {noreply, State}.
+
+%% What the call raised is its caller's to see.
+-spec format_status(gen_server:format_status()) -> gen_server:format_status().
+format_status(Status) ->
+    py_status:without_values(Status).
 
 let_go(Keeper = #keeper{worker = Worker}) ->
     case Worker of

@@ -10,10 +10,12 @@
 %% `undef'. Nothing else of this application is called from another node.
 %% @hidden
 -module(py_relay).
+-behaviour(gen_server).
 
 -include("py_worker.hrl").
 
 -export([stream/2, call/2, ask/2]).
+-export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2, format_status/1]).
 -export_type([request/0, question/0]).
 
 -type request() :: #{
@@ -44,134 +46,166 @@
     from_monitor :: reference(),
     pool :: atom() | pid(),
     worker :: #worker{},
-    worker_monitor :: reference(),
+    %% Of a stream its worker's monitor; of a call the reference by which its reply comes as well.
+    kind :: stream | call,
+    monitor :: reference(),
+    %% The name under which the guard knows it.
+    ref :: reference(),
+    %% Whether the other side has only to end.
+    is_done = false :: boolean(),
     %% The number of the last frame, and what the last credit said: the other side learns by it
     %% how far its own window reached when a frame was sent.
     number = 0 :: non_neg_integer(),
-    seen = 0 :: non_neg_integer()
+    seen = 0 :: non_neg_integer(),
+    %% Of a call whose result stays here: the process that keeps the handle of it.
+    keeper = none :: none | pid()
 }).
 
 %% @doc Runs a stream for a process of another node.
 -spec stream(1, request()) -> ok.
-stream(1, Request = #{from := From, pool := Pool}) ->
+stream(1, Request) ->
+    run(stream, Request).
+
+%% @doc Makes a call for a process of another node.
+-spec call(1, request()) -> ok.
+call(1, Request) ->
+    run(call, Request).
+
+%% Counted from before the choice of a worker until the other side has everything.
+run(Kind, Request = #{from := From, pool := Pool}) ->
     FromMonitor = monitor(process, From),
-    under_way(Pool, From, fun() -> start(FromMonitor, Request) end).
-
-start(FromMonitor, Request = #{from := From, pool := Pool, opts := Given}) ->
-    case place(stream, Request) of
-        {ok, Worker = #worker{pid = Pid}, Opts, Defaults} ->
-            #{ref := Ref, owner := Owner, target := Target} = Request,
-            Relay = #relay{
-                from = From,
-                from_monitor = FromMonitor,
-                pool = Pool,
-                worker = Worker,
-                worker_monitor = monitor(process, Pid)
-            },
-            Window = maps:get(window, maps:merge(Defaults, Given), auto),
-            About = #{window => Window, window_bytes => maps:get(window_bytes, Opts)},
-            watched({Ref, self(), Owner, none, Worker}, fun() ->
-                send({py_far, accepted, self(), About, load(Pool)}, Relay),
-                _ = py_port:write(Worker, py_frame:stream(py_frame:address(self()), Ref, Owner, Opts, Target)),
-                loop(Relay)
-            end);
+    ok = py_pool:enter(Pool, From),
+    case placed(Kind, Request) of
+        {ok, Worker, Opts, Defaults} ->
+            serve(begun(Kind, Worker, Opts, Defaults, FromMonitor, Request));
         {error, Reason} ->
-            refuse(Reason, Request)
+            refuse(Reason, Request),
+            py_pool:leave()
     end.
 
-loop(R = #relay{from_monitor = FromMonitor, worker_monitor = WorkerMonitor, worker = Worker}) ->
-    receive
-        {py_event, Payload} ->
-            Number = R#relay.number + 1,
-            send({py_far, Number, R#relay.seen, Payload}, R),
-            loop(R#relay{number = Number});
-        {py_last, Payload} ->
-            send({py_far, last, R#relay.number + 1, Payload, load(R#relay.pool)}, R),
-            await_other_side(FromMonitor);
-        {py_credit, Values, Bytes, Demand} ->
-            _ = py_port:write(Worker, py_frame:credit(py_frame:address(self()), Values, Bytes, Demand)),
-            loop(R#relay{seen = Values});
-        py_bad_frame ->
-            py_port:replace(Worker#worker.pid, bad_frame),
-            loop(R);
-        {'DOWN', WorkerMonitor, process, _, Reason} ->
-            exit({shutdown, py_error:worker_exit(Reason)});
-        {'DOWN', FromMonitor, process, _, _} ->
-            abandon(R)
+placed(Kind, Request) ->
+    try
+        place(Kind, Request)
+    catch
+        Class:Reason:Stack ->
+            py_pool:leave(),
+            erlang:raise(Class, Reason, Stack)
     end.
 
+%% A process that another node has started is none of proc_lib(3) by itself.
+-spec serve(#relay{}) -> no_return().
+serve(R = #relay{from = From}) ->
+    put('$ancestors', [From]),
+    put('$initial_call', {?MODULE, R#relay.kind, 2}),
+    gen_server:enter_loop(?MODULE, [], R).
+
+begun(stream, Worker = #worker{pid = Pid}, Opts, Defaults, FromMonitor, Request) ->
+    #{from := From, pool := Pool, opts := Given, ref := Ref, owner := Owner, target := Target} = Request,
+    Monitor = monitor(process, Pid),
+    Window = maps:get(window, maps:merge(Defaults, Given), auto),
+    About = #{window => Window, window_bytes => maps:get(window_bytes, Opts)},
+    R = relay(stream, Worker, Monitor, Ref, FromMonitor, Request),
+    %% If this is killed, the guard has Python cancel.
+    ok = py_stream_guard:watch({Ref, self(), Owner, none, Worker}),
+    case erlang:send(From, {py_far, accepted, self(), About, load(Pool)}, [noconnect]) of
+        ok ->
+            _ = py_port:write(Worker, py_frame:stream(py_frame:address(self()), Ref, Owner, Opts, Target)),
+            R;
+        noconnect ->
+            %% Its end is on its way.
+            abandon(R),
+            R
+    end;
+begun(call, Worker, Opts, _Defaults, FromMonitor, Request = #{from := From, target := Target}) ->
+    Call = py_call:write(Worker, Target, Opts),
+    ok = py_stream_guard:watch({Call, self(), From, none, {call, Worker}}),
+    relay(call, Worker, Call, Call, FromMonitor, Request).
+
+relay(Kind, Worker, Monitor, Ref, FromMonitor, Request = #{from := From, pool := Pool}) ->
+    #relay{
+        keeper = maps:get(keeper, Request, none),
+        from = From,
+        from_monitor = FromMonitor,
+        pool = Pool,
+        worker = Worker,
+        kind = Kind,
+        monitor = Monitor,
+        ref = Ref
+    }.
+
+%%% gen_server callbacks. A server, because such a process survives that the code is loaded twice.
+
+-spec init(term()) -> ignore.
+init(_) ->
+    ignore.
+
+-spec handle_call(term(), gen_server:from(), #relay{}) -> {reply, term(), #relay{}}.
+handle_call(_Other, _From, R) ->
+    {reply, {error, unknown}, R}.
+
+-spec handle_cast(term(), #relay{}) -> {noreply, #relay{}}.
+handle_cast(_Other, R) ->
+    {noreply, R}.
+
+-spec handle_info(term(), #relay{}) -> {noreply, #relay{}} | {stop, term(), #relay{}}.
 %% The other process ends when it has what it waits for. Until then this counts as under way,
 %% so that a node that is stopped after a drain has sent everything.
-await_other_side(FromMonitor) ->
-    receive
-        {'DOWN', FromMonitor, process, _, _} -> ok
-    end.
+handle_info({'DOWN', Monitor, process, _, _}, R = #relay{from_monitor = Monitor, is_done = IsDone}) ->
+    IsDone orelse abandon(R),
+    {stop, normal, R};
+handle_info(_Other, R = #relay{is_done = true}) ->
+    {noreply, R};
+handle_info({'DOWN', Monitor, process, _, Reason}, R = #relay{monitor = Monitor}) ->
+    {stop, {shutdown, py_error:worker_exit(Reason)}, R};
+handle_info({py_event, Payload}, R = #relay{number = Before}) ->
+    Number = Before + 1,
+    send({py_far, Number, R#relay.seen, Payload}, R#relay{number = Number});
+handle_info({py_last, Payload}, R = #relay{number = Number, pool = Pool}) ->
+    send({py_far, last, Number + 1, Payload, load(Pool)}, R#relay{is_done = true});
+handle_info({py_credit, Values, Bytes, Demand}, R = #relay{worker = Worker}) ->
+    _ = py_port:write(Worker, py_frame:credit(py_frame:address(self()), Values, Bytes, Demand)),
+    {noreply, R#relay{seen = Values}};
+handle_info(py_bad_frame, R = #relay{worker = Worker}) ->
+    py_port:replace(Worker#worker.pid, bad_frame),
+    {noreply, R};
+handle_info({Call, Payload}, R = #relay{kind = call, monitor = Call, pool = Pool, worker = Worker}) ->
+    hold(Payload, R#relay.keeper),
+    _ = erlang:send(R#relay.from, {py_far, reply, Payload, load(Pool), Worker#worker.pid}, [noconnect]),
+    {noreply, R#relay{is_done = true}};
+handle_info(_Other, R) ->
+    {noreply, R}.
+
+-spec terminate(term(), #relay{}) -> ok.
+terminate(_Reason, #relay{ref = Ref}) ->
+    py_stream_guard:forget(Ref),
+    py_pool:leave().
+
+%% Values are the owner's, and nobody else's to see.
+-spec format_status(gen_server:format_status()) -> gen_server:format_status().
+format_status(Status) ->
+    py_status:without_values(Status).
 
 %% A connection that was lost is not made anew: the other side has its end already.
 send(Message, R = #relay{from = From}) ->
     case erlang:send(From, Message, [noconnect]) of
-        ok -> ok;
-        noconnect -> abandon(R)
-    end.
-
--spec abandon(#relay{}) -> no_return().
-abandon(#relay{worker = Worker}) ->
-    py_port:cancel(Worker, self()),
-    exit(normal).
-
-%% @doc Makes a call for a process of another node.
--spec call(1, request()) -> ok.
-call(1, Request = #{from := From, pool := Pool}) ->
-    FromMonitor = monitor(process, From),
-    under_way(Pool, From, fun() -> run(FromMonitor, Request) end).
-
-run(FromMonitor, Request = #{from := From, target := Target}) ->
-    case place(call, Request) of
-        {ok, Worker, Opts, _} ->
-            Call = py_call:write(Worker, Target, Opts),
-            watched({Call, self(), From, none, {call, Worker}}, fun() -> wait(Call, Worker, FromMonitor, Request) end);
-        {error, Reason} ->
-            refuse(Reason, Request)
-    end.
-
-wait(Call, Worker, FromMonitor, Request = #{from := From, pool := Pool}) ->
-    receive
-        {Call, Payload} ->
-            hold(Payload, Request),
-            _ = erlang:send(From, {py_far, reply, Payload, load(Pool), Worker#worker.pid}, [noconnect]),
-            await_other_side(FromMonitor);
-        {'DOWN', Call, process, _, Reason} ->
-            exit({shutdown, py_error:worker_exit(Reason)});
-        {'DOWN', FromMonitor, process, _, _} ->
-            py_port:cancel(Worker, Call)
+        ok ->
+            {noreply, R};
+        noconnect ->
+            abandon(R),
+            {stop, normal, R}
     end.
 
 %% From before the other side knows of it, so that no object is left when the nodes part.
-hold(Payload, #{keeper := Keeper}) ->
+hold(_Payload, none) ->
+    ok;
+hold(Payload, Keeper) ->
     case py_etf:decode(Payload) of
         {ok, {ok, {Worker, Id}}} -> py_handle:hold(Keeper, py_frame:localized(Worker), Id);
         _ -> ok
-    end;
-hold(_Payload, _Request) ->
-    ok.
-
-%% If this is killed, the guard has Python cancel.
-watched(Row = {Ref, _, _, _, _}, Fun) ->
-    ok = py_stream_guard:watch(Row),
-    try
-        Fun()
-    after
-        py_stream_guard:forget(Ref)
     end.
 
-%% Counted from before the choice of a worker until the other side has everything.
-under_way(Pool, From, Fun) ->
-    ok = py_pool:enter(Pool, From),
-    try
-        Fun()
-    after
-        py_pool:leave()
-    end.
+abandon(#relay{kind = stream, worker = Worker}) -> py_port:cancel(Worker, self());
+abandon(#relay{kind = call, worker = Worker, monitor = Call}) -> py_port:cancel(Worker, Call).
 
 refuse(Reason, #{from := From, pool := Pool}) ->
     _ = erlang:send(From, {py_far, refused, Reason, load(Pool)}, [noconnect]),

@@ -1,0 +1,127 @@
+%% @doc Code that runs in workers: one piece in several at once, or the rest of a pool's journal in
+%% one. The process ends when it has run, with `{shutdown, {result, Result}}'.
+%% @hidden
+-module(py_exec_job).
+-behaviour(gen_server).
+
+-include("py_worker.hrl").
+
+-export([exec/3, catch_up/3]).
+-export([enter/1]).
+-export([init/1, handle_call/3, handle_cast/2, handle_info/2, format_status/1]).
+
+-record(job, {
+    %% Who has yet to answer.
+    waiting = #{} :: #{Ref :: reference() => {#worker{}, py_request:request()}},
+    results = [] :: [ok | {error, py_error:reason()}],
+    %% What is left of the journal: for which worker, of which pool, up to which number.
+    journal = none :: none | {#worker{}, py_pool:name(), Last :: non_neg_integer(), Rest :: [binary()]}
+}).
+
+%% @doc Runs code in workers. The result is that of all of them. Returns a monitor of the process.
+-spec exec([#worker{}], binary(), map()) -> reference().
+exec(Workers, Code, Opts) ->
+    start({exec, Workers, Code, Opts}).
+
+%% @doc Runs what was added to a pool's journal after a number. The result is the number up to which
+%% the worker has run it.
+-spec catch_up(#worker{}, py_pool:name(), non_neg_integer()) -> reference().
+catch_up(Worker, Pool, Number) ->
+    start({catch_up, Worker, Pool, Number}).
+
+start(What) ->
+    {_Pid, Monitor} = proc_lib:spawn_opt(?MODULE, enter, [What], [monitor]),
+    Monitor.
+
+%% @private
+-spec enter(term()) -> no_return().
+enter({exec, Workers, Code, Opts = #{timeout := Timeout}}) ->
+    _ = is_integer(Timeout) andalso erlang:send_after(Timeout, self(), late),
+    gen_server:enter_loop(?MODULE, [], lists:foldl(fun(W, J) -> run(W, Code, Opts, J) end, #job{}, Workers));
+enter({catch_up, Worker, Pool, Number}) ->
+    Last = py_journal:last(Pool),
+    Codes = [Code || {_, Code} <- py_journal:since(Pool, Number)],
+    case next(#job{journal = {Worker, Pool, Last, Codes}}) of
+        {noreply, Job} -> gen_server:enter_loop(?MODULE, [], Job);
+        {stop, Reason, _} -> exit(Reason)
+    end.
+
+run(Worker, Code, Opts, Job = #job{waiting = Waiting}) ->
+    Ref = py_call:exec(Worker, Code, Opts),
+    Request = py_request:enter(py_request:begun(exec, Worker, exec, Ref, Opts), 0),
+    Job#job{waiting = Waiting#{Ref => {Worker, Request}}}.
+
+%%% gen_server callbacks. A server, because such a process survives that the code is loaded twice.
+
+-spec init(term()) -> ignore.
+init(_) ->
+    ignore.
+
+-spec handle_call(term(), gen_server:from(), #job{}) -> {reply, term(), #job{}}.
+handle_call(_Other, _From, Job) ->
+    {reply, {error, unknown}, Job}.
+
+-spec handle_cast(term(), #job{}) -> {noreply, #job{}}.
+handle_cast(_Other, Job) ->
+    {noreply, Job}.
+
+-spec handle_info(term(), #job{}) -> {noreply, #job{}} | {stop, term(), #job{}}.
+handle_info({Ref, Payload}, Job = #job{waiting = Waiting}) when is_map_key(Ref, Waiting) ->
+    #{Ref := {Worker, _}} = Waiting,
+    case py_call:result(Worker, Payload) of
+        {ok, _} -> ended(Ref, ok, Job);
+        Error -> ended(Ref, Error, Job)
+    end;
+handle_info({'DOWN', Ref, process, _, Reason}, Job = #job{waiting = Waiting}) when is_map_key(Ref, Waiting) ->
+    ended(Ref, {error, py_error:worker_exit(Reason)}, Job);
+handle_info(late, Job = #job{waiting = Waiting}) ->
+    maps:foreach(fun(Ref, {Worker, _}) -> py_port:cancel(Worker, Ref) end, Waiting),
+    next(lists:foldl(fun(Ref, J) -> count(Ref, {error, timeout}, J) end, Job, maps:keys(Waiting)));
+handle_info(_Other, Job) ->
+    {noreply, Job}.
+
+%% What the code raises is its caller's to see.
+-spec format_status(gen_server:format_status()) -> gen_server:format_status().
+format_status(Status) ->
+    py_status:without_values(Status).
+
+ended(Ref, Result, Job) ->
+    next(count(Ref, Result, Job)).
+
+count(Ref, Result, Job = #job{waiting = Waiting, results = Results}) ->
+    {{_, Request}, Rest} = maps:take(Ref, Waiting),
+    py_request:ended(Request, Result),
+    Job#job{waiting = Rest, results = [Result | Results]}.
+
+next(Job = #job{waiting = Waiting}) when map_size(Waiting) > 0 ->
+    {noreply, Job};
+next(Job = #job{journal = none, results = Results}) ->
+    stop(result(lists:usort(Results)), Job);
+next(Job = #job{journal = {_, Pool, Last, []}, results = Results}) ->
+    log_failed(Results, Pool),
+    stop(Last, Job);
+next(Job = #job{journal = {Worker, Pool, Last, [Code | Rest]}, results = Results}) ->
+    log_failed(Results, Pool),
+    Flags = #{binaries => str, atoms => atom, traceback => true},
+    {noreply, run(Worker, Code, Flags, Job#job{results = [], journal = {Worker, Pool, Last, Rest}})}.
+
+stop(Result, Job) ->
+    {stop, {shutdown, {result, Result}}, Job}.
+
+log_failed(Results, Pool) ->
+    [py_log:replay_failed(Pool, Reason) || {error, Reason} <- Results],
+    ok.
+
+%% If it ran in some workers and others ended meanwhile, it ran: those that replace
+%% them run it from the journal.
+result([ok]) ->
+    ok;
+result(Results) ->
+    IsOk = lists:member(ok, Results),
+    case [Error || Error = {error, Reason} <- Results, not (IsOk andalso is_exit(Reason))] of
+        [] -> ok;
+        [Error | _] -> Error
+    end.
+
+is_exit({worker_exit, _}) -> true;
+is_exit(_) -> false.
