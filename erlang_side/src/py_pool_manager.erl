@@ -12,7 +12,7 @@
 -include_lib("kernel/include/logger.hrl").
 
 -export([start_link/2, start_link_ready/2, await_start/1, start_worker/2, start_worker_for/2, stop_worker/1]).
--export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
+-export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2, format_status/1]).
 
 %% A worker that never became ready is started again after this pause, doubled each
 %% time up to the longest. Smaller numbers cost starts that fail again, larger ones
@@ -91,9 +91,9 @@
 
 %% @doc Starts a pool's manager, which returns at once: its supervisor must not wait for
 %% Python. Whoever wants to know how the start ends calls {@link await_start/1}.
--spec start_link(atom(), py_options:pool_options()) -> {ok, pid()} | {error, term()}.
-start_link(Name, Opts) ->
-    gen_server:start_link(?MODULE, {pool, Name, Opts, true}, []).
+-spec start_link(atom(), py_sealed:key()) -> {ok, pid()} | {error, term()}.
+start_link(Name, Key) ->
+    gen_server:start_link(?MODULE, {pool, Name, py_sealed:open(Key), true}, []).
 
 %% @doc Starts a pool's manager for a supervisor of the user's, and returns when all workers
 %% take work, or when the supervisor itself is to end.
@@ -181,9 +181,9 @@ start_worker(Opts, How) ->
     end.
 
 start_worker(link, Opts, StartOpts) ->
-    started(gen_server:start_link(?MODULE, {dedicated, Opts, none}, StartOpts));
+    started(fun() -> gen_server:start_link(?MODULE, {dedicated, Opts, none}, StartOpts) end);
 start_worker(monitor, Opts, StartOpts) ->
-    started(gen_server:start_monitor(?MODULE, {dedicated, Opts, self()}, StartOpts)).
+    started(fun() -> gen_server:start_monitor(?MODULE, {dedicated, Opts, self()}, StartOpts) end).
 
 %% @doc The same for a process of another node, which links to it or monitors it by itself.
 -spec start_worker_for(py_options:pool_options(), Starter :: pid()) -> {ok, pid()} | {error, term()}.
@@ -191,15 +191,21 @@ start_worker_for(Opts, Starter) ->
     case py_pool:is_running() of
         true ->
             case py_interpreter:resolve(Opts#{workers => 1}) of
-                {ok, Resolved} -> started(gen_server:start(?MODULE, {dedicated, Resolved, Starter}, [{timeout, infinity}]));
+                {ok, Resolved} -> started(fun() -> gen_server:start(?MODULE, {dedicated, Resolved, Starter}, [{timeout, infinity}]) end);
                 {error, Reason} -> {error, Reason}
             end;
         false ->
             {error, {not_started, erlang_python}}
     end.
 
-started({error, Reason}) -> {error, start_failure(Reason)};
-started(Started) -> Started.
+started(Start) ->
+    try Start() of
+        {error, Reason} -> {error, start_failure(Reason)};
+        Started -> Started
+    catch
+        %% The node has as many processes as it may have.
+        error:system_limit -> {error, system_limit}
+    end.
 
 %% @doc Stops a worker of one's own, and returns when its Python process has left.
 -spec stop_worker(pid()) -> ok.
@@ -250,7 +256,8 @@ await_worker(State = #state{phase = starting}) ->
     receive
         {'EXIT', Parent, Reason} -> not_started(Reason, State);
         Message when element(1, Message) =:= py_worker; element(1, Message) =:= 'EXIT';
-                     element(1, Message) =:= 'DOWN'; element(1, Message) =:= venv ->
+                     element(1, Message) =:= 'DOWN'; element(1, Message) =:= venv;
+                     element(1, Message) =:= not_started ->
             case handle_info(Message, State) of
                 {noreply, NewState} -> await_worker(NewState);
                 {stop, {shutdown, {start_failed, Reason}}, NewState} -> not_started({shutdown, Reason}, NewState);
@@ -352,6 +359,10 @@ handle_info({'DOWN', Monitor, process, _, Reason}, State = #state{jobs = Jobs}) 
     end;
 handle_info(exec_late, State = #state{reason = Why, jobs = Jobs}) ->
     {noreply, State#state{jobs = py_exec_queue:expire(ready(State), Why, Jobs)}};
+handle_info({not_started, _Attempt, Reason}, State = #state{phase = starting}) ->
+    give_up(Reason, State);
+handle_info({not_started, Attempt, Reason}, State) ->
+    {noreply, failed(Attempt, Reason, State)};
 handle_info({start_worker, Attempt}, State) ->
     %% More may have been asked for than are missing: what was to be replaced may have died.
     case missing(State) of
@@ -360,6 +371,11 @@ handle_info({start_worker, Attempt}, State) ->
     end;
 handle_info(_Other, State) ->
     {noreply, State}.
+
+%% The pool's variables are nobody else's to see, nor the code of py:exec.
+-spec format_status(gen_server:format_status()) -> gen_server:format_status().
+format_status(Status) ->
+    py_status:without_values(Status).
 
 %% py_pool_sup forgets a pool that it stops; one whose manager or supervisor
 %% failed is restarted and finds its row and its journal. A supervisor of the user's
@@ -430,7 +446,13 @@ start_or_hold(Attempts, State = #state{opts = Opts, phase = Phase}) ->
         false ->
             lists:foldl(fun start_one/2, State, Attempts);
         true ->
-            State#state{maker = py_venv:start_maker(Opts), held = Attempts}
+            try
+                State#state{maker = py_venv:start_maker(Opts), held = Attempts}
+            catch
+                error:system_limit ->
+                    lists:foreach(fun(Attempt) -> self() ! {not_started, Attempt, system_limit} end, Attempts),
+                    State
+            end
     end.
 
 made({made, ok}, State = #state{held = Held}) ->
@@ -460,8 +482,14 @@ announce(State) ->
 
 start_one(Attempt, State = #state{name = Name, opts = Opts, workers = Workers}) ->
     {Number, Journal} = py_journal:read(Name),
-    {ok, Pid} = py_worker:start_link(Name, Opts, py_settings:settings(Opts, Journal)),
-    State#state{workers = Workers#{Pid => #slot{attempt = Attempt, number = Number, since = now_ms()}}}.
+    try py_worker:start_link(Name, Opts, py_settings:settings(Opts, Journal)) of
+        {ok, Pid} ->
+            State#state{workers = Workers#{Pid => #slot{attempt = Attempt, number = Number, since = now_ms()}}}
+    catch
+        error:system_limit ->
+            self() ! {not_started, Attempt, system_limit},
+            State
+    end.
 
 %% A worker is in the row when it has run all that the others have.
 ready(Pid, Info, Worker, State = #state{workers = Workers, name = Name, jobs = Jobs}) ->

@@ -31,20 +31,30 @@ start_link_pool(Name, Opts) ->
     end.
 
 start_manager(Name, Opts) ->
-    try supervisor:start_child(?MODULE, manager(Name, Opts)) of
+    try py_sealed:seal(Opts) of
+        Key -> start_sealed(Name, Key)
+    catch
+        error:badarg -> {error, {not_started, erlang_python}}
+    end.
+
+start_sealed(Name, Key) ->
+    try supervisor:start_child(?MODULE, manager(Name, Key)) of
         {ok, Pid} ->
             await_start(Name, Pid);
-        {error, {already_started, Pid}} ->
-            {error, {already_started, Pid}};
         {error, already_present} ->
             %% A first start failed, and who waited for it did not live to see it.
             delete(Name, undefined),
-            start_manager(Name, Opts);
-        {error, {Reason, _Child}} ->
-            {error, Reason}
+            start_sealed(Name, Key);
+        {error, Reason} ->
+            py_sealed:forget(Key),
+            {error, not_started(Reason)}
     catch
         exit:{Why, _} when Why =:= noproc; Why =:= shutdown -> {error, {not_started, erlang_python}}
     end.
+
+not_started({already_started, Pid}) -> {already_started, Pid};
+not_started({'EXIT', {system_limit, _}}) -> system_limit;
+not_started({Reason, _Child}) -> Reason.
 
 await_start(Name, Pid) ->
     case py_pool_manager:await_start(Pid) of
@@ -62,7 +72,7 @@ await_start(Name, Pid) ->
 %% Removes what is left of a manager that has ended, and not what somebody else has started
 %% under the name meanwhile.
 delete(Name, Pid) ->
-    try supervisor:delete_child(?MODULE, Name) of
+    try delete_child(Name) of
         {error, running} ->
             %% The supervisor may have to hear yet of the end that the caller has heard of.
             case lists:keyfind(Name, 1, supervisor:which_children(?MODULE)) of
@@ -76,11 +86,20 @@ delete(Name, Pid) ->
         exit:_ -> ok
     end.
 
+delete_child(Name) ->
+    Spec = supervisor:get_childspec(?MODULE, Name),
+    Deleted = supervisor:delete_child(?MODULE, Name),
+    case {Deleted, Spec} of
+        {ok, {ok, #{start := {_, _, [Name, Key]}}}} -> py_sealed:forget(Key);
+        _ -> ok
+    end,
+    Deleted.
+
 %% `transient': a manager whose first start failed ends in order, and is not started again.
-manager(Name, Opts) ->
+manager(Name, Key) ->
     #{
         id => Name,
-        start => {py_pool_manager, start_link, [Name, Opts]},
+        start => {py_pool_manager, start_link, [Name, Key]},
         restart => transient,
         shutdown => 5000
     }.
@@ -96,7 +115,7 @@ stop_pool(Name) ->
         {ok, Stopped} ->
             py_pool:forget(Name),
             %% Whoever waited for its start may have removed it already.
-            _ = supervisor:delete_child(?MODULE, Name),
+            _ = delete_child(Name),
             is_pid(Stopped) andalso py_reaper:await(Stopped),
             ok;
         {{error, not_found}, _} ->
@@ -126,5 +145,5 @@ manager(Name) ->
 
 -spec init([]) -> {ok, {supervisor:sup_flags(), [supervisor:child_spec()]}}.
 init([]) ->
-    Managers = [manager(Name, Opts) || {Name, Opts} <- py_pool:known()],
+    Managers = [manager(Name, py_sealed:seal(Opts)) || {Name, Opts} <- py_pool:known()],
     {ok, {#{strategy => one_for_one, intensity => 100, period => 1}, Managers}}.

@@ -13,7 +13,12 @@ without_values(Status) ->
 hidden(state, State) -> {name(State), hidden};
 hidden(message, Message) -> {name(Message), hidden};
 hidden(log, _) -> [];
+hidden(reason, {Reason, [_ | _] = Stack}) -> {name(Reason), [without_arguments(Entry) || Entry <- Stack]};
 hidden(_, Value) -> Value.
 
 name(Tuple) when is_tuple(Tuple), is_atom(element(1, Tuple)) -> element(1, Tuple);
+name(Atom) when is_atom(Atom) -> Atom;
 name(_) -> term.
+
+without_arguments({M, F, Arguments, Location}) when is_list(Arguments) -> {M, F, length(Arguments), Location};
+without_arguments(Entry) -> Entry.

@@ -18,6 +18,7 @@ init([]) ->
     ok = py_stream:tables(),
     ok = py_pool:tables(),
     ok = py_functions:tables(),
+    ok = py_sealed:tables(),
     ok = py_async_call:tables(),
     ok = py_reaper:tables(),
     ok = py_cluster:tables(),
