@@ -33,6 +33,7 @@
     bad_pool_option/1,
     bad_code/1,
     options_of_a_stream_that_is_collected/1,
+    the_page_lists_every_reason/1,
     sentences/1
 ]).
 
@@ -63,6 +64,7 @@ all() ->
         bad_pool_option,
         bad_code,
         options_of_a_stream_that_is_collected,
+        the_page_lists_every_reason,
         sentences
     ].
 
@@ -350,7 +352,9 @@ no_such_pool(_Config) ->
 -spec bad_name(ct_suite:ct_config()) -> ok.
 bad_name(_Config) ->
     Text = ["", <<>>, 'a-b', "a b", <<"1a">>, "a.", ".a", "a..b", <<"os;exit">>, <<255>>, "a\n"],
-    Bad = [42, {a} | Text],
+    %% Dots, digits and brackets, once they are normalised.
+    Like = [<<"os．system"/utf8>>, <<"a․b"/utf8>>, <<"⒈a"/utf8>>, <<"a（"/utf8>>, "１a", <<"é."/utf8>>, <<"é", 255>>],
+    Bad = [42, {a} | Text ++ Like],
     Calls = [
         fun(Name) -> py:stream_start(Name, f, []) end,
         fun(Name) -> py:stream_start(builtins, Name, []) end,
@@ -436,7 +440,8 @@ bad_pool_option(_Config) ->
         {window_bytes, 0},
         {allow, none},
         {interrupt_after, -1},
-        {kill_after, x}
+        {kill_after, x},
+        {deaf_after, 0}
     ],
     [
         ?assertError({badopt, {Key, Value}}, py:start_pool(never, #{Key => Value}))
@@ -468,6 +473,73 @@ options_of_a_stream_that_is_collected(_Config) ->
     ok.
 
 %% Every reason has a sentence for people.
+%% docs/failure.md has the reasons that there are, and those by which the node ends a worker. Each has a
+%% sentence of its own.
+-spec the_page_lists_every_reason(ct_suite:ct_config()) -> ok.
+the_page_lists_every_reason(_Config) ->
+    Source = proplists:get_value(source, py_error:module_info(compile)),
+    {ok, Forms} = epp:parse_file(Source, []),
+    Root = filename:dirname(filename:dirname(filename:dirname(Source))),
+    {ok, Page} = file:read_file(filename:join(Root, "docs/failure.md")),
+    [_, Section] = string:split(Page, "\n## Reasons\n"),
+    [Reasons, Ended | _] = [Table || <<"| ", Table/binary>> <- string:split(Section, "\n\n", all)],
+    ?assertEqual(members(reason, Forms), rows(Reasons)),
+    ?assertEqual(members(ended, Forms), rows(Ended)),
+    Sources = filelib:wildcard(filename:join(filename:dirname(Source), "*.erl")),
+    Given = lists:append([given(File) || File <- Sources]),
+    ?assert(lists:member("unresponsive", Given)),
+    ?assertEqual([], lists:usort(Given) -- members(ended, Forms)),
+    Examples =
+        [{already_started, self()}, {busy, 2}, {cannot_start, <<"why">>}, {no_pool, x}, {no_worker, timeout}, {nodedown, x}] ++
+            [{not_started, x}, {not_supported, x}, {python_not_found, "x"}, {start_timeout, 1}, {stream_exit, x}] ++
+            [{worker_exit, 1}, {'ValueError', <<"why">>}, {'ValueError', <<"why">>, <<"where">>}] ++
+            [list_to_atom(Name) || Name <- members(reason, Forms), hd(Name) =/= ${],
+    ?assertEqual(length(members(reason, Forms)), length(Examples)),
+    Statuses = [{failed, <<"why">>} | [list_to_atom(Name) || Name <- members(ended, Forms), hd(Name) =/= ${]],
+    [
+        ?assertNotMatch({_, {match, _}}, {Reason, re:run(py:format_error(Reason), "^(\\{|[a-z_]+$|the worker ended: )")})
+     || Reason <- Examples ++ [{worker_exit, Status} || Status <- Statuses]
+    ],
+    ok.
+
+%% What a union type has, written as on the page, without what its elements are called.
+members(Name, Forms) ->
+    [Union] = [Type || {attribute, _, type, {N, {type, _, union, Type}, []}} <- Forms, N =:= Name],
+    lists:sort([member(Type) || Type <- Union]).
+
+member({atom, _, Name}) -> atom_to_list(Name);
+member({type, _, tuple, [{atom, _, Name} | Rest]}) -> lists:flatten(["{", atom_to_list(Name), commas(Rest), "}"]);
+member({type, _, tuple, Elements}) -> lists:flatten(["{", commas(tl(Elements)), "}"]).
+
+commas(Elements) -> [$, || _ <- Elements].
+
+rows(Table) ->
+    {match, Rows} = re:run(Table, "^\\| `([^`]+)` \\|", [global, multiline, {capture, all_but_first, list}]),
+    lists:sort([row(Row) || [Row] <- Rows]).
+
+row("{" ++ Tuple) ->
+    [First | Rest] = string:split(string:trim(Tuple, trailing, "}"), ", ", all),
+    Name = [First || hd(First) >= $a],
+    lists:flatten(["{", Name, [$, || _ <- Rest], "}"]);
+row(Atom) ->
+    Atom.
+
+%% The reasons that the code gives for the end of a worker.
+given(File) ->
+    {ok, Text} = file:read_file(File),
+    Patterns = [
+        "stop_replace\\(([a-z][a-z_]*),",
+        "py_port:replace\\([^,()]+, ([a-z][a-z_]*)\\)",
+        "\\{worker_exit, ([a-z][a-z_]*)\\}"
+    ],
+    lists:append([
+        case re:run(Text, Pattern, [global, {capture, all_but_first, list}]) of
+            {match, Found} -> [Name || [Name] <- Found];
+            nomatch -> []
+        end
+     || Pattern <- Patterns
+    ]).
+
 -spec sentences(ct_suite:ct_config()) -> ok.
 sentences(_Config) ->
     Reasons = [

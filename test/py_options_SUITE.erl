@@ -134,6 +134,7 @@ a_pool_has_all_defaults(_Config) ->
             interrupt_after := 1000,
             interrupt_grace := 5000,
             kill_after := infinity,
+            deaf_after := infinity,
             start_timeout := 30000
         },
         py_options:pool(#{})
@@ -344,6 +345,7 @@ options() ->
         {interrupt_after, [0, 16#ffffffff, infinity], [-1, 16#100000000, never]},
         {interrupt_grace, [0, 16#ffffffff, infinity], [-1, 16#100000000, never]},
         {kill_after, [0, 16#ffffffff, infinity], [-1, 16#100000000, never]},
+        {deaf_after, [1, 16#ffffffff, infinity], [0, -1, 16#100000000, never]},
         {start_timeout, [0, 16#ffffffff, infinity], [-1, 16#100000000, never]},
         {stop_timeout, [0, 16#ffffffff, infinity], [-1, 16#100000000, never]},
         {worker_wait, [0, 16#ffffffff, infinity], [-1, 16#100000000, never]},

@@ -10,10 +10,10 @@
     no_process/1,
     another_of_the_same_number/1,
     a_zombie/1,
-    activity/1,
+    states/1,
+    what_is_held_open_says_it/1,
     a_name_with_blanks_and_parentheses/1,
     a_pipe_that_is_held_open/1,
-    kill_many/1,
     statuses/1
 ]).
 
@@ -23,13 +23,16 @@ suite() ->
 
 -spec all() -> [atom()].
 all() ->
-    Everywhere = [one_that_runs, one_that_has_ended, no_process, kill_many, statuses],
+    Everywhere = [no_process, statuses],
     case filelib:is_dir("/proc/self") of
         true ->
             [
+                one_that_runs,
+                one_that_has_ended,
                 another_of_the_same_number,
                 a_zombie,
-                activity,
+                states,
+                what_is_held_open_says_it,
                 a_name_with_blanks_and_parentheses,
                 a_pipe_that_is_held_open
                 | Everywhere
@@ -43,10 +46,10 @@ all() ->
 one_that_runs(_Config) ->
     {Port, Process} = start("echo ready; read -r line"),
     ?assertEqual({os_pid, py_os:pid(Process)}, erlang:port_info(Port, os_pid)),
-    ?assert(py_os:is_alive(Process)),
+    ?assertEqual(running, py_os:state(Process)),
     true = port_close(Port),
     %% The end of its input ends it.
-    test_eventually:equal(false, fun() -> py_os:is_alive(Process) end).
+    test_eventually:equal(gone, fun() -> py_os:state(Process) end).
 
 -spec one_that_has_ended(ct_suite:ct_config()) -> ok.
 one_that_has_ended(_Config) ->
@@ -55,8 +58,7 @@ one_that_has_ended(_Config) ->
     receive
         {Port, {exit_status, 3}} -> ok
     end,
-    test_eventually:equal(false, fun() -> py_os:is_alive(Process) end),
-    ?assertEqual(gone, py_os:activity(Process)).
+    test_eventually:equal(gone, fun() -> py_os:state(Process) end).
 
 %% One that nobody has waited for has a number and no life.
 -spec a_zombie(ct_suite:ct_config()) -> ok.
@@ -68,57 +70,61 @@ a_zombie(_Config) ->
     test_eventually:equal({ok, <<"sleep\n">>}, fun() -> file:read_file(Comm) end),
     Child = get(child),
     Started = string:trim(os:cmd("cut -d' ' -f22 /proc/" ++ Child ++ "/stat")),
-    Zombie = {process, list_to_integer(Child), list_to_binary(Started)},
-    ?assert(py_os:is_alive(Zombie)),
+    Zombie = {process, list_to_integer(Child), list_to_binary(Started), none},
+    ?assertEqual(running, py_os:state(Zombie)),
     true = port_command(Port, <<"\n">>),
-    test_eventually:equal(false, fun() -> py_os:is_alive(Zombie) end),
+    test_eventually:equal(gone, fun() -> py_os:state(Zombie) end),
     ?assert(filelib:is_dir("/proc/" ++ Child)),
-    ?assertEqual(gone, py_os:activity(Zombie)),
-    py_os:kill([Parent]).
+    _ = os:cmd("kill -9 " ++ integer_to_list(py_os:pid(Parent))),
+    ok.
 
 -spec no_process(ct_suite:ct_config()) -> ok.
 no_process(_Config) ->
     ?assertEqual(undefined, py_os:pid(undefined)),
-    ?assertNot(py_os:is_alive(undefined)),
-    ?assertEqual(gone, py_os:activity(undefined)),
+    ?assertEqual(gone, py_os:state(undefined)),
     ?assertEqual(undefined, py_os:hold_open(undefined, 0)),
     {Port, _} = start("echo ready; read -r line"),
     true = port_close(Port),
-    ?assertEqual(undefined, py_os:of_port(Port)),
-    ?assertEqual(ok, py_os:kill([])).
+    ?assertEqual(undefined, py_os:of_port(Port)).
 
 %% A process that got the number later is not taken for the one that had it.
 -spec another_of_the_same_number(ct_suite:ct_config()) -> ok.
 another_of_the_same_number(_Config) ->
     {_, Process} = start("echo ready; read -r line"),
-    {process, Pid, Started} = Process,
-    Earlier = {process, Pid, integer_to_binary(binary_to_integer(Started) - 1)},
-    ?assertNot(py_os:is_alive(Earlier)),
-    ?assertEqual(gone, py_os:activity(Earlier)).
+    {process, Pid, Started, none} = Process,
+    Earlier = {process, Pid, integer_to_binary(binary_to_integer(Started) - 1), none},
+    ?assertEqual(gone, py_os:state(Earlier)).
 
-%% The processor time of one that waits stays, and that of one that computes grows.
--spec activity(ct_suite:ct_config()) -> ok.
-activity(_Config) ->
-    {Port, Process} = start("echo ready; read -r line; while :; do :; done"),
-    Idle = py_os:activity(Process),
-    ?assert(is_integer(Idle)),
-    ?assertEqual(Idle, py_os:activity(Process)),
-    true = port_command(Port, <<"\n">>),
-    test_eventually:true(fun() -> py_os:activity(Process) > Idle end),
+-spec states(ct_suite:ct_config()) -> ok.
+states(_Config) ->
+    {_, Process} = start("echo ready; read -r line"),
     Number = integer_to_list(py_os:pid(Process)),
     _ = os:cmd("kill -STOP " ++ Number),
-    test_eventually:equal(stopped, fun() -> py_os:activity(Process) end),
+    test_eventually:equal(stopped, fun() -> py_os:state(Process) end),
     _ = os:cmd("kill -CONT " ++ Number),
-    test_eventually:true(fun() -> is_integer(py_os:activity(Process)) end),
-    ok = py_os:kill([Process]),
-    test_eventually:equal(gone, fun() -> py_os:activity(Process) end).
+    test_eventually:equal(running, fun() -> py_os:state(Process) end),
+    _ = os:cmd("kill -9 " ++ Number),
+    test_eventually:equal(gone, fun() -> py_os:state(Process) end).
+
+%% What was opened while it ran says how it is, and so does what was not, of the same process.
+-spec what_is_held_open_says_it(ct_suite:ct_config()) -> ok.
+what_is_held_open_says_it(_Config) ->
+    {_, Process} = start("echo ready; read -r line"),
+    Opened = py_os:open(Process),
+    ?assertNotEqual(Process, Opened),
+    ?assertEqual(running, py_os:state(Opened)),
+    _ = os:cmd("kill -9 " ++ integer_to_list(py_os:pid(Process))),
+    test_eventually:equal({gone, gone}, fun() -> {py_os:state(Opened), py_os:state(Process)} end),
+    ?assertEqual(ok, py_os:close(Opened)),
+    ?assertEqual(ok, py_os:close(Process)),
+    %% One that had ended before.
+    ?assertEqual(Process, py_os:open(Process)).
 
 %% The kernel writes a command's name as it is in the middle of what is read.
 -spec a_name_with_blanks_and_parentheses(ct_suite:ct_config()) -> ok.
 a_name_with_blanks_and_parentheses(_Config) ->
     {_, Process} = start("printf '%s' 'a) S 1 (b' >/proc/self/comm; echo ready; read -r line"),
-    ?assert(py_os:is_alive(Process)),
-    ?assert(is_integer(py_os:activity(Process))),
+    ?assertEqual(running, py_os:state(Process)),
     {ok, Comm} = file:read_file("/proc/" ++ integer_to_list(py_os:pid(Process)) ++ "/stat"),
     ct:log("~ts", [Comm]).
 
@@ -140,20 +146,6 @@ a_pipe_that_is_held_open(_Config) ->
     end,
     ok = file:close(Held),
     ?assertEqual(undefined, py_os:hold_open(Process, 0)).
-
--spec kill_many(ct_suite:ct_config()) -> ok.
-kill_many(_Config) ->
-    %% None of them ends by a signal that it can ignore.
-    Started = [start("trap '' TERM INT HUP; echo ready; read -r line; sleep 60") || _ <- lists:seq(1, 3)],
-    ok = py_os:kill([Process || {_, Process} <- Started]),
-    [
-        receive
-            {Port, {exit_status, Status}} -> ?assertEqual({signal, 9}, py_os:status(Status))
-        end
-     || {Port, _} <- Started
-    ],
-    [?assertNot(py_os:is_alive(Process)) || {_, Process} <- Started],
-    ok.
 
 -spec statuses(ct_suite:ct_config()) -> ok.
 statuses(_Config) ->

@@ -100,6 +100,7 @@ allowed(pool) ->
         interrupt_after => milliseconds(),
         interrupt_grace => milliseconds(),
         kill_after => milliseconds(),
+        deaf_after => "milliseconds, 1 to 4294967295, or infinity",
         start_timeout => milliseconds(),
         stop_timeout => milliseconds(),
         worker_wait => milliseconds(),

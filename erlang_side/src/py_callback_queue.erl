@@ -57,11 +57,15 @@ add(Id, Payload, C = #callbacks{running = Running, max_running = Max, waiting = 
     end.
 
 start(Id, Payload, C = #callbacks{worker = Worker, running = Running, credit = Credit}) ->
-    {_Pid, Monitor} = py_callback:start(Worker, Id, Payload),
-    C#callbacks{
-        running = Running#{Monitor => Id},
-        credit = py_credit:taken(byte_size(Payload), Credit)
-    }.
+    Taken = C#callbacks{credit = py_credit:taken(byte_size(Payload), Credit)},
+    try py_callback:start(Worker, Id, Payload) of
+        {_Pid, Monitor} -> Taken#callbacks{running = Running#{Monitor => Id}}
+    catch
+        %% The node has as many processes as it may have.
+        error:system_limit ->
+            _ = py_callback:failed(Worker, Id, system_limit),
+            Taken
+    end.
 
 %% @doc The process with this monitor has ended; the next callback may start.
 -spec ended(reference(), Reason :: term(), callbacks()) -> callbacks().

@@ -77,7 +77,7 @@ handle_info(Message, State = #state{worker_monitor = Monitor}) ->
             end
     end;
 handle_info({send, Messages, Size}, Sender = {remote_sender, Delivery}) ->
-    _ = [To ! Message || {To, Run} <- Messages, Message <- Run],
+    send_all(Messages),
     Delivery ! {sent, Size},
     {noreply, Sender};
 handle_info(stop, Sender) ->
@@ -172,13 +172,26 @@ send_remote(Remote, Size, State) ->
     Share = Size div length(Nodes),
     lists:foldl(
         fun(Node, S) ->
-            {Sender, NewS} = remote_sender(Node, S),
-            Sender ! {send, [{To, Messages} || {N, To, Messages} <- Remote, N =:= Node], Share},
-            NewS
+            To = [{Pid, Messages} || {N, Pid, Messages} <- Remote, N =:= Node],
+            try remote_sender(Node, S) of
+                {Sender, NewS} ->
+                    Sender ! {send, To, Share},
+                    NewS
+            catch
+                %% The node has as many processes as it may have. What waits for the other node
+                %% delays the rest then.
+                error:system_limit ->
+                    send_all(To),
+                    sent(Share, S)
+            end
         end,
         sent(Size - Share * length(Nodes), State),
         Nodes
     ).
+
+send_all(Messages) ->
+    _ = [To ! Message || {To, Run} <- Messages, Message <- Run],
+    ok.
 
 remote_sender(Node, State = #state{remote_senders = Senders}) ->
     case Senders of

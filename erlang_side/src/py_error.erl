@@ -2,14 +2,24 @@
 -module(py_error).
 
 -export([format_error/1, reason/1, worker_exit/1]).
--export_type([reason/0, status/0]).
+-export_type([reason/0, status/0, ended/0]).
 
--type status() :: non_neg_integer() | {signal, pos_integer()} | term().
+-type status() :: non_neg_integer() | {signal, pos_integer()} | ended() | term().
 %% An exit code, or the signal that ended the Python process. Another term
-%% if the node ended the worker or found it gone: `stopped',
-%% `kill_after', `bad_frame', `atom_limit', `unresponsive',
-%% `exit_unknown', `noproc'; `starting' where none
-%% has been ready yet.
+%% if the node ended the worker or found it gone.
+
+-type ended() ::
+    stopped
+    | starting
+    | kill_after
+    | unresponsive
+    | bad_frame
+    | {failed, Sentence :: binary()}
+    | atom_limit
+    | exit_unknown
+    | killed
+    | noproc.
+%% What these mean is in docs/failure.md, as it is of the reasons.
 
 -type reason() ::
     {Class :: atom() | binary(), Message :: binary()}
@@ -24,7 +34,11 @@
     | {stream_exit, term()}
     | {no_worker, Why :: term()}
     | system_limit
+    | closed
     | {no_pool, term()}
+    | {busy, pos_integer()}
+    | {not_started, erlang_python}
+    | {already_started, pid()}
     | {nodedown, node()}
     | {not_supported, node()}
     | {python_not_found, string()}
@@ -73,7 +87,15 @@ format_error({no_worker, Why}) ->
     "the request was not started: the pool had no worker for it within the pool option worker_wait; " ++
         format_error(Why);
 format_error(system_limit) ->
-    "the node has as many processes as it may have (see the flag +P of erl)";
+    "the node has as many processes or ports as it may have (see the flags +P and +Q of erl)";
+format_error(closed) ->
+    "the channel takes no values any more";
+format_error({busy, N}) ->
+    text("~p requests still ran when the time for them was over", [N]);
+format_error({not_started, App}) ->
+    text("the application ~tp does not run", [App]);
+format_error({already_started, Pid}) ->
+    text("there is a pool of that name already, with the manager ~p", [Pid]);
 format_error(atom_limit) ->
     "Python code has sent more names that the node did not know than may become atoms; send them as str";
 format_error({worker_exit, atom_limit}) ->
@@ -109,7 +131,13 @@ format_error({worker_exit, stopped}) ->
 format_error({worker_exit, exit_unknown}) ->
     "the Python process is gone; its exit status did not arrive";
 format_error({worker_exit, unresponsive}) ->
-    "the Python process did not answer and used no processor time";
+    "the worker was replaced: its Python process did not answer, and was stopped or had the time of the pool option deaf_after";
+format_error({worker_exit, killed}) ->
+    "the node's own process of the worker was killed";
+format_error({worker_exit, noproc}) ->
+    "the worker had ended just before the request was written";
+format_error({worker_exit, {failed, Why}}) ->
+    text("the worker was replaced: ~ts", [utf8(Why)]);
 format_error({worker_exit, bad_frame}) ->
     "the Python process sent what is no frame";
 format_error({worker_exit, kill_after}) ->

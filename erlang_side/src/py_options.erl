@@ -109,6 +109,7 @@
     interrupt_after => timeout(),
     interrupt_grace => timeout(),
     kill_after => timeout(),
+    deaf_after => pos_integer() | infinity,
     start_timeout => timeout(),
     stop_timeout => timeout(),
     worker_wait => timeout(),
@@ -140,6 +141,7 @@
 %% <li>`interrupt_grace' (default: `5000'): how long code that was interrupted may clean up until the next
 %% interrupt.</li>
 %% <li>`kill_after' (default: `infinity'): how long after the cancel it may go on until the worker is replaced.</li>
+%% <li>`deaf_after' (default: `infinity'): how long a worker with work may not answer until it is replaced; noticed by a check every five seconds.</li>
 %% <li>`start_timeout' (default: `30000'): how long a worker may take until it is ready.</li>
 %% <li>`stop_timeout' (default: `5000'): how long a worker that is stopped may take to leave, until it is killed.</li>
 %% <li>`worker_wait' (default: `5000'): how long a request waits for a worker where the pool has none.</li>
@@ -379,6 +381,7 @@ pool_defaults() ->
         interrupt_after => 1000,
         interrupt_grace => 5000,
         kill_after => infinity,
+        deaf_after => infinity,
         start_timeout => 30000,
         stop_timeout => 5000,
         worker_wait => 5000,
@@ -414,6 +417,7 @@ pool_option(allow, V) -> V =:= all orelse (is_list(V) andalso lists:all(fun allo
 pool_option(interrupt_after, V) -> ?IS_MS(V);
 pool_option(interrupt_grace, V) -> ?IS_MS(V);
 pool_option(kill_after, V) -> ?IS_MS(V);
+pool_option(deaf_after, V) -> ?IS_MS(V) andalso V =/= 0;
 pool_option(start_timeout, V) -> ?IS_MS(V);
 pool_option(stop_timeout, V) -> ?IS_MS(V);
 pool_option(worker_wait, V) -> ?IS_MS(V);

@@ -2,14 +2,20 @@
 %% @hidden
 -module(py_os).
 
--export([activity/1, hold_open/2, is_alive/1, kill/1, kill_group/1, of_pid/1, of_port/1, pid/1, rss/1, status/1]).
--export_type([process/0]).
+-export([close/1, hold_open/2, of_pid/1, of_port/1, open/1, pid/1, rss/1, state/1, status/1]).
+-export_type([process/0, state/0]).
+
+-type state() :: running | stopped | gone | unknown.
+%% `stopped' by a signal; `unknown' if the system does not say: outside Linux, or where the node may
+%% open no more files.
 
 -record(process, {
     pid :: pos_integer(),
     %% When it started, as the kernel writes it, so that another process that
     %% got the same number later is not taken for it. Unknown outside Linux.
-    started :: binary() | unknown
+    started :: binary() | unknown,
+    %% What says it, if it was opened.
+    stat = none :: none | file:fd()
 }).
 -opaque process() :: #process{}.
 
@@ -17,14 +23,33 @@
 -spec of_port(port()) -> process() | undefined.
 of_port(Port) ->
     case erlang:port_info(Port, os_pid) of
-        {os_pid, Pid} -> #process{pid = Pid, started = element(3, stat(Pid))};
+        {os_pid, Pid} -> of_pid(Pid);
         undefined -> undefined
     end.
 
 %% @doc The process of that number.
 -spec of_pid(pos_integer()) -> process().
 of_pid(Pid) ->
-    #process{pid = Pid, started = element(3, stat(Pid))}.
+    case stat(read(stat_file(Pid))) of
+        {_, Started} -> #process{pid = Pid, started = Started};
+        error -> #process{pid = Pid, started = unknown}
+    end.
+
+%% @doc Opens what says how the process is, so that the calling process can ask when the node may
+%% open no more files.
+-spec open(process()) -> process().
+open(Process = #process{pid = Pid, started = Started}) ->
+    case Started =/= unknown andalso file:open(stat_file(Pid), [raw, read, binary]) of
+        {ok, File} -> Process#process{stat = File};
+        _ -> Process
+    end.
+
+-spec close(process() | undefined) -> ok.
+close(#process{stat = File}) when File =/= none ->
+    _ = file:close(File),
+    ok;
+close(_) ->
+    ok.
 
 %% @doc Its number.
 -spec pid(process() | undefined) -> pos_integer() | undefined.
@@ -45,55 +70,44 @@ hold_open(#process{pid = Pid}, Fd) ->
         {error, _} -> undefined
     end.
 
-%% @doc Whether it runs still. A process that has ended and was not waited for
-%% does not.
--spec is_alive(process() | undefined) -> boolean().
-is_alive(undefined) ->
-    false;
-is_alive(#process{pid = Pid, started = unknown}) ->
-    os:cmd("kill -0 " ++ integer_to_list(Pid) ++ " 2>&1") =:= [];
-is_alive(#process{pid = Pid, started = Started}) ->
-    case stat(Pid) of
-        {State, _, Started} -> State =/= <<"Z">> andalso State =/= <<"X">>;
-        _ -> false
+%% @doc What it does. A process that has ended and was not waited for is gone.
+-spec state(process() | undefined) -> state().
+state(undefined) ->
+    gone;
+state(#process{started = unknown}) ->
+    unknown;
+state(Process = #process{started = Started}) ->
+    Read = read(Process),
+    case stat(Read) of
+        {<<"Z">>, Started} -> gone;
+        {<<"X">>, Started} -> gone;
+        {<<"T">>, Started} -> stopped;
+        {_, Started} -> running;
+        {_, _Other} -> gone;
+        error -> unread(Read)
     end.
 
-%% @doc What it does: `gone'; `stopped' by a signal or a debugger; or the
-%% processor time that it has used, in units of the kernel's. `unknown' if the
-%% system does not say (outside Linux).
--spec activity(process() | undefined) -> gone | stopped | unknown | non_neg_integer().
-activity(Process = #process{started = unknown}) ->
-    case is_alive(Process) of
-        true -> unknown;
-        false -> gone
+%% That a file cannot be opened is no sign of an end.
+unread({error, esrch}) ->
+    gone;
+unread({error, enoent}) ->
+    case read(stat_file(self)) of
+        {ok, _} -> gone;
+        {error, _} -> unknown
     end;
-activity(Process = #process{pid = Pid, started = Started}) ->
-    case stat(Pid) of
-        {<<"T">>, _, Started} -> stopped;
-        {<<"t">>, _, Started} -> stopped;
-        {_, Time, Started} ->
-            case is_alive(Process) of
-                true -> Time;
-                false -> gone
-            end;
-        _ -> gone
-    end;
-activity(undefined) ->
-    gone.
+unread(_) ->
+    unknown.
+
+stat_file(Pid) -> lists:concat(["/proc/", Pid, "/stat"]).
 
 %% The fields behind the command's name, which may hold blanks and parentheses:
-%% the state is the first, user and system time the twelfth and thirteenth, the
-%% start time the twentieth (proc_pid_stat(5)).
-stat(Pid) ->
-    case read("/proc/" ++ integer_to_list(Pid) ++ "/stat") of
-        {ok, Stat} ->
-            [_, Rest] = string:split(Stat, <<") ">>, trailing),
-            Fields = binary:split(Rest, <<" ">>, [global]),
-            Time = [binary_to_integer(lists:nth(N, Fields)) || N <- [12, 13]],
-            {hd(Fields), lists:sum(Time), lists:nth(20, Fields)};
-        _ ->
-            {unknown, unknown, unknown}
-    end.
+%% the state is the first, the start time the twentieth (proc_pid_stat(5)).
+stat({ok, Stat}) ->
+    [_, Rest] = string:split(Stat, <<") ">>, trailing),
+    Fields = binary:split(Rest, <<" ">>, [global]),
+    {hd(Fields), lists:nth(20, Fields)};
+stat(_) ->
+    error.
 
 %% @doc Its resident memory in bytes; `undefined' if the system does not say (outside Linux).
 -spec rss(process() | undefined) -> non_neg_integer() | undefined.
@@ -115,6 +129,10 @@ rss(#process{pid = Pid}) ->
     end.
 
 %% Raw, so that it does not wait for the node's file server.
+read(#process{stat = none, pid = Pid}) ->
+    read(stat_file(Pid));
+read(#process{stat = File}) ->
+    file:pread(File, 0, 4096);
 read(Name) ->
     case file:open(Name, [raw, read, binary]) of
         {ok, File} ->
@@ -124,22 +142,6 @@ read(Name) ->
         Error ->
             Error
     end.
-
-%% @doc Ends processes by a signal that nothing can ignore.
--spec kill([process()]) -> ok.
-kill([]) ->
-    ok;
-kill(Processes) ->
-    Pids = [[" ", integer_to_list(Pid)] || #process{pid = Pid} <- Processes],
-    _ = os:cmd(lists:flatten(["kill -9", Pids, " 2>/dev/null"])),
-    ok.
-
-%% @doc Ends the process group that the process leads, or led: as long as it has members, no
-%% other process gets its number.
--spec kill_group(process()) -> ok.
-kill_group(#process{pid = Pid}) ->
-    _ = os:cmd("kill -9 -" ++ integer_to_list(Pid) ++ " 2>/dev/null"),
-    ok.
 
 %% @doc The status of a port program: above 128 it was a signal, as erl_child_setup
 %% and shells have it.

@@ -4,12 +4,13 @@
 %%
 %% The supervisor starts this before the pools and stops it after them, so that
 %% an application that has stopped, or a node that halts by `init:stop', has
-%% left no Python process behind.
+%% left no Python process behind. All that this needs to end a process is open from the start: the node
+%% may be short of files, ports or processes just then.
 %% @hidden
 -module(py_reaper).
 -behaviour(gen_server).
 
--export([start_link/0, tables/0, adopt/2, identify/2, allow/1, await/1, is_running/0]).
+-export([start_link/0, tables/0, adopt/2, identify/2, allow/1, await/1, is_gone/1, is_running/0]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
 
 -define(TABLE, py_processes).
@@ -43,6 +44,7 @@
     leaving = #{} :: #{pid() => infinity | integer()},
     %% What the table holds. It ends with the top supervisor, and before this.
     processes = #{} :: #{Worker :: pid() => #process{}},
+    shell = none :: py_signal:shell(),
     %% Who waits until no process of a manager is left.
     waiting = [] :: [{gen_server:from(), pid()}]
 }).
@@ -109,25 +111,42 @@ await(Manager) ->
         exit:_ -> ok
     end.
 
+%% @doc Whether a process is known to be gone. Asked where its state is unknown, see py_os.
+-spec is_gone(py_os:process()) -> boolean().
+is_gone(Process) ->
+    try
+        gen_server:call(?MODULE, {is_gone, Process})
+    catch
+        exit:_ -> false
+    end.
+
 %%% gen_server callbacks.
 
 -spec init([]) -> {ok, #state{}}.
 init([]) ->
     process_flag(trap_exit, true),
-    {ok, lists:foldl(fun watch/2, #state{}, ets:tab2list(?TABLE))}.
+    {ok, lists:foldl(fun watch/2, #state{shell = py_signal:open()}, ets:tab2list(?TABLE))}.
 
 %% One that was just started has it from the table, and from the message as well.
 watch(#process{worker = Worker}, State = #state{processes = Processes}) when is_map_key(Worker, Processes) ->
     State;
 watch(Row = #process{worker = Worker}, State = #state{running = Running, processes = Processes}) ->
+    #process{started = Started, python = Python} = Row,
     State#state{
-        running = Running#{monitor(process, Worker) => Worker}, processes = Processes#{Worker => Row}
+        running = Running#{monitor(process, Worker) => Worker},
+        processes = Processes#{Worker => Row#process{started = opened(Started), python = opened(Python)}}
     }.
+
+opened(undefined) -> undefined;
+opened(Process) -> py_os:open(Process).
 
 -spec handle_call(term(), gen_server:from(), #state{}) ->
     {noreply, #state{}} | {reply, term(), #state{}}.
 handle_call({await, Manager}, From, State = #state{waiting = Waiting}) ->
     {noreply, answer(State#state{waiting = [{From, Manager} | Waiting]})};
+handle_call({is_gone, Process}, _From, State = #state{shell = Shell}) ->
+    {IsGone, NewShell} = is_gone(Process, Shell),
+    {reply, IsGone, State#state{shell = NewShell}};
 handle_call(_Other, _From, State) ->
     {reply, {error, unknown}, State}.
 
@@ -158,7 +177,10 @@ terminate(_Reason, State = #state{running = Running}) ->
     wait(lists:foldl(fun leave/2, State#state{running = #{}}, maps:values(Running))).
 
 changed(Changes, Row) ->
-    lists:foldl(fun({Position, Value}, R) -> setelement(Position, R, Value) end, Row, Changes).
+    lists:foldl(fun change/2, Row, Changes).
+
+change({#process.python, Python}, Row) -> Row#process{python = py_os:open(Python)};
+change({Position, Value}, Row) -> setelement(Position, Row, Value).
 
 leave(Worker, State = #state{leaving = Leaving, processes = Processes}) ->
     #{Worker := #process{grace = Grace}} = Processes,
@@ -189,26 +211,50 @@ answer(State = #state{waiting = Waiting, processes = Processes}) ->
 
 %% Forgets those that are gone, after what they left in their process group. Those that
 %% are late are killed, and stay known until they are gone, too.
-end_late(State = #state{leaving = Leaving, processes = Processes}) ->
+end_late(State = #state{leaving = Leaving}) ->
     Now = erlang:monotonic_time(millisecond),
-    Still = maps:filtermap(
-        fun(Worker, Until) -> end_late(maps:get(Worker, Processes), Until, Now) end, Leaving
-    ),
-    Gone = maps:keys(Leaving) -- maps:keys(Still),
-    State#state{leaving = Still, processes = maps:without(Gone, Processes)}.
+    maps:fold(fun(Worker, Until, S) -> end_late(Worker, Until, Now, S) end, State, Leaving).
 
-end_late(Process = #process{worker = Worker, started = Started, python = Python}, Until, Now) ->
-    case py_os:is_alive(Started) orelse py_os:is_alive(Python) of
-        false ->
-            end_children(Process),
+end_late(Worker, Until, Now, State = #state{leaving = Leaving, processes = Processes, shell = Shell}) ->
+    #{Worker := Process = #process{started = Started, python = Python}} = Processes,
+    case are_gone([Started, Python], Shell) of
+        {true, NewShell} ->
+            lists:foreach(fun py_os:close/1, [Started, Python]),
             forget(Worker),
-            false;
-        true when Now >= Until ->
+            State#state{
+                leaving = maps:remove(Worker, Leaving),
+                processes = maps:remove(Worker, Processes),
+                shell = end_children(Process, NewShell)
+            };
+        {false, NewShell} when Now >= Until ->
             %% An atom is more than any number, so `infinity' never comes here.
-            py_os:kill([P || P <- [Started, Python], P =/= undefined]),
-            {true, Now + ?GRACE_MS};
-        true ->
-            true
+            Pids = [py_os:pid(P) || P <- [Started, Python], P =/= undefined],
+            {_, Last} = py_signal:send(9, Pids, NewShell),
+            State#state{leaving = Leaving#{Worker := Now + ?GRACE_MS}, shell = Last};
+        {false, NewShell} ->
+            State#state{shell = NewShell}
+    end.
+
+are_gone(Processes, Shell) ->
+    lists:foldl(
+        fun
+            (Process, {true, S}) -> is_gone(Process, S);
+            (_, Result) -> Result
+        end,
+        {true, Shell},
+        Processes
+    ).
+
+%% One of which nothing is known is there still.
+is_gone(Process, Shell) ->
+    case py_os:state(Process) of
+        gone ->
+            {true, Shell};
+        unknown ->
+            {Answer, NewShell} = py_signal:send(0, [py_os:pid(Process)], Shell),
+            {Answer =:= failed, NewShell};
+        _ ->
+            {false, Shell}
     end.
 
 forget(Worker) ->
@@ -218,7 +264,9 @@ forget(Worker) ->
         error:badarg -> true
     end.
 
-end_children(#process{children = kill, python = Python}) when Python =/= undefined ->
-    py_os:kill_group(Python);
-end_children(_) ->
-    ok.
+%% As long as the group has members, no other process gets its number.
+end_children(#process{children = kill, python = Python}, Shell) when Python =/= undefined ->
+    {_, NewShell} = py_signal:send(9, [{group, py_os:pid(Python)}], Shell),
+    NewShell;
+end_children(_, Shell) ->
+    Shell.

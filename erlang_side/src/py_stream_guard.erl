@@ -140,7 +140,11 @@ exit_reason(Reason) -> Reason.
 %% An owner on another node may be slow to take it; nothing else waits for that.
 send(Told, Event) ->
     erlang:send(Told, Event, [noconnect, nosuspend]) =:= nosuspend andalso
-        spawn(erlang, send, [Told, Event, [noconnect]]).
+        try
+            spawn(erlang, send, [Told, Event, [noconnect]])
+        catch
+            error:system_limit -> erlang:send(Told, Event, [noconnect])
+        end.
 
 is_row(Ref) ->
     try

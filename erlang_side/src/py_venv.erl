@@ -100,8 +100,14 @@ run(Owner, Python, Args, PoolOpts = #{venv := Venv}) ->
         binary,
         hide
     ],
+    try open_port({spawn_executable, Python}, Options) of
+        Port -> run(Owner, Port, Venv)
+    catch
+        error:Posix -> {error, {cannot_start, failure(Venv, {{cannot_run, Python, Posix}, []})}}
+    end.
+
+run(Owner, Port, Venv) ->
     Monitor = monitor(process, Owner),
-    Port = open_port({spawn_executable, Python}, Options),
     py_reaper:is_running() andalso py_reaper:adopt(self(), py_os:of_port(Port)),
     Timer = erlang:start_timer(?TIMEOUT_MS, self(), too_long),
     case collect(Port, Monitor, Timer, Owner, []) of
@@ -137,6 +143,7 @@ failure(Venv, {Status, Lines}) ->
         case {lists:keyfind(sentence, 1, [Line || Line <- Lines, is_tuple(Line)]), Status} of
             {{sentence, Text}, _} -> printable(Text);
             {false, too_long} -> io_lib:format("it was not ready after ~p s", [?TIMEOUT_MS div 1000]);
+            {false, {cannot_run, Python, Posix}} -> io_lib:format("~ts: ~tp", [py_text:readable(Python), Posix]);
             {false, {signal, Signal}} -> io_lib:format("signal ~p ended the program that makes it", [Signal]);
             {false, Code} -> io_lib:format("the program that makes it ended with exit code ~p", [Code])
         end,

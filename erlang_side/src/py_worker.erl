@@ -12,7 +12,7 @@
 -include_lib("kernel/include/logger.hrl").
 
 -export([start_link/3]).
--export([init/1, handle_continue/2, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
+-export([init/1, handle_continue/2, handle_call/3, handle_cast/2, handle_info/2, terminate/2, format_status/1]).
 
 %% How often a worker's signs of life are checked, unless the application's
 %% `liveness_ms' says otherwise. A smaller number costs more checks, a larger one
@@ -54,7 +54,7 @@
     %% Timers of cancelled requests, by address: the worker is replaced when one fires.
     %% Empty if kill_after is infinity.
     watched = #{} :: #{pid() | reference() => reference()},
-    liveness = py_liveness:new(undefined) :: py_liveness:liveness(),
+    liveness = py_liveness:new(undefined, infinity) :: py_liveness:liveness(),
     %% How many requests were taken for ones that Python never got.
     corrected = {0, 0} :: py_liveness:load(),
     %% Handles what Python code sends by itself, see py_delivery.
@@ -82,21 +82,10 @@ init({Manager, Pool, Opts, Settings}) ->
 handle_continue(open, State = #state{opts = Opts}) ->
     case py_interpreter:command(State#state.pool, Opts) of
         {ok, {Program, PortOpts}} ->
-            try open_port({spawn_executable, Program}, PortOpts ++ port_options()) of
-                Port ->
-                    Worker = worker(Port, State#state.pool, Opts),
-                    Process = py_os:of_port(Port),
-                    py_log:describe(worker, #{pool => State#state.pool, worker => self(), os_pid => py_os:pid(Process)}),
-                    start_deadline(Opts),
-                    py_reaper:adopt(State#state.manager, Process),
-                    {noreply, State#state{
-                        worker = Worker,
-                        os_process = Process,
-                        liveness = py_liveness:new(Process),
-                        delivery = py_delivery:start(Worker),
-                        output = py_output:start(Worker, py_os:pid(Process))
-                    }}
+            try opened(open_port({spawn_executable, Program}, PortOpts ++ port_options()), State) of
+                NewState -> {noreply, NewState}
             catch
+                %% `system_limit' is of ports or of processes.
                 error:Posix ->
                     Why = unicode:characters_to_binary(io_lib:format("~ts: ~tp", [Program, Posix])),
                     stop({cannot_start, Why}, State)
@@ -104,6 +93,22 @@ handle_continue(open, State = #state{opts = Opts}) ->
         {error, Reason} ->
             stop(Reason, State)
     end.
+
+opened(Port, State = #state{opts = Opts}) ->
+    Worker = worker(Port, State#state.pool, Opts),
+    Process = py_os:of_port(Port),
+    py_log:describe(worker, #{pool => State#state.pool, worker => self(), os_pid => py_os:pid(Process)}),
+    py_reaper:adopt(State#state.manager, Process),
+    Delivery = py_delivery:start(Worker),
+    Output = py_output:start(Worker, py_os:pid(Process)),
+    start_deadline(Opts),
+    State#state{
+        worker = Worker,
+        os_process = Process,
+        liveness = py_liveness:new(Process, deaf_ticks(Opts)),
+        delivery = Delivery,
+        output = Output
+    }.
 
 port_options() ->
     [{packet, 4}, binary, exit_status, {busy_limits_port, disabled}].
@@ -199,6 +204,11 @@ terminate(Reason, #state{worker = Worker = #worker{port = Port}, ready = IsReady
     catch
         error:badarg -> ok
     end.
+
+%% The pool's variables are nobody else's to see.
+-spec format_status(gen_server:format_status()) -> gen_server:format_status().
+format_status(Status) ->
+    py_status:without_values(Status).
 
 %% Whether it was the node that wanted the end, and Python is not at fault.
 is_orderly(Reason) -> Reason =:= shutdown orelse Reason =:= normal.
@@ -395,13 +405,18 @@ start_age(State = #state{limits = Limits}) ->
 %%% Signs of life.
 
 schedule_liveness() ->
-    Ms = application:get_env(erlang_python, liveness_ms, ?LIVENESS_MS),
-    _ = erlang:send_after(Ms, self(), liveness),
+    _ = erlang:send_after(liveness_ms(), self(), liveness),
     ok.
 
 check_callers_later() ->
     _ = erlang:send_after(?CALLERS_MS, self(), callers),
     ok.
+
+liveness_ms() ->
+    application:get_env(erlang_python, liveness_ms, ?LIVENESS_MS).
+
+deaf_ticks(#{deaf_after := infinity}) -> infinity;
+deaf_ticks(#{deaf_after := Ms}) -> max(1, ceil(Ms / liveness_ms())).
 
 liveness(State = #state{worker = Worker, liveness = Liveness}) ->
     {Finding, NewLiveness} = py_liveness:tick(load(Worker), Liveness),
@@ -423,6 +438,12 @@ liveness(State = #state{worker = Worker, liveness = Liveness}) ->
                 true -> {noreply, NewState#state{liveness = py_liveness:uncertain(NewState#state.liveness)}};
                 false -> {noreply, NewState}
             end;
+        deaf ->
+            ?LOG_WARNING(
+                #{text => "a Python worker does not answer", pool => State#state.pool, worker => self()}, ?LOG_META
+            ),
+            schedule_liveness(),
+            {noreply, NewState};
         quiet ->
             schedule_liveness(),
             {noreply, NewState}
