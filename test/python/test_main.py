@@ -111,7 +111,7 @@ def test_what_user_code_writes_never_touches_the_protocol() -> None:
 
 @pytest.mark.parametrize("how", ["leave_a_child", "leave_a_careless_child", "fork_and_write"])
 def test_what_user_code_leaves_behind_does_not_hold_the_port(how: str) -> None:
-    with Worker() as worker:
+    with Worker(children=Atom("leave")) as worker:
         worker.expect(frames.READY)
         child = worker.call(target("sources", how))[1]
         try:
@@ -130,11 +130,12 @@ def test_what_user_code_leaves_behind_does_not_hold_the_port(how: str) -> None:
 def test_at_the_end_of_the_input_generators_are_closed(
     tmp_path: Path, source: str, window: int
 ) -> None:
-    with Worker() as worker:
+    with Worker(stop_timeout=20_000) as worker:
         worker.expect(frames.READY)
         path = tmp_path / "closed"
         worker.write(stream(b"s", target("sources", source, str(path), 0.005), window=window))
         assert worker.event(b"s") == ("data", 0)
+        worker.write(frame(frames.STOP))
         worker.hang_up()
         assert worker.wait() == 0
         assert path.exists()
@@ -142,12 +143,13 @@ def test_at_the_end_of_the_input_generators_are_closed(
 
 def test_an_end_right_behind_a_frame_is_seen(tmp_path: Path) -> None:
     for attempt in range(5):
-        with Worker() as worker:
+        with Worker(stop_timeout=20_000) as worker:
             worker.expect(frames.READY)
             path = tmp_path / f"closed{attempt}"
-            # One write and the end: both may have come when the worker looks.
+            # One write and the end: both may have come when the worker reads.
             worker.process.send_signal(signal.SIGSTOP)
-            worker.write(stream(b"s", target("sources", "closing", str(path), 0.001)))
+            closing = target("sources", "closing", str(path), 0.001)
+            worker.write(stream(b"s", closing) + frame(frames.STOP))
             worker.hang_up()
             worker.process.send_signal(signal.SIGCONT)
             assert worker.wait() == 0

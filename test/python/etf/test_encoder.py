@@ -776,7 +776,7 @@ def test_opaque_terms_go_back_as_they_came(term):
 @pytest.mark.skipif(
     not has_erlpack() or "ERLANG_PYTHON_NO_ERLPACK" in os.environ, reason="runs without already"
 )
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(600)
 def test_all_of_it_again_without_erlpack():
     """The codec's tests, in an interpreter that cannot import erlpack."""
     here = Path(__file__).parents[1]
