@@ -61,10 +61,17 @@ _IS_EAGER = sys.version_info < (3, 11)
 #: still for so long between two bytecodes have a second one there.
 _AGAIN_SECONDS = 1.0
 
-#: How long a thread is followed that is where it must not be broken off, in seconds. A larger
+#: How long a thread is followed that is where it must not be broken off, in seconds of the
+#: process's own time: in those of the clock it may not move at all on a busy machine. A larger
 #: number holds the caller up; with a smaller one it takes longer to meet a thread that is
 #: hardly ever anywhere else.
 _FOLLOW_SECONDS = 0.005
+
+#: A thread that has not moved in this many turns waits for something. Between two of them it has
+#: this long, in seconds, to get a processor. Larger numbers hold the caller up; with smaller ones
+#: a thread that has none counts as one that waits.
+_STILL_TURNS = 5
+_STILL_SECONDS = 0.0005
 
 #: How often threads take turns meanwhile, in seconds. By default it is every 5 ms, and each
 #: turn is a chance.
@@ -193,17 +200,17 @@ class InterruptibleRegion:
         if at is None:
             return outcome
         # It moves from one such place to the next: it is followed for a moment.
-        end = time.monotonic() + _FOLLOW_SECONDS
+        end = time.process_time() + _FOLLOW_SECONDS
         interval = sys.getswitchinterval()
         sys.setswitchinterval(_FOLLOW_SWITCH)
         followed = sys.getswitchinterval()
         try:
-            while at is not None and time.monotonic() < end:
+            still = 0
+            while at is not None and still < _STILL_TURNS and time.process_time() < end:
                 before = at
-                sleep(0)
+                sleep(_STILL_SECONDS if still else 0)
                 outcome, at = self._interrupt(request)
-                if at == before:
-                    break  # It waits.
+                still = still + 1 if at == before else 0
         finally:
             if sys.getswitchinterval() == followed:
                 sys.setswitchinterval(interval)
