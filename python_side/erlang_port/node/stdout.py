@@ -91,7 +91,7 @@ class Output(io.TextIOBase):
 
     def flush_all(self) -> None:
         """The same for every thread."""
-        for ident in tuple(self._held):
+        for ident in list(self._held):
             held = self._held.pop(ident, "")
             if held:
                 self._send(held)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import chain, groupby
@@ -12,6 +13,9 @@ from erlang_port.etf.erlpack_input import kinds_of
 
 #: Returns its second argument, at the price of a call from C to C.
 _second: Callable[[None, Any], Any] = {}.get  # type: ignore[assignment]
+
+#: Whether threads run at the same time (PEP 703).
+_IS_FREE_THREADED = not getattr(sys, "_is_gil_enabled", lambda: True)()
 
 
 class BatchCollector:
@@ -67,6 +71,13 @@ class BatchCollector:
         """
         pending = self.pending
         values: Iterator[Any] = map(_second, self._permits, iterator)
+        if _IS_FREE_THREADED:
+            # There `extend` holds the lock of the deque while the generator computes, and whoever
+            # wants to send what is pending would wait for that.
+            fixed, hold = self._fixed_types, self._hold
+            for value in values:
+                pending.append(value if type(value) in fixed else hold(value))
+            return
         if not self._is_uniform:
             pending.extend(map(self._hold, values))
             return

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import weakref
-from threading import Lock, local
+from threading import local
 
 from erlang_port.runtime.interrupt import InterruptibleRegion, Outcome
 
@@ -13,9 +14,10 @@ class Regions:
 
     def __init__(self) -> None:
         self._local = local()
-        self._lock = Lock()
-        #: Of every thread that ran user code and has not ended.
-        self._all: weakref.WeakSet[InterruptibleRegion] = weakref.WeakSet()
+        self._numbers = itertools.count()
+        #: Of every thread that ran user code and has not ended. No WeakSet, which may change while
+        #: it is copied where threads run at the same time.
+        self._all: dict[int, weakref.ref[InterruptibleRegion]] = {}
 
     def current(self) -> InterruptibleRegion:
         """That of the calling thread."""
@@ -23,12 +25,15 @@ class Regions:
             return self._local.region  # type: ignore[no-any-return]
         except AttributeError:
             region = self._local.region = InterruptibleRegion()
-            with self._lock:
-                self._all.add(region)
+            number, regions = next(self._numbers), self._all
+            regions[number] = weakref.ref(region, lambda _: regions.pop(number, None))
             return region
 
     def interrupt(self, request: object) -> Outcome:
         """Breaks off whatever code of this request runs, on any thread."""
-        with self._lock:
-            regions = tuple(self._all)
-        return max((region.interrupt(request) for region in regions), default=Outcome.ELSEWHERE)
+        outcomes = [
+            region.interrupt(request)
+            for found in list(self._all.values())
+            if (region := found()) is not None
+        ]
+        return max(outcomes, default=Outcome.ELSEWHERE)

@@ -38,7 +38,7 @@ class Reload:
 
     def _imported(self) -> list[str]:
         found = []
-        for module in tuple(sys.modules.values()):
+        for module in list(sys.modules.values()):
             path = getattr(module, "__dict__", {}).get("__file__")
             if isinstance(path, str) and os.path.realpath(path).startswith(self._folders):
                 found.append(path)

@@ -87,7 +87,8 @@ class Ticker:
         while not self._closed:
             if self._active:
                 quiet = 0
-                for ticked in tuple(self._active):
+                # By `list`, which copies a set in one step also where threads run at the same time.
+                for ticked in list(self._active):
                     ticked.tick()
             else:
                 quiet += 1

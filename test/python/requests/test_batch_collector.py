@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from erlang_port.requests.batch_collector import BatchCollector
+from port import PATIENCE, eventually
 
 FIXED: frozenset[type] = frozenset((int, str))
 
@@ -80,3 +82,28 @@ def test_what_can_change_is_held_before_the_generator_goes_on() -> None:
     made.begin(10, 1000)
     made.collect(generator())
     assert made.take() == [1, [[0]], [[0, 1]], [[0, 1, 2]]]
+
+
+@pytest.mark.parametrize("values", [(1, 2), ([1], [2])])
+def test_what_is_pending_is_there_while_the_generator_computes(values: Any) -> None:
+    """Also where threads run at the same time, and a deque has a lock of its own."""
+    made = collector(list)
+    taken = threading.Event()
+
+    def generator() -> Iterator[Any]:
+        yield values[0]
+        while not taken.is_set():
+            pass
+        yield values[1]
+
+    made.begin(1000, 1000)
+    thread = threading.Thread(target=made.collect, args=(generator(),), daemon=True)
+    thread.start()
+    eventually(lambda: len(made.pending) == 1)
+    found: list[Any] = []
+    taker = threading.Thread(target=lambda: found.extend(made.take_while_collecting()), daemon=True)
+    taker.start()
+    eventually(lambda: found == [values[0]])
+    taken.set()
+    thread.join(PATIENCE)
+    assert made.take() == [values[1]]

@@ -97,6 +97,9 @@ def test_things_come_and_go_from_many_threads(ticker: Ticker) -> None:
             ticker.add(counter)
             ticker.discard(counter)
 
+    # Enough that it copies what there is while that changes, where threads run at the same time.
+    for counter in [Counter() for _ in range(200)]:
+        ticker.add(counter)
     threads = [threading.Thread(target=work) for _ in range(4)]
     for thread in threads:
         thread.start()
