@@ -1,19 +1,31 @@
 #!/usr/bin/env escript
-%% Makes the documentation that `h(py)' prints, in Erlang's shell and in IEx, of the modules'
-%% comments. It needs nothing but OTP's EDoc; where that is not installed, there is none.
-%%
-%% rebar3 runs it after each compilation, also for Mix. The files are where OTP looks for
-%% them, in `doc/chunks' beside `ebin'. A release takes `ebin' along and not `doc', so the
-%% BEAM files get them, too.
+%% Makes what rebar3 does not: how a release is upgraded, and the documentation that `h(py)' prints.
+%% rebar3 runs it after each compilation, also for Mix.
 main([]) ->
-    case code:which(edoc_doclet_chunks) of
-        non_existing -> ok;
-        _ -> try_to_make(app(dirs()))
+    case app(dirs()) of
+        none ->
+            ok;
+        App ->
+            ok = appup(App),
+            _ = code:which(edoc_doclet_chunks) =:= non_existing orelse try_to_make(App),
+            ok
     end.
 
+%%% The file `.appup': every module is loaded. What runs goes on, and a module whose code from the
+%% time before is in use by a process is not purged.
+appup(App) ->
+    {ok, [{application, _, Keys}]} = file:consult(filename:join(App, "ebin/erlang_python.app")),
+    Load = [{load_module, Module, soft_purge, soft_purge, []} || Module <- proplists:get_value(modules, Keys)],
+    From = [{<<"0\\.1\\..*">>, Load}],
+    Appup = {proplists:get_value(vsn, Keys), From, From},
+    file:write_file(filename:join(App, "ebin/erlang_python.appup"), io_lib:format("~tp.~n", [Appup])).
+
+%%% Documentation of the modules' comments, for Erlang's shell and IEx. It needs nothing but OTP's
+%% EDoc; where that is not installed, there is none. The files are where OTP looks for them, in
+%% `doc/chunks' beside `ebin'. A release takes `ebin' along and not `doc', so the BEAM files get
+%% them, too.
+
 %% What EDoc of another release makes of a comment is no reason for a build to fail.
-try_to_make(none) ->
-    ok;
 try_to_make(App) ->
     try make(App) of
         _ -> ok
