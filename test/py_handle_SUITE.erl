@@ -14,6 +14,7 @@
     whatever_a_call_returns_can_be_one/1,
     what_fails_makes_none/1,
     it_ends_with_its_owner/1,
+    it_ends_with_its_keeper/1,
     it_ends_when_it_is_let_go/1,
     what_is_late_is_not_kept/1,
     a_worker_that_has_died_is_said/1,
@@ -38,6 +39,7 @@ all() ->
         whatever_a_call_returns_can_be_one,
         what_fails_makes_none,
         it_ends_with_its_owner,
+        it_ends_with_its_keeper,
         it_ends_when_it_is_let_go,
         what_is_late_is_not_kept,
         a_worker_that_has_died_is_said,
@@ -60,12 +62,11 @@ end_per_suite(_Config) ->
     ok = application:stop(erlang_python),
     ok = application:unset_env(erlang_python, pools).
 
-%% Each case lets go of what it has made: no keeper is left.
+%% Each case lets go of what it has made: no process of one is left.
 -spec end_per_testcase(atom(), ct_suite:ct_config()) -> ok.
 end_per_testcase(_Case, _Config) ->
     test_eventually:equal([], fun() ->
-        Loops = [{py_handle, keep, 4}, {py_handle, dead, 2}, {py_handle, keeper, 2}],
-        [Pid || Pid <- processes(), {current_function, F} <- [process_info(Pid, current_function)], lists:member(F, Loops)]
+        [Pid || Pid <- processes(), {py_handle, enter, _} <- [proc_lib:translate_initial_call(Pid)]]
     end).
 
 %%% What a handle is good for.
@@ -174,6 +175,16 @@ it_ends_with_its_owner(_Config) ->
      || Reason <- [normal, oh, kill]
     ],
     ok.
+
+%% However that ends: it is let go of, once.
+-spec it_ends_with_its_keeper(ct_suite:ct_config()) -> ok.
+it_ends_with_its_keeper(_Config) ->
+    {ok, Thing = {py_handle, {Keeper, _, _}}} = make(),
+    ?assertEqual({ok, 1}, py:call(Thing, add, [1])),
+    exit(Keeper, kill),
+    receive {ended, <<"thing">>, _} -> ok end,
+    ?assertEqual(released(), py:call(Thing, add, [1])),
+    ok = py:release(Thing).
 
 %% Any number of times; the object lives on where Python code has it.
 -spec it_ends_when_it_is_let_go(ct_suite:ct_config()) -> ok.

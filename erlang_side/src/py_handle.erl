@@ -1,10 +1,10 @@
 %% @doc Handles: objects that stay in the worker that has made them.
 %%
 %% Each has a keeper, a process that makes the call whose result the object is. It watches the
-%% owner, which is the process that called, and the worker; the worker lets go of the object when the owner
-%% ends, or lets go of the handle. The keeper of a worker that has died says so for as long
-%% as the owner lives. Where the worker is on another node, a process beside it watches the keeper,
-%% so that the object goes with the connection as well.
+%% owner, which is the process that called, and ends with it, or when the handle is let go of. The keeper
+%% of a worker that has died says so for as long as the owner lives. A process on the worker's node
+%% watches the keeper, and lets the worker let go of the object however the keeper ends, and with the
+%% connection between two nodes.
 %% @hidden
 -module(py_handle).
 -behaviour(gen_server).
@@ -84,7 +84,7 @@ enter(Keeper, Worker, Id) ->
         id = Id
     }).
 
-%%% gen_server callbacks, of a keeper and of what holds an object for one of another node. Servers,
+%%% gen_server callbacks, of a keeper and of what holds an object for it. Servers,
 %%% because such a process survives that the code is loaded twice.
 
 -type state() :: #keeper{} | #holder{}.
@@ -106,15 +106,17 @@ handle_cast(_Other, State) ->
 handle_info({Ref, {ok, {Pid, Id}}}, Keeper = #keeper{call = Ref, owner = Owner}) when is_reference(Ref) ->
     Worker = py_frame:localized(Pid),
     Monitor = erlang:monitor(process, Worker),
+    %% On another node the relay has done that.
+    _ = node(Worker) =:= node() andalso hold(self(), Worker, Id),
     Owner ! {self(), {ok, {py_handle, {self(), Worker, Id}}}},
     {noreply, Keeper#keeper{call = none, worker = {Worker, Monitor, Id}}};
 handle_info({Ref, Error}, Keeper = #keeper{call = Ref, owner = Owner}) when is_reference(Ref) ->
     Owner ! {self(), Error},
     {stop, normal, Keeper};
 handle_info({'DOWN', Monitor, process, _, _}, Keeper = #keeper{owner_monitor = Monitor}) ->
-    let_go(Keeper);
+    {stop, normal, Keeper};
 handle_info(py_handle_release, Keeper) ->
-    let_go(Keeper);
+    {stop, normal, Keeper};
 handle_info({py_handle_ask, Alias}, Keeper = #keeper{worker = {Worker, _, _}}) ->
     Alias ! {Alias, {ok, Worker}},
     {noreply, Keeper};
@@ -140,24 +142,11 @@ handle_info(_Other, State) ->
 format_status(Status) ->
     py_status:without_values(Status).
 
-let_go(Keeper = #keeper{worker = Worker}) ->
-    case Worker of
-        {Pid, _, Id} -> let_go(Pid, Id);
-        _ -> ok
-    end,
-    {stop, normal, Keeper}.
-
-let_go(Worker, Id) when node(Worker) =:= node() ->
-    forget(Worker, Id);
-let_go(_Worker, _Id) ->
-    %% See hold/3.
-    ok.
-
 lost(noconnection, Worker) -> {nodedown, node(Worker)};
 lost(Reason, _Worker) -> py_error:worker_exit(Reason).
 
 %% @private
-%% @doc Lets a worker of this node let go of an object when its keeper, on another node, ends.
+%% @doc Lets a worker of this node let go of an object when its keeper ends.
 -spec hold(Keeper :: pid(), Worker :: pid(), binary()) -> ok.
 hold(Keeper, Worker, Id) ->
     _ = proc_lib:spawn(?MODULE, enter, [Keeper, Worker, Id]),
