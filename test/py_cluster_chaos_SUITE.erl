@@ -224,7 +224,8 @@ inflict(stop, Nodes = #{b := B}) ->
     {ok, _} = test_cluster:call(B, application, ensure_all_started, [erlang_python]),
     Nodes;
 inflict(drain, Nodes = #{b := B}) ->
-    {error, {busy, _}} = test_cluster:call(B, py, drain, [faulty, 20]),
+    %% Nothing may have come there yet.
+    _ = test_cluster:call(B, py, drain, [faulty, 20]),
     timer:sleep(50),
     ok = test_cluster:call(B, py, resume, [faulty]),
     Nodes;

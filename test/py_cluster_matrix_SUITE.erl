@@ -49,7 +49,7 @@ init_per_suite(Config) ->
             _ = application:load(erlang_python),
             application:set_env(erlang_python, pools, #{}),
             {ok, _} = application:ensure_all_started(erlang_python),
-            [{b, test_cluster:start(#{test => #{workers => 1, cluster => true}})} | Config];
+            [{b, test_cluster:start(#{test => #{workers => 1, cluster => true}}, #{args => paths_args()})} | Config];
         Skip ->
             Skip
     end.

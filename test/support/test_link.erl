@@ -168,8 +168,9 @@ await_cable(Way) ->
             await_cable(Way)
     end.
 
-paced(To, Data, 0) ->
-    ok = gen_tcp:send(To, Data);
 paced(To, Data, Rate) ->
-    ok = gen_tcp:send(To, Data),
-    timer:sleep(byte_size(Data) * 1000 div Rate).
+    case gen_tcp:send(To, Data) of
+        ok when Rate =:= 0 -> ok;
+        ok -> timer:sleep(byte_size(Data) * 1000 div Rate);
+        {error, Reason} -> exit(Reason)
+    end.
