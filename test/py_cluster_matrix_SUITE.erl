@@ -15,11 +15,12 @@
     from_a_bare_node/1,
     handles/1,
     channels/1,
+    an_owner_of_another_node/1,
     other_versions/1,
     other_releases/1
 ]).
 %% Called in other nodes.
--export([failures/2, bare/1, counted/2]).
+-export([failures/2, bare/1, counted/2, record/0, recorded/0]).
 
 -define(LONG, 10000).
 
@@ -38,6 +39,7 @@ all() ->
         from_a_bare_node,
         handles,
         channels,
+        an_owner_of_another_node,
         other_versions,
         other_releases
     ].
@@ -480,6 +482,54 @@ channels(Config) ->
     test_eventually:equal({error, closed}, fun() -> py:channel_send(Numbers, 1) end),
     _ = b(Config),
     test_cluster:clean(B).
+
+%% The nodes part and meet while values are sent to an owner there: what it has is a prefix, and nothing comes
+%% from then on.
+-spec an_owner_of_another_node(ct_suite:ct_config()) -> ok.
+an_owner_of_another_node(Config) ->
+    {ok, _} = py:start_pool(here, #{workers => 1}),
+    [
+        begin
+            {B, Node} = b(Config),
+            Owner = test_cluster:call(B, ?MODULE, record, []),
+            {ok, _} = py:stream_start(itertools, count, [], #{pool => here, owner => Owner}),
+            test_eventually:true(fun() -> element(2, test_cluster:call(B, ?MODULE, recorded, [])) > 0 end),
+            timer:sleep(rand:uniform(20)),
+            ok = test_cluster:part(B),
+            pong = net_adm:ping(Node),
+            test_leftovers:none(),
+            ?assertMatch({no_gap, _}, test_cluster:call(B, ?MODULE, recorded, []))
+        end
+     || _ <- lists:seq(1, 20)
+    ],
+    ok = py:stop_pool(here).
+
+%% @doc Starts an owner that counts, and says when a value is not the next one.
+-spec record() -> pid().
+record() ->
+    Pid = spawn(fun() -> recording(no_gap, 0) end),
+    catch unregister(?MODULE),
+    register(?MODULE, Pid),
+    Pid.
+
+recording(Seen, Next) ->
+    receive
+        {py_stream, _, {data, Next}} ->
+            recording(Seen, Next + 1);
+        {py_stream, _, Other} ->
+            recording({Other, in_place_of, Next}, Next);
+        {recorded, From} ->
+            From ! {recorded, {Seen, Next}},
+            recording(Seen, Next)
+    end.
+
+%% @doc What it has seen.
+-spec recorded() -> {term(), non_neg_integer()}.
+recorded() ->
+    ?MODULE ! {recorded, self()},
+    receive
+        {recorded, Seen} -> Seen
+    end.
 
 %%% Other versions.
 

@@ -35,6 +35,7 @@
     streams_spread_over_workers/1,
     two_workers_compute_at_the_same_time/1,
     owner_on_another_node/1,
+    a_count_sends_no_mail_back/1,
     sleeping_owner_on_another_node/1,
     other_mail_on_another_node/1,
     the_other_node_goes_down/1
@@ -83,6 +84,7 @@ groups() ->
     ],
     Nodes = [
         owner_on_another_node,
+        a_count_sends_no_mail_back,
         sleeping_owner_on_another_node,
         other_mail_on_another_node,
         the_other_node_goes_down
@@ -848,6 +850,25 @@ other_mail_on_another_node(Config) ->
         [Owner ! {other, N} || N <- lists:seq(1, 5000)],
         {ok, Ref} = start_stream(count, [5000], #{owner => Owner, window => 500}, Config),
         ?assertEqual({lists:seq(0, 4999), done}, test_sleeper:take_all(Owner, Ref)),
+        test_sleeper:stop(Owner)
+    end).
+
+%% A count on another node sends back numbers, and not the mail.
+-spec a_count_sends_no_mail_back(ct_suite:ct_config()) -> ok.
+a_count_sends_no_mail_back(Config) ->
+    with_node(fun(Node) ->
+        Owner = test_sleeper:start(Node),
+        [Owner ! {other, N, lists:duplicate(1000, N)} || N <- lists:seq(1, 5000)],
+        {Node, Port} = lists:keyfind(Node, 1, erlang:system_info(dist_ctrl)),
+        Received = fun() ->
+            {ok, [{recv_oct, Bytes}]} = inet:getstat(Port, [recv_oct]),
+            Bytes
+        end,
+        Before = Received(),
+        {ok, Ref} = start_stream(count, [5000], #{owner => Owner, window => 500}, Config),
+        ?assertEqual({lists:seq(0, 4999), done}, test_sleeper:take_all(Owner, Ref)),
+        %% All of its mail would be more than five million bytes each time.
+        ?assert(Received() - Before < 1000000),
         test_sleeper:stop(Owner)
     end).
 

@@ -246,12 +246,15 @@ events([_ | Rest], Counts) ->
 events([], Counts) ->
     Counts.
 
+%% In a fun, because the bindings of an expression come back with its value.
 count_expression() ->
     {ok, Tokens, _} = erl_scan:string(
+        "(fun() ->"
         "process_flag(max_heap_size, Limit),"
         "{messages, Ms} = process_info(Owner, messages),"
         "Refs = lists:sort([R || {py_stream, R, _} <- Ms]),"
-        "{length(Ms), lists:foldl(fun(R, [{R, N} | Rest]) -> [{R, N + 1} | Rest]; (R, Rest) -> [{R, 1} | Rest] end, [], Refs)}."
+        "{length(Ms), lists:foldl(fun(R, [{R, N} | Rest]) -> [{R, N + 1} | Rest]; (R, Rest) -> [{R, 1} | Rest] end, [], Refs)}"
+        "end)()."
     ),
     {ok, Expressions} = erl_parse:parse_exprs(Tokens),
     Expressions.
