@@ -17,7 +17,7 @@ async def mapped(
     that waits for a result: as a cancel, or because the owner has ended.
     """
     rest = iter(values)
-    # Of this event loop. One that is not asynchronous would wait in a thread, and so would a cancel.
+    # Of this event loop. One that is not would wait in a thread, and a cancel with it.
     async with Client(address, asynchronous=True) as client:
         running: deque[Any] = deque()
 

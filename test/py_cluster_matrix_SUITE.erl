@@ -16,11 +16,12 @@
     handles/1,
     channels/1,
     an_owner_of_another_node/1,
+    a_greeting_with_a_version/1,
     other_versions/1,
     other_releases/1
 ]).
 %% Called in other nodes.
--export([failures/2, bare/1, counted/2, record/0, recorded/0]).
+-export([failures/2, failed/2, bare/1, counted/2, record/0, recorded/0]).
 
 -define(LONG, 10000).
 
@@ -40,6 +41,7 @@ all() ->
         handles,
         channels,
         an_owner_of_another_node,
+        a_greeting_with_a_version,
         other_versions,
         other_releases
     ].
@@ -246,12 +248,19 @@ every_function_has_a_row(_Config) ->
     Rows = [Function || {Function, _, _} <- rows()],
     ?assertEqual(lists:sort(Exports), lists:sort(Rows ++ shorter() ++ elsewhere() ++ of_this_node())).
 
-%% The rows that fail with an address.
--spec failures(started | loaded, py_cluster:place()) -> [{term(), term()}].
+%% @doc The rows that fail with an address.
+-spec failures(started | loaded, py_cluster:place()) -> [{term(), term(), term()}].
 failures(Needs, Address) ->
-    lists:append([failed(Row, Address) || Row = {_, Needed, _} <- rows(), Needs =:= started orelse Needed =:= loaded]).
+    lists:append([failed(F, Address) || {F, Needed, _} <- rows(), Needs =:= started orelse Needed =:= loaded]).
 
-failed({Function, _, Row}, Address) ->
+%% The same in another node, a question for each row.
+failures_of(Member, Address) ->
+    lists:append([test_cluster:call(Member, ?MODULE, failed, [F, Address]) || {F, _, _} <- rows()]).
+
+%% @doc What is wrong with one row.
+-spec failed({atom(), arity()}, py_cluster:place()) -> [{term(), term(), term()}].
+failed(Function, Address) ->
+    {Function, _, Row} = lists:keyfind(Function, 1, rows()),
     %% In a process of its own: nothing is left for the next one.
     {Pid, Monitor} = spawn_monitor(fun() ->
         _ = Row(#{pool => Address}),
@@ -263,6 +272,10 @@ failed({Function, _, Row}, Address) ->
     receive
         {'DOWN', Monitor, process, Pid, normal} -> [];
         {'DOWN', Monitor, process, Pid, Reason} -> [{Function, Address, Reason}]
+    after 20000 ->
+        Where = process_info(Pid, current_stacktrace),
+        exit(Pid, kill),
+        [{Function, Address, {hangs, Where}}]
     end.
 
 -spec every_address(ct_suite:ct_config()) -> ok.
@@ -323,7 +336,7 @@ from_a_hidden_node(Config) ->
     {B, Node} = b(Config),
     Hidden = test_cluster:start(#{}, #{args => ["-hidden" | paths_args()]}),
     _ = test_cluster:call(Hidden, net_adm, ping, [Node]),
-    ?assertEqual([], test_cluster:call(Hidden, ?MODULE, failures, [started, {test, Node}])),
+    ?assertEqual([], failures_of(Hidden, {test, Node})),
     ?assertEqual([], test_cluster:call(Hidden, py, nodes, [test])),
     test_cluster:stop(Hidden),
     test_cluster:clean(B).
@@ -508,7 +521,7 @@ an_owner_of_another_node(Config) ->
 -spec record() -> pid().
 record() ->
     Pid = spawn(fun() -> recording(no_gap, 0) end),
-    catch unregister(?MODULE),
+    _ = whereis(?MODULE) =:= undefined orelse unregister(?MODULE),
     register(?MODULE, Pid),
     Pid.
 
@@ -532,6 +545,19 @@ recorded() ->
     end.
 
 %%% Other versions.
+
+%% The groups of a newer release of OTP greet with a version of theirs.
+-spec a_greeting_with_a_version(ct_suite:ct_config()) -> ok.
+a_greeting_with_a_version(Config) ->
+    {B, Node} = b(Config),
+    Groups = test_cluster:call(B, erlang, whereis, [erlang_python]),
+    Groups ! {discover, self(), 1},
+    receive
+        {'$gen_cast', {sync, Groups, Shown}} -> ?assertMatch({{1, test}, [_]}, lists:keyfind({1, test}, 1, Shown))
+    after ?LONG -> error(no_answer)
+    end,
+    ?assertEqual(Groups, test_cluster:call(B, erlang, whereis, [erlang_python])),
+    ?assertEqual([Node], py:nodes(test)).
 
 %% A node of a version that this one does not speak is no member: `any' never asks it.
 -spec other_versions(ct_suite:ct_config()) -> ok.
@@ -570,7 +596,7 @@ mixed(Commands, Config) ->
     Others = [
         begin
             Member = {_, Other} = test_cluster:start(#{test => #{workers => 1, cluster => true}}, #{
-                exec => Command, args => paths_args(), env => [{"ERLANG_PYTHON", "python3"}]
+                exec => {Command, ["erl"]}, args => paths_args(), env => [{"ERLANG_PYTHON", "python3"}]
             }),
             {test_cluster:call(Member, erlang, system_info, [otp_release]), Member, Other}
         end
@@ -581,7 +607,7 @@ mixed(Commands, Config) ->
         begin
             _ = test_cluster:call(From, net_adm, ping, [At]),
             %% Each function, a long stream, a call, and one end when they part.
-            ?assertEqual([], test_cluster:call(From, ?MODULE, failures, [started, {test, At}])),
+            ?assertEqual([], failures_of(From, {test, At})),
             ?assertEqual({100000, {nodedown, At}}, test_cluster:call(From, ?MODULE, counted, [At, 100000])),
             test_cluster:clean(To),
             lists:concat([A, " asks ", Z])

@@ -33,7 +33,9 @@ start(Case, Python, Config) ->
     Bin = filename:dirname(os:find_executable(Python)),
     Examples = filename:join(root(filename:dirname(code:which(?MODULE))), "examples"),
     Dir = ?config(priv_dir, Config),
-    {Programs, Preload, Arguments} = cluster(Case, Bin, Examples),
+    %% What runs on the cluster is imported there.
+    Env = [{"PYTHONPATH", Examples ++ ":" ++ filename:absname(Dir)}],
+    {Programs, Preload, Arguments} = cluster(Case, Bin, Env),
     ok = file:write_file(filename:join(Dir, "marked.py"), marked()),
     Pool = #{workers => 1, python_path => [Examples, Dir], preload => Preload},
     %% The cluster takes a while until it can be reached.
@@ -41,17 +43,16 @@ start(Case, Python, Config) ->
     [{programs, Programs}, {arguments, Arguments}, {marks, filename:join(Dir, atom_to_list(Case) ++ "_marks")} | Config].
 
 %% What starts the cluster, as a supervisor of the system would.
-cluster(ray, Bin, _Examples) ->
+cluster(ray, Bin, Env) ->
     Port = integer_to_list(free_port()),
     Address = "127.0.0.1:" ++ Port,
     Arguments = ["start", "--head", "--block", "--port", Port, "--num-cpus", "2", "--include-dashboard", "false", "--disable-usage-stats"],
-    {[program(filename:join(Bin, "ray"), Arguments, [])], ["import over_ray; over_ray.connect('" ++ Address ++ "')"], []};
-cluster(dask, Bin, Examples) ->
+    {[program(filename:join(Bin, "ray"), Arguments, Env)], ["import over_ray; over_ray.connect('" ++ Address ++ "')"], []};
+cluster(dask, Bin, Env) ->
     Port = integer_to_list(free_port()),
     Address = "tcp://127.0.0.1:" ++ Port,
     Dask = filename:join(Bin, "dask"),
-    Scheduler = program(Dask, ["scheduler", "--host", "127.0.0.1", "--port", Port, "--no-dashboard"], []),
-    Env = [{"PYTHONPATH", Examples ++ ":" ++ "."}],
+    Scheduler = program(Dask, ["scheduler", "--host", "127.0.0.1", "--port", Port, "--no-dashboard"], Env),
     Worker = program(Dask, ["worker", Address, "--nworkers", "1", "--nthreads", "2", "--no-dashboard", "--no-nanny"], Env),
     {[Scheduler, Worker], ["import over_dask"], [list_to_binary(Address)]}.
 

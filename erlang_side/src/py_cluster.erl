@@ -30,7 +30,7 @@
 
 -spec child_spec() -> supervisor:child_spec().
 child_spec() ->
-    #{id => pg, start => {pg, start_link, [?SCOPE]}}.
+    #{id => pg, start => {py_groups, start_link, [?SCOPE]}}.
 
 %% @doc Makes the table; its owner outlives every request.
 -spec tables() -> ok.
