@@ -15,13 +15,16 @@
     from_a_bare_node/1,
     handles/1,
     channels/1,
+    what_is_seen_there/1,
     an_owner_of_another_node/1,
+    what_crosses/1,
+    a_pool_that_is_not_there/1,
     a_greeting_with_a_version/1,
     other_versions/1,
     other_releases/1
 ]).
 %% Called in other nodes.
--export([failures/2, failed/2, bare/1, counted/2, record/0, recorded/0]).
+-export([failures/2, failed/2, bare/1, counted/2, record/0, recorded/0, trace/0, traced/0]).
 
 -define(LONG, 10000).
 
@@ -40,7 +43,10 @@ all() ->
         from_a_bare_node,
         handles,
         channels,
+        what_is_seen_there,
         an_owner_of_another_node,
+        what_crosses,
+        a_pool_that_is_not_there,
         a_greeting_with_a_version,
         other_versions,
         other_releases
@@ -496,6 +502,33 @@ channels(Config) ->
     _ = b(Config),
     test_cluster:clean(B).
 
+%% The node that has the pool lists and counts the requests of others as its own.
+-spec what_is_seen_there(ct_suite:ct_config()) -> ok.
+what_is_seen_there(Config) ->
+    {B, Node} = b(Config),
+    {ok, Own} = py:start_worker(#{}, link, Node),
+    At = #{pool => Own},
+    Listed = fun() ->
+        #{workers := [#{running := Requests}]} = py:info(Own),
+        [{Kind, M, F} || #{kind := Kind, module := M, function := F} <- Requests]
+    end,
+    {ok, Ref} = py:stream_start(itertools, count, [], At#{demand => 3}),
+    [{ok, N} = py:stream_next(Ref, ?LONG) || N <- [0, 1, 2]],
+    Call = py:spawn_call(asyncio, sleep, [60], #{}, At),
+    test_eventually:equal([{stream, <<"itertools">>, <<"count">>}, {call, <<"asyncio">>, <<"sleep">>}], Listed),
+    {error, {'ValueError', _}} = py:call(builtins, int, [<<"x">>], #{}, At),
+    {error, {'TypeError', _}} = py:stream(builtins, iter, [1], #{}, At),
+    {ok, [0, 1, 2, 3, 4]} = py:stream(builtins, range, [5], #{}, At),
+    {ok, Letters} = py:stream_eval("iter([1, 'a', 300, 2.5])", #{}, At),
+    ?assertEqual(4, length(Letters)),
+    ok = py:stream_cancel(Ref, [flush]),
+    {error, timeout} = py:await(Call, 0),
+    test_eventually:equal([], Listed),
+    Errors = #{'ValueError' => 1, 'TypeError' => 1},
+    ?assertMatch(#{values := 12, errors := Errors, cancels := 2}, maps:get(counters, py:info(Own))),
+    ok = py:stop_worker(Own),
+    test_cluster:clean(B).
+
 %% The nodes part and meet while values are sent to an owner there: what it has is a prefix, and nothing comes
 %% from then on.
 -spec an_owner_of_another_node(ct_suite:ct_config()) -> ok.
@@ -543,6 +576,83 @@ recorded() ->
     receive
         {recorded, Seen} -> Seen
     end.
+
+%% Nothing crosses for a stream but frames one way, and credit the other; the end is a frame, and a cancel is
+%% the end of a process.
+-spec what_crosses(ct_suite:ct_config()) -> ok.
+what_crosses(Config) ->
+    {B, Node} = b(Config),
+    At = #{pool => {test, Node}},
+    ok = trace(),
+    ok = test_cluster:call(B, ?MODULE, trace, []),
+    {ok, Sum} = py:stream_start(builtins, range, [20000], At),
+    {ok, 20000} = py:stream_fold(fun(_, N) -> {cont, N + 1} end, 0, Sum),
+    {ok, Ref} = py:stream_start(itertools, count, [], At),
+    {ok, 0} = py:stream_next(Ref, ?LONG),
+    test_eventually:true(fun() -> element(2, process_info(self(), message_queue_len)) > 512 end),
+    ok = py:stream_cancel(Ref, [flush]),
+    test_cluster:clean(B),
+    There = traced(),
+    Back = test_cluster:call(B, ?MODULE, traced, []),
+    ?assertEqual([py_credit], lists:usort(There)),
+    ?assertEqual([{py_far, accepted}, {py_far, frame}, {py_far, last}], lists:usort(Back)),
+    %% One message for many values.
+    ?assert(length([Frame || Frame = {py_far, frame} <- Back]) < 5000),
+    ?assert(length(There) < 1000).
+
+%% @doc Watches what this node sends to others.
+-spec trace() -> ok.
+trace() ->
+    Tracer = spawn(fun() -> tracer([]) end),
+    true = register(crossing, Tracer),
+    _ = erlang:trace(all, true, [send, {tracer, Tracer}]),
+    ok.
+
+tracer(Seen) ->
+    receive
+        {trace, _, send, Message, To} when is_pid(To), node(To) =/= node() -> tracer([kind(Message) | Seen]);
+        {traced, From} -> From ! {traced, Seen};
+        _ -> tracer(Seen)
+    end.
+
+kind({py_far, N, _, _}) when is_integer(N) -> {py_far, frame};
+kind(Message) when element(1, Message) =:= py_far -> {py_far, element(2, Message)};
+kind(Message) when is_tuple(Message) -> element(1, Message);
+kind(Message) -> Message.
+
+%% @doc What it has sent.
+-spec traced() -> [term()].
+traced() ->
+    _ = erlang:trace(all, false, [send]),
+    %% All that was traced has arrived there.
+    Delivered = erlang:trace_delivered(all),
+    receive
+        {trace_delivered, all, Delivered} -> ok
+    end,
+    crossing ! {traced, self()},
+    receive
+        {traced, Seen} -> Seen
+    end.
+
+%% A node that is still shown and has no such pool refuses, and the next one runs it, once.
+-spec a_pool_that_is_not_there(ct_suite:ct_config()) -> ok.
+a_pool_that_is_not_there(Config) ->
+    {B, Node} = b(Config),
+    {ok, _} = py:start_pool(gone, #{workers => 1, cluster => true}),
+    Shown = test_cluster:call(B, erlang, whereis, [py_sup]),
+    ok = test_cluster:call(B, pg, join, [erlang_python, {1, gone}, Shown]),
+    test_eventually:equal(lists:sort([node(), Node]), fun() -> py:nodes(gone) end),
+    Any = #{pool => {gone, any}},
+    File = list_to_binary(filename:join(proplists:get_value(priv_dir, Config), "gone")),
+    Code = "open(p, 'a').write('x')",
+    [?assertEqual({ok, 1}, py:eval(Code, #{p => File}, Any)) || _ <- lists:seq(1, 10)],
+    [?assertEqual({ok, [1]}, py:stream_eval(["[", Code, "]"], #{p => File}, Any)) || _ <- lists:seq(1, 10)],
+    ?assertEqual({ok, binary:copy(<<"x">>, 20)}, file:read_file(File)),
+    ok = py:stop_pool(gone),
+    test_eventually:equal([Node], fun() -> py:nodes(gone) end),
+    ?assertEqual({error, {no_pool, gone}}, py:call(builtins, len, [[]], #{}, Any)),
+    ok = test_cluster:call(B, pg, leave, [erlang_python, {1, gone}, Shown]),
+    test_cluster:clean(B).
 
 %%% Other versions.
 

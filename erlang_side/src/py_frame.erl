@@ -30,6 +30,7 @@
     stop/0,
     stream/5,
     target/4,
+    values/2,
     level/1,
     localized/1,
     node_of_references/0,
@@ -245,6 +246,17 @@ data_prefix(Ref) ->
 -spec event_prefix(DataPrefix :: binary()) -> binary().
 event_prefix(DataPrefix) ->
     binary:part(DataPrefix, 0, byte_size(DataPrefix) - byte_size(?DATA)).
+
+%% @doc How many values there are in the payload of an event, without decoding it.
+-spec values(binary(), EventPrefix :: binary()) -> non_neg_integer().
+values(Payload, EventPrefix) ->
+    Size = byte_size(EventPrefix),
+    case Payload of
+        <<_:Size/binary, $h, 2, $w, 5, "batch", $l, N:32, _/binary>> -> N;
+        <<_:Size/binary, $h, 2, $w, 5, "batch", $k, N:16, _/binary>> -> N;
+        <<_:Size/binary, $h, 2, $w, 4, "data", _/binary>> -> 1;
+        _ -> 0
+    end.
 
 number(Key, Opts) ->
     maps:get(Key, Opts, ?UNLIMITED).

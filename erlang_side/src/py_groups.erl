@@ -23,15 +23,15 @@ start_link(Scope) ->
 init(Scope) ->
     pg:init(Scope).
 
--spec handle_call(term(), gen_server:from(), term()) -> term().
+-spec handle_call(term(), gen_server:from(), term()) -> {reply, term(), term()}.
 handle_call(Request, From, State) ->
     pg:handle_call(Request, From, State).
 
--spec handle_cast(term(), term()) -> term().
+-spec handle_cast(term(), term()) -> {noreply, term()}.
 handle_cast(Request, State) ->
     pg:handle_cast(Request, State).
 
--spec handle_info(term(), term()) -> term().
+-spec handle_info(term(), term()) -> {noreply, term()}.
 handle_info({discover, Peer, _Version}, State) ->
     pg:handle_info({discover, Peer}, State);
 handle_info(Message, State) ->

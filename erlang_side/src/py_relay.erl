@@ -51,6 +51,9 @@
     monitor :: reference(),
     %% The name under which the guard knows it.
     ref :: reference(),
+    %% For those who watch this node; and what the events of a stream begin with.
+    watched :: py_request:request(),
+    prefix :: binary(),
     %% Whether the other side has only to end.
     is_done = false :: boolean(),
     %% The number of the last frame, and what the last credit said: the other side learns by it
@@ -121,8 +124,10 @@ begun(call, Worker, Opts, _Defaults, FromMonitor, Request = #{from := From, targ
     ok = py_stream_guard:watch({Call, self(), From, none, {call, Worker}}),
     relay(call, Worker, Call, Call, FromMonitor, Request).
 
-relay(Kind, Worker, Monitor, Ref, FromMonitor, Request = #{from := From, pool := Pool}) ->
+relay(Kind, Worker, Monitor, Ref, FromMonitor, Request = #{from := From, pool := Pool, target := Target}) ->
     #relay{
+        watched = py_request:served(Kind, Worker, Target, Ref),
+        prefix = py_frame:event_prefix(py_frame:data_prefix(Ref)),
         keeper = maps:get(keeper, Request, none),
         from = From,
         from_monitor = FromMonitor,
@@ -151,16 +156,21 @@ handle_cast(_Other, R) ->
 %% The other process ends when it has what it waits for. Until then this counts as under way,
 %% so that a node that is stopped after a drain has sent everything.
 handle_info({'DOWN', Monitor, process, _, _}, R = #relay{from_monitor = Monitor, is_done = IsDone}) ->
+    _ = IsDone orelse ended({error, cancelled}, R),
     IsDone orelse abandon(R),
     {stop, normal, R};
 handle_info(_Other, R = #relay{is_done = true}) ->
     {noreply, R};
 handle_info({'DOWN', Monitor, process, _, Reason}, R = #relay{monitor = Monitor}) ->
-    {stop, {shutdown, py_error:worker_exit(Reason)}, R};
-handle_info({py_event, Payload}, R = #relay{number = Before}) ->
+    Exit = py_error:worker_exit(Reason),
+    ended({error, Exit}, R),
+    {stop, {shutdown, Exit}, R};
+handle_info({py_event, Payload}, R = #relay{number = Before, worker = Worker, prefix = Prefix}) ->
     Number = Before + 1,
+    py_counters:add(Worker, values, py_frame:values(Payload, Prefix)),
     send({py_far, Number, R#relay.seen, Payload}, R#relay{number = Number});
 handle_info({py_last, Payload}, R = #relay{number = Number, pool = Pool}) ->
+    ended(stream_result(Payload), R),
     send({py_far, last, Number + 1, Payload, load(Pool)}, R#relay{is_done = true});
 handle_info({py_credit, Values, Bytes, Demand}, R = #relay{worker = Worker}) ->
     _ = py_port:write(Worker, py_frame:credit(py_frame:address(self()), Values, Bytes, Demand)),
@@ -169,6 +179,7 @@ handle_info(py_bad_frame, R = #relay{worker = Worker}) ->
     py_port:replace(Worker#worker.pid, bad_frame),
     {noreply, R};
 handle_info({Call, Payload}, R = #relay{kind = call, monitor = Call, pool = Pool, worker = Worker}) ->
+    ended(call_result(Payload), R),
     hold(Payload, R#relay.keeper),
     _ = erlang:send(R#relay.from, {py_far, reply, Payload, load(Pool), Worker#worker.pid}, [noconnect]),
     {noreply, R#relay{is_done = true}};
@@ -191,9 +202,28 @@ send(Message, R = #relay{from = From}) ->
         ok ->
             {noreply, R};
         noconnect ->
+            _ = R#relay.is_done orelse ended({error, cancelled}, R),
             abandon(R),
             {stop, normal, R}
     end.
+
+ended(Result, #relay{watched = Watched}) ->
+    py_request:ended(Watched, Result).
+
+stream_result(Payload) ->
+    case py_etf:decode(Payload) of
+        {ok, {py_stream, _, {error, Reason}}} -> {error, py_error:reason(Reason)};
+        _ -> done
+    end.
+
+%% A value is not decoded, which the other side does.
+call_result(Payload = <<131, $h, 2, $w, 5, "error", _/binary>>) ->
+    case py_etf:decode(Payload) of
+        {ok, {error, Reason}} -> {error, py_error:reason(Reason)};
+        _ -> {ok, none}
+    end;
+call_result(_Payload) ->
+    {ok, none}.
 
 %% From before the other side knows of it, so that no object is left when the nodes part.
 hold(_Payload, none) ->

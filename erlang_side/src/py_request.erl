@@ -8,7 +8,7 @@
 
 -include("py_worker.hrl").
 
--export([tables/0, begun/5, enter/2, ended/2, ended/3, names/1]).
+-export([tables/0, begun/5, served/4, enter/2, ended/2, ended/3, names/1]).
 -export([under_way/2, sweep/0, sweep/1]).
 -export_type([request/0, what/0]).
 
@@ -87,6 +87,11 @@ names({expression, Code, _, _, _}) -> {<<"__main__">>, string:slice(Code, 0, 100
 %% Of an object that Python holds.
 names({method, _Handle, Function, _, _}) -> {<<>>, Function};
 names(exec) -> {<<"__main__">>, <<"exec">>}.
+
+%% @doc One of another node, which has its events: here it is in the list, and counted.
+-spec served(call | stream, #worker{}, what(), reference()) -> request().
+served(Kind, Worker, What, Ref) ->
+    enter(#request{kind = kind(Kind, What), worker = Worker, what = What, ref = Ref}, 0).
 
 %% @doc It is in the list of what is under way from now on. `Age' is for how long it has run, in
 %% milliseconds.
