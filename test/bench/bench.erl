@@ -55,7 +55,8 @@ start(Context) ->
         otp => erlang:system_info(otp_release),
         erts => erlang:system_info(version),
         python => python_says(<<"__import__('platform').python_version()">>),
-        erlpack => python_says(<<"__import__('importlib.metadata').metadata.version('erlpack')">>)
+        erlpack => python_says(<<"__import__('importlib.metadata').metadata.version('erlpack')">>),
+        writer => atom_to_list(maps:get(writer, maps:get(python, py:info(python))))
     },
     maps:foreach(fun(Name, V) -> report(versions, Name, #{}, V, Context) end, Versions).
 
@@ -66,7 +67,7 @@ python_says(Code) ->
     end.
 
 section(Name, Context) ->
-    Modules = [bench_rates, bench_latency, bench_many, bench_memory, bench_growth, bench_cost, bench_interop, bench_ways],
+    Modules = [bench_rates, bench_latency, bench_many, bench_memory, bench_growth, bench_cost, bench_interop, bench_types, bench_ways],
     case [M || M <- Modules, lists:member(Name, M:sections())] of
         [Module] ->
             io:format("~n== ~s, flags ~s~n", [Name, maps:get(flags, Context)]),

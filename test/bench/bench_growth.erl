@@ -103,6 +103,10 @@ sizes(Size, Context) ->
     Data = binary:copy(<<"x">>, Size),
     Calls = max(20, min(500, bench:scale(100000000, Context) div Size)),
     Call = fun() -> bench_pool:call(echo, [{bytes, Data}], python, 5000) end,
+    bench:compare(sizes_arguments, "us", [
+        {echo, bench_latency:echo(Calls, Data, Context)},
+        {python, bench_latency:timed(Calls, fun() -> bench_pool:call(size, [{bytes, Data}], python, 5000) end)}
+    ], Context),
     bench:compare(sizes_calls, "us", [
         {echo, bench_latency:echo(Calls, Data, Context)},
         {python, bench_latency:timed(Calls, Call)}

@@ -2,7 +2,7 @@
 %% sides read. Linux only.
 -module(bench_os).
 
--export([check_clock/0, clock/0, cpu_ms/1, load/0, node_rss/0, rss/1, worker_pid/1]).
+-export([check_clock/0, clock/0, cpu_ms/1, load/0, node_rss/0, pss/1, rss/1, worker_pid/1]).
 
 %% @doc The clock in nanoseconds that Python reads as time.monotonic_ns().
 -spec clock() -> integer().
@@ -30,7 +30,14 @@ rss(Pid) ->
     {match, [Kilobytes]} = re:run(Status, "VmRSS:\\s+(\\d+) kB", [{capture, all_but_first, list}]),
     1024 * list_to_integer(Kilobytes).
 
-%% @doc The same of this node.
+%% @doc Resident memory in bytes, of which what several processes share is divided among them.
+-spec pss(pos_integer()) -> non_neg_integer().
+pss(Pid) ->
+    {ok, Rollup} = file:read_file(file(Pid, "smaps_rollup")),
+    {match, [Kilobytes]} = re:run(Rollup, "Pss:\\s+(\\d+) kB", [{capture, all_but_first, list}]),
+    1024 * list_to_integer(Kilobytes).
+
+%% @doc Resident memory of this node.
 -spec node_rss() -> non_neg_integer().
 node_rss() -> rss(os:getpid()).
 

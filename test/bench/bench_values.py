@@ -9,10 +9,13 @@ Clocks are CLOCK_MONOTONIC in nanoseconds, which the node reads as `os:perf_coun
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
+from datetime import datetime
+from decimal import Decimal
 from itertools import count, cycle, islice
 from queue import SimpleQueue
 from typing import Any
@@ -48,6 +51,82 @@ def dicts(number: int) -> Iterator[dict[str, Any]]:
     """Rows as dictionaries."""
     for i, word in enumerate(islice(cycle(WORDS), number), 100_000):
         yield {"id": i, "name": word, "score": 1.5, "valid": True}
+
+
+def rows_none(number: int) -> Iterator[tuple[int, str | None, float, bool]]:
+    """Rows, in every other of which a field is NULL."""
+    for i, word in enumerate(islice(cycle(WORDS), number), 100_000):
+        yield (i, word if i % 2 else None, 1.5, True)
+
+
+def dicts_none(number: int) -> Iterator[dict[str, Any]]:
+    """The same as dictionaries."""
+    for i, word in enumerate(islice(cycle(WORDS), number), 100_000):
+        yield {"id": i, "name": word if i % 2 else None, "score": 1.5, "valid": True}
+
+
+def dicts_nan(number: int) -> Iterator[dict[str, Any]]:
+    """Dictionaries, in every other of which a float is none."""
+    for i, word in enumerate(islice(cycle(WORDS), number), 100_000):
+        yield {"id": i, "name": word, "score": 1.5 if i % 2 else math.nan, "valid": True}
+
+
+def nested(number: int) -> Iterator[dict[str, Any]]:
+    """What JSON is made of: lists and dictionaries within dictionaries."""
+    for i, word in enumerate(islice(cycle(WORDS), number), 100_000):
+        yield {"id": i, "tags": [word, "b"], "at": {"x": 1.5, "y": 2.5}}
+
+
+def database(number: int) -> Iterator[tuple[int, Decimal, datetime, str | None]]:
+    """Rows as a driver returns those of a table of orders."""
+    price, when = Decimal("12.50"), datetime(2026, 1, 2, 3, 4, 5, 678901)
+    for i, word in enumerate(islice(cycle(WORDS), number), 100_000):
+        yield (i, price, when, word if i % 4 else None)
+
+
+# Tables, one value each.
+
+
+def _columns(rows: int) -> dict[str, list[Any]]:
+    return {
+        "id": list(range(rows)),
+        "name": list(islice(cycle(WORDS), rows)),
+        "score": [1.5] * rows,
+    }
+
+
+def plain_table(rows: int, number: int) -> Iterator[dict[str, list[Any]]]:
+    """A dictionary of columns."""
+    columns = _columns(rows)
+    for _ in range(number):
+        yield dict(columns)
+
+
+def data_frames(rows: int, number: int) -> Iterator[Any]:
+    """The same as a DataFrame."""
+    import pandas
+
+    frame = pandas.DataFrame(_columns(rows))
+    for _ in range(number):
+        yield frame.copy(deep=False)
+
+
+def arrow_batches(rows: int, number: int) -> Iterator[Any]:
+    """The same as record batches of Arrow."""
+    import pyarrow
+
+    batch = pyarrow.RecordBatch.from_pydict(_columns(rows))
+    for _ in range(number):
+        yield batch
+
+
+def arrow_ipc(rows: int, number: int) -> Iterator[bytes]:
+    """The same as bytes, which another Arrow reads."""
+    import pyarrow
+
+    batch = pyarrow.RecordBatch.from_pydict(_columns(rows))
+    for _ in range(number):
+        yield batch.serialize().to_pybytes()
 
 
 def blobs(size: int, number: int) -> Iterator[bytes]:
@@ -93,6 +172,11 @@ def alone(kind: str, number: int, encodes: bool) -> float:
 def echo(value: Any) -> Any:
     """The smallest call with an argument and a result."""
     return value
+
+
+def size(value: bytes) -> int:
+    """The smallest result of a large argument."""
+    return len(value)
 
 
 def clock() -> int:

@@ -60,7 +60,14 @@ TITLES = {
     "workers_computing": "The same with generators that compute for 10 us before each value",
     "workers_calls": "A call through a pool, by the number of workers",
     "sizes": "Binaries, by size in bytes",
+    "sizes_arguments": "A call with a binary as its argument, by size in bytes",
     "sizes_calls": "A call with a binary there and back, by size in bytes",
+    "types": "Rows of other types, beside rows of 4 fields: `None` or NaN in every other row, "
+    "nested dictionaries, and rows of a table with `Decimal` and `datetime`",
+    "tables": "Tables of 1,000 rows and 3 columns, one value each: as a dictionary of columns, "
+    "and as what is installed of pandas and Arrow",
+    "start": "A pool's start: until its workers are ready, beside an interpreter that does nothing",
+    "memory": "Memory of each of eight idle workers (PSS: what they share is divided among them)",
     "crowd": "A call, a first event and a cancel, by the number of idle streams on the worker",
 }
 
@@ -76,8 +83,38 @@ EXPLAINED = {
     "ideal": "by the clock alone",
 }
 
+#: What keeps a section's figures from being better, in a sentence.
+BOUNDS = {
+    "ints": "Bound by the node: each value is a message of its own.",
+    "strings": "Bound by the node, and nearly as much by Python, which packs each string as UTF-8.",
+    "rows": "Bound by Python, which encodes each field.",
+    "dicts": "Bound by Python, keys included; without the accelerator by erlpack.",
+    "batch": "Bound by Python: the generator, and the encoding of what it yields.",
+    "bytes_64k": "Bound by the kernel's pipe, which both sides copy to and from.",
+    "bytes_1m": "Bound by the kernel's pipe, which both sides copy to and from.",
+    "calls": "Bound by two passages of a pipe, the wake-up of each side, and Python's own steps.",
+    "first": "Bound as a call, with a process of the node's for the stream.",
+    "ticks": "Bound by the kernel's timers and the wake-up of each side.",
+    "ticks_beside": "Bound by the interpreter lock, which the other stream holds.",
+    "calls_beside": "Bound by the interpreter lock, which the stream holds.",
+    "many_1000": "Bound by the starts of threads, one for each sync stream.",
+    "many_10000": "Bound by asyncio: a start, an end and five sleeps for each stream.",
+    "streams": "Bound by Python: threads take turns at the interpreter lock, tasks at the loop.",
+    "workers": "Bound by the cores.",
+    "sizes_arguments": "Up to 4 KiB bound as a call, beyond by the pipe and the copy in Python.",
+    "sizes_calls": "The same, both ways.",
+    "types": "Bound by Python, which encodes a value that could change at its `yield`; `Decimal` "
+    "and `datetime` are encoded by Python code.",
+    "tables": "Bound by what a table costs to be taken apart; of bytes by the pipe.",
+    "start": "Bound by the interpreter's start and the imports of the port program.",
+    "memory": "Bound by the interpreter and what is imported; asyncio is imported by the first "
+    "async call.",
+    "callers": "Bound by the interpreter lock, and by who is woken on which core.",
+    "callbacks": "Bound by two passages of the pipe, and a process of the node's for each call.",
+}
+
 #: What the others in a section stand beside; the first that is there.
-CEILINGS = ("bare_pipe", "echo", "native", "ideal")
+CEILINGS = ("bare_pipe", "echo", "native", "ideal", "rows", "plain_table", "bare_interpreter")
 
 
 def number(value: float) -> str:
@@ -102,7 +139,8 @@ def machine(figures: Figures) -> str:
     return (
         f"{date.today().isoformat()}: {os.cpu_count()} cores, {cpu}, "
         f"{platform.system()} {platform.release()}; Erlang/OTP {versions['otp']} "
-        f"(erts {versions['erts']}), CPython {versions['python']}, erlpack {versions['erlpack']}. "
+        f"(erts {versions['erts']}), CPython {versions['python']}, erlpack {versions['erlpack']}; "
+        f"what encodes is `{versions.get('writer', 'erlpack')}`. "
         f"Load of the machine just before: {versions['load']}."
     )
 
@@ -173,7 +211,8 @@ def generated(figures: Figures, plots: list[tuple[str, str]], mode: str) -> str:
     lines.append("")
     for section in figures.sections():
         if section in TITLES:
-            lines += [f"#### {TITLES[section]}", "", *section_table(figures, section), ""]
+            bound = [BOUNDS[section], ""] if section in BOUNDS else []
+            lines += [f"#### {TITLES[section]}", "", *bound, *section_table(figures, section), ""]
     return "\n".join(lines)
 
 
