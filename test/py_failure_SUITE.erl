@@ -9,6 +9,7 @@
 -export([all/0, groups/0, suite/0]).
 -export([init_per_suite/1, end_per_suite/1, init_per_group/2, end_per_group/2]).
 -export([init_per_testcase/2, end_per_testcase/2]).
+-export([log/2]).
 -export([
     death_in_a_call/1,
     death_in_a_stream/1,
@@ -40,6 +41,9 @@
     what_has_ended_is_watched_no_more/1,
     timeouts_go_up_the_ladder/1,
     a_held_lock_is_the_worker_s_alone/1,
+    a_stopped_worker_is_replaced/1,
+    a_deaf_worker_is_waited_for/1,
+    a_deaf_worker_is_replaced/1,
     full_disk/1,
     closed_stderr/1
 ]).
@@ -94,7 +98,10 @@ groups() ->
         kill_after_spares_what_ends,
         what_has_ended_is_watched_no_more,
         timeouts_go_up_the_ladder,
-        a_held_lock_is_the_worker_s_alone
+        a_held_lock_is_the_worker_s_alone,
+        a_stopped_worker_is_replaced,
+        a_deaf_worker_is_waited_for,
+        a_deaf_worker_is_replaced
     ],
     [
         {exit, [], Deaths},
@@ -631,6 +638,56 @@ a_held_lock_is_the_worker_s_alone(Config) ->
     ?assertEqual(false, lists:member(Stuck, Other)),
     py:stream_cancel(Ref),
     ?assertEqual([{error, cancelled}], each_event(Ref)).
+
+-spec a_stopped_worker_is_replaced(ct_suite:ct_config()) -> term().
+a_stopped_worker_is_replaced(Config) ->
+    %% One that a signal has stopped answers nothing for good. Without work nobody misses it.
+    start(#{workers => 1}, Config),
+    {ok, Python} = call(pid, []),
+    _ = os:cmd("kill -STOP " ++ integer_to_list(Python)),
+    [Worker] = test_workers:ready(test),
+    %% Longer than it may be deaf, which only time can show.
+    timer:sleep(2000),
+    ?assertEqual([Worker], test_workers:ready(test)),
+    {ok, Ref} = stream(async_idle, [], #{}),
+    ?assertEqual([{error, {worker_exit, unresponsive}}], each_event(Ref)),
+    ?assert(is_gone_within(2000, Python)),
+    eventually_ok(fun() -> call(pid, []) end).
+
+-spec a_deaf_worker_is_waited_for(ct_suite:ct_config()) -> term().
+a_deaf_worker_is_waited_for(Config) ->
+    %% C code may keep the interpreter lock for as long as it needs; the log says so once.
+    ok = logger:add_handler(?MODULE, ?MODULE, #{level => warning, config => self()}),
+    try
+        start(#{workers => 1}, Config),
+        %% No other thread asks for the lock meanwhile.
+        ok = py:exec("import sys; sys.setswitchinterval(100)", #{pool => test}),
+        ?assertEqual({ok, none}, call(hold_the_lock_in_call, [4])),
+        ?assertMatch(#{restarts := 0}, py:info(test)),
+        ?assertEqual(["a Python worker does not answer"], logged())
+    after
+        logger:remove_handler(?MODULE)
+    end.
+
+-spec a_deaf_worker_is_replaced(ct_suite:ct_config()) -> term().
+a_deaf_worker_is_replaced(Config) ->
+    %% If the pool says for how long at most, with whatever it is busy.
+    start(#{workers => 1, deaf_after => 1000}, Config),
+    {ok, Python} = call(pid, []),
+    ?assertEqual({error, {worker_exit, unresponsive}}, call(hold_the_lock_in_call, [60])),
+    ?assert(is_gone_within(2000, Python)),
+    eventually_ok(fun() -> call(pid, []) end).
+
+%% @doc Hands on what the node logs.
+-spec log(logger:log_event(), logger:handler_config()) -> term().
+log(#{msg := {report, #{text := Text}}}, #{config := To}) -> To ! {logged, Text};
+log(_Other, _Config) -> ok.
+
+logged() ->
+    receive
+        {logged, Text} -> [Text | logged()]
+    after 0 -> []
+    end.
 
 %%% Descriptors.
 
