@@ -297,11 +297,16 @@ names_of_files(Config) ->
     Ebin = filename:dirname(code:which(py)),
     [
         begin
-            {0, Output} = test_program:run("erl", ["-noinput", "-pa", Ebin, "-eval", Code], #{cd => Dir, env => [{"LC_ALL", Locale}]}),
+            {0, Output} = test_program:run("erl", Flags ++ ["-noinput", "-pa", Ebin, "-eval", Code], #{cd => Dir, env => Env}),
             ct:log("~ts", [Output]),
             [?assertNotEqual(nomatch, string:find(Output, Word)) || Word <- Words]
         end
-     || {Locale, Words} <- [{"C", ["latin1", "Latin-1", "cd", "done"]}, {"C.UTF-8", ["utf8", "cd", "done"]}]
+     || {Flags, Env, Words} <- [
+            {[], [{"LC_ALL", "C"}], ["latin1", "Latin-1", "cd", "done"]},
+            {[], [{"LC_ALL", false}, {"LC_CTYPE", false}, {"LANG", false}], ["latin1", "Latin-1", "cd", "done"]},
+            {["+fnl"], [{"LC_ALL", "C.UTF-8"}], ["latin1", "Latin-1", "cd", "done"]},
+            {[], [{"LC_ALL", "C.UTF-8"}], ["utf8", "cd", "done"]}
+        ]
     ].
 
 -spec configured_as_lists(ct_suite:ct_config()) -> term().

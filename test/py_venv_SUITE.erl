@@ -11,6 +11,7 @@
 -export([
     made_and_found_again/1,
     made_once/1,
+    at_a_relative_path/1,
     half_made/1,
     of_the_users/1,
     cannot_be_made/1,
@@ -67,6 +68,7 @@ groups() ->
     Both = [
         made_and_found_again,
         made_once,
+        at_a_relative_path,
         half_made,
         of_the_users,
         cannot_be_made,
@@ -180,6 +182,24 @@ made_once(Config) ->
     ?assertMatch([_], builds(Config)),
     {ok, _} = py:start_pool(test, Opts),
     ?assertEqual({ok, <<"1.0">>}, word()).
+
+%% It is relative to the node's directory at the pool's start, and so it is for workers that are started later.
+-spec at_a_relative_path(ct_suite:ct_config()) -> term().
+at_a_relative_path(Config) ->
+    Name = <<"v\303\251nv">>,
+    {ok, Cwd} = file:get_cwd(),
+    ok = file:set_cwd(?config(dir, Config)),
+    try
+        {ok, _} = py:start_pool(test, (opts(Config))#{venv => Name, requirements => [?config(one, Config)]})
+    after
+        ok = file:set_cwd(Cwd)
+    end,
+    ?assertEqual({ok, <<"1.0">>}, word()),
+    [Worker] = test_workers:ready(test),
+    exit(Worker, kill),
+    test_eventually:equal({ok, <<"1.0">>}, fun word/0),
+    {ok, Prefix} = py:eval("__import__('sys').prefix", #{}, #{pool => test}),
+    ?assertNotEqual(nomatch, binary:match(Prefix, Name)).
 
 %% One that was broken off is nothing that anybody finds, and is removed.
 -spec half_made(ct_suite:ct_config()) -> term().
