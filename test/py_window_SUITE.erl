@@ -560,12 +560,21 @@ an_owner_that_is_asleep_is_counted_once(Config) ->
     %% Nor does the length cost it any.
     Full = fun() -> process_info(Owner, message_queue_len) =:= {message_queue_len, Streams * 100} end,
     test_eventually:true(Full),
-    [stays(Full) || _ <- lists:seq(1, 20)],
+    Counts = counts_until_none(fun() -> [stays(Full) || _ <- lists:seq(1, 20)] end, 5),
+    ?assert(lists:sum(Counts) =< Streams, Counts),
     1 = erlang:trace(whereis(py_mail_counter), false, [procs]),
-    ?assert(length(spawned()) =< Streams),
     %% It is noticed when it wakes up.
     [?assertEqual(500, length(test_sleeper:take(Owner, Ref, 500))) || Ref <- Refs],
     test_sleeper:stop(Owner).
+
+%% How many there were in each round. There comes one without any, as there would not if the owner were
+%% counted again and again.
+counts_until_none(Round, Left) when Left > 0 ->
+    _ = Round(),
+    case length(spawned()) of
+        0 -> [];
+        N -> [N | counts_until_none(Round, Left - 1)]
+    end.
 
 spawned() ->
     receive
