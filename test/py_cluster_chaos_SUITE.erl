@@ -64,10 +64,10 @@ faults(_Config) ->
         test_cluster:stop(maps:get(b, Last)),
         test_link:stop(maps:get(link, Last)),
         Kinds = lists:foldl(fun(Kind, Counts) -> add(Kind, 1, Counts) end, #{}, Faults),
-        Told = lists:flatten(io_lib:format("seed ~b, faults ~0p, ~0p", [Seed, Kinds, Figures])),
-        ct:pal("~ts", [Told]),
+        Seen = lists:flatten(io_lib:format("seed ~b, faults ~0p, ~0p", [Seed, Kinds, Figures])),
+        ct:pal("~ts", [Seen]),
         ?assertMatch(#{missing := 0, doubled := 0, late := 0, without_end := 0, other := []}, Figures),
-        {comment, Told}
+        {comment, Seen}
     after
         _ = net_kernel:set_net_ticktime(Before, 0),
         test_cluster:stop(C)
@@ -342,7 +342,7 @@ splits(_Config) ->
 splits_of(Net) ->
     B = {_, Node} = test_netns:node(b, Net, pools(), arguments(4)),
     A = test_netns:node(a, Net, #{}, arguments(4)),
-    Told = [
+    Seen = [
         begin
             test_eventually:true(
                 fun() -> test_cluster:call(A, net_adm, ping, [Node]) =:= pong end, 30000
@@ -364,6 +364,6 @@ splits_of(Net) ->
     ],
     [test_cluster:stop(M) || M <- [A, B]],
     %% What was healed before went on, and what was not is one end.
-    ?assertEqual([cancelled], proplists:get_value(500, Told)),
-    ?assertEqual([nodedown], proplists:get_value(7000, Told)),
-    {comment, lists:flatten(io_lib:format("milliseconds and ends: ~0p", [Told]))}.
+    ?assertEqual([cancelled], proplists:get_value(500, Seen)),
+    ?assertEqual([nodedown], proplists:get_value(7000, Seen)),
+    {comment, lists:flatten(io_lib:format("milliseconds and ends: ~0p", [Seen]))}.

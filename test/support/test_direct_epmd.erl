@@ -1,4 +1,4 @@
-%% @doc What a node of {@link test_netns} has in place of `erl_epmd': no daemon is asked. It listens where
+%% @doc What a node of {@link test_netns} uses instead of `erl_epmd': no daemon is asked. It listens where
 %% LISTEN_PORT says, and reaches the one other node that there is by PEER_ADDRESS and PEER_PORT.
 -module(test_direct_epmd).
 

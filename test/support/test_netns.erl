@@ -1,5 +1,5 @@
 %% @doc Two nodes in network namespaces of their own, `a' and `b', as on two machines. Either a cable
-%% joins them, which can be cut: packets then vanish and nobody is told. Or all goes through a
+%% joins them, which can be cut: packets then vanish without an error. Or all goes through a
 %% {@link test_link} of this node, which is in between and can delay it.
 %%
 %% It needs Linux, root, and ip(8). The namespaces go with `stop/1'.
@@ -101,7 +101,7 @@ node(Side, Net = #{link := Link}, Pools, Args) ->
         ]
     }).
 
-%% @doc Cuts the cable: no packet arrives, and nobody is told.
+%% @doc Cuts the cable: no packet arrives, and no error comes.
 -spec cut(net()) -> ok.
 cut(Net) ->
     neighbours(Net, nobody, nobody).
