@@ -604,6 +604,12 @@ the_window_grows(_Config) ->
     Taken = grown(Auto, 10 * 1024, 0),
     ct:pal("the window is ten times as large after ~b values", [Taken]),
     ok = py:stream_cancel(Auto, [flush]),
+    %% In batches it is values that are counted, too, and not messages.
+    {ok, Batches} = py:stream_start(itertools, count, [], At#{batch => 50}),
+    _ = grown(Batches, 10 * 1024, 0),
+    still(fun() -> waiting(Batches) end),
+    ?assert(waiting(Batches) =< 64 * 1024),
+    ok = py:stream_cancel(Batches, [flush]),
     {ok, Fixed} = py:stream_start(itertools, count, [], At#{window => 1024}),
     [{ok, N} = py:stream_next(Fixed, ?LONG) || N <- lists:seq(0, 20000)],
     test_eventually:true(fun() -> waiting(Fixed) > 512 end),
@@ -619,11 +625,21 @@ the_window_grows(_Config) ->
 
 %% Takes values at full speed, and sleeps in between, until so many come while it sleeps.
 grown(Ref, Want, N) ->
-    Next = N + 20000,
-    [{ok, I} = py:stream_next(Ref, ?LONG) || I <- lists:seq(N, Next - 1)],
+    Next = taken(Ref, N, N + 20000),
     case arrives(Ref, Want, 50) of
         true -> Next;
         false -> grown(Ref, Want, Next)
+    end.
+
+taken(_Ref, N, Last) when N >= Last ->
+    N;
+taken(Ref, N, Last) ->
+    case py:stream_next(Ref, ?LONG) of
+        {ok, N} ->
+            taken(Ref, N + 1, Last);
+        {ok, Values} ->
+            ?assertEqual(lists:seq(N, N + length(Values) - 1), Values),
+            taken(Ref, N + length(Values), Last)
     end.
 
 arrives(_Ref, _Want, 0) ->
@@ -637,10 +653,13 @@ arrives(Ref, Want, Times) ->
             arrives(Ref, Want, Times - 1)
     end.
 
-%% Events of a stream in this mailbox.
+%% Values of a stream in this mailbox.
 waiting(Ref) ->
     {messages, Messages} = process_info(self(), messages),
-    length([Event || {py_stream, R, Event} <- Messages, R =:= Ref]).
+    lists:sum([values(Event) || {py_stream, R, Event} <- Messages, R =:= Ref]).
+
+values({batch, Values}) -> length(Values);
+values({data, _}) -> 1.
 
 %% Waits until a number stays what it is.
 still(Fun) ->

@@ -20,6 +20,7 @@
     what_crosses/1,
     a_pool_that_is_not_there/1,
     a_greeting_with_a_version/1,
+    an_option_of_a_later_release/1,
     other_versions/1,
     other_releases/1
 ]).
@@ -48,6 +49,7 @@ all() ->
         what_crosses,
         a_pool_that_is_not_there,
         a_greeting_with_a_version,
+        an_option_of_a_later_release,
         other_versions,
         other_releases
     ].
@@ -670,6 +672,26 @@ a_greeting_with_a_version(Config) ->
     end,
     ?assertEqual(Groups, test_cluster:call(B, erlang, whereis, [erlang_python])),
     ?assertEqual([Node], py:nodes(test)).
+
+%% What this release does not know of a request that another node has checked is for a node that does.
+-spec an_option_of_a_later_release(ct_suite:ct_config()) -> ok.
+an_option_of_a_later_release(Config) ->
+    {B, Node} = b(Config),
+    Request = #{from => self(), pool => test, target => py_call:function(builtins, len, [[]], #{}), opts => #{later => 1}},
+    [
+        begin
+            {Pid, Monitor} = erlang:spawn_opt(Node, py_relay, Kind, [1, Given], [monitor]),
+            receive
+                {py_far, refused, Reason, _Load} -> ?assertEqual({not_supported, Node}, Reason)
+            after ?LONG -> error(no_answer)
+            end,
+            receive
+                {'DOWN', Monitor, process, Pid, Ended} -> ?assertEqual(normal, Ended)
+            end
+        end
+     || {Kind, Given} <- [{call, Request}, {stream, Request#{ref => make_ref(), owner => self()}}]
+    ],
+    test_cluster:clean(B).
 
 %% A node of a version that this one does not speak is no member: `any' never asks it.
 -spec other_versions(ct_suite:ct_config()) -> ok.
