@@ -98,7 +98,7 @@ start(Python) ->
 loop(Refs, Owned, Call, Workers) ->
     receive
         {check, From, Round} ->
-            From ! {checked, catch check(Round, Refs, Owned, Call, Workers)},
+            From ! {checked, try check(Round, Refs, Owned, Call, Workers) catch _:Reason -> {failed, Reason} end},
             loop(Refs, Owned, Call, Workers)
     end.
 

@@ -342,7 +342,7 @@ channel_send(In, Value) ->
         Result when Result =/= {error, timeout} -> Result
     end.
 
-%% @doc Sends a value, from any process. Returns when there is room for it: while as many values
+%% @doc Sends a value, from any process. Returns when it fits the window: while as many values
 %% as the window allows were not taken, it waits, for `Timeout' milliseconds at most; then
 %% `{error, timeout}', and the value was not sent. `{error, closed}' when Python reads no more, or the
 %% channel was closed.

@@ -21,7 +21,8 @@
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2, format_status/1]).
 -export_type([channel/0]).
 
--type channel() :: {py_channel, {pid(), Available :: atomics:atomics_ref() | reference()}}.
+%% The second is the reference of the counters, and on another node, and from Python, what stands for it.
+-type channel() :: {py_channel, {pid(), Available :: term()}}.
 %% Python makes of it what it reads from, see etf/incoming.py.
 
 %% How many values, and bytes of values, are available in the window.
@@ -116,7 +117,7 @@ reserve(Available, Bytes) ->
         end
     catch
         %% A reference is what another node, and Python, has of the counters.
-        error:badarg when is_reference(Available) -> false
+        error:badarg -> false
     end.
 
 %% What a value takes in the external format, about.
@@ -153,7 +154,7 @@ shut(Available) ->
     try
         atomics:put(Available, ?VALUES, ?CLOSED)
     catch
-        error:badarg when is_reference(Available) -> ok
+        error:badarg -> ok
     end.
 
 %%% The worker's side.

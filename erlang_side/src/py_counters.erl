@@ -65,7 +65,7 @@ count_class(Pool, Class) ->
     try
         Key = {Pool, Class},
         IsNew = not ets:member(?ERRORS, Key),
-        case IsNew andalso length(ets:select(?ERRORS, [{{{Pool, '_'}, '_'}, [], [true]}])) >= ?MAX_CLASSES of
+        _ = case IsNew andalso length(ets:select(?ERRORS, [{{{Pool, '_'}, '_'}, [], [true]}])) >= ?MAX_CLASSES of
             true -> ets:update_counter(?ERRORS, {Pool, other}, 1, {{Pool, other}, 0});
             false -> ets:update_counter(?ERRORS, Key, 1, {Key, 0})
         end,

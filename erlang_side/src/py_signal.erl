@@ -65,6 +65,9 @@ answer(Shell) ->
         {'EXIT', Shell, _} -> unknown
     after ?ANSWER_MS ->
         %% What it answers later is for no order.
-        catch port_close(Shell),
-        unknown
+        try port_close(Shell) of
+            true -> unknown
+        catch
+            error:badarg -> unknown
+        end
     end.

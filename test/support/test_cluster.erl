@@ -39,8 +39,12 @@ paths() ->
 
 -spec stop(member()) -> ok.
 stop({Peer, _Node}) ->
-    catch peer:stop(Peer),
-    ok.
+    try
+        peer:stop(Peer)
+    catch
+        %% It was stopped, or broken, before.
+        _:_ -> ok
+    end.
 
 %% @doc Calls a function there, also while there is no connection.
 -spec call(member(), module(), atom(), [term()]) -> term().

@@ -472,7 +472,14 @@ next(Ref, Next, Expected, Encoded) ->
         done when element(1, Expected) =:= demand, element(3, Expected) =:= Next -> right;
         done -> {lost, {done, Next, Expected}};
         {error, Reason} -> {error, Reason};
-        timeout -> {untold, {Next, Expected, catch process_info(stream_process(Ref), [current_stacktrace, messages])}}
+        timeout -> {untold, {Next, Expected, where(stream_process(Ref))}}
+    end.
+
+where(Process) ->
+    try
+        process_info(Process, [current_stacktrace, messages])
+    catch
+        error:badarg -> Process
     end.
 
 stream_process(Ref) ->
