@@ -202,9 +202,6 @@ code_is_loaded_twice(_Config) ->
         end
      || Generator <- [ticks, async_ticks], _ <- lists:seq(1, 5)
     ],
-    {ok, Silent} = py:stream_start('__main__', async_idle, [], #{timeout => 3000}),
-    {ok, _} = py:stream_next(Silent, ?LONG),
-    Call = py:spawn_call(time, sleep, [2]),
     {ok, In} = py:channel(),
     {ok, Out} = py:stream_start(builtins, iter, [In]),
     ok = py:channel_send(In, 1),
@@ -212,6 +209,10 @@ code_is_loaded_twice(_Config) ->
     {ok, List} = py:call(builtins, list, [[1]], #{}, #{return => handle}),
     {monitored_by, Monitoring} = process_info(self(), monitored_by),
     Own = [whereis(py_stream_guard) | Monitoring],
+    %% These two may end meanwhile; how is checked below.
+    {ok, Silent} = py:stream_start('__main__', async_idle, [], #{timeout => 3000}),
+    {ok, _} = py:stream_next(Silent, ?LONG),
+    Call = py:spawn_call(time, sleep, [2]),
     #{workers := Workers} = py:info(default),
     ok = test_code:load_twice(),
     ?assertEqual([], [Pid || Pid <- Own, not is_process_alive(Pid)]),
