@@ -101,6 +101,10 @@ class WorkerContext:
         else:
             self.frame_writer.put(buffers, size)
 
+    def put_later(self, buffers: list[Any], size: int) -> None:
+        """The same for a frame that is written when the turn of the event loop has ended."""
+        self.frame_writer.put_later(buffers, size + len(buffers[0]))
+
     def reason(self, error: BaseException, with_traceback: bool) -> bytes:
         """An exception as an encoded term. Calls its `__str__`: that is user code."""
         if self.end_child is not None:

@@ -110,7 +110,7 @@ class Worker:
         most_streams = settings["max_threads"]
         regions = Regions()
         self._frame_writer = FrameWriter(write_fd, self.request_stop)
-        self._loop = EventLoop(regions.current, self.abort)
+        self._loop = EventLoop(regions.current, self.abort, self._frame_writer.write_queued)
         self._ticker = Ticker(self.abort)
         self._pulse = Pulse(self._ticker, self._counters, self._send_pulse)
         self._threads = ThreadPool(poller, 2 * most_streams, self.abort)

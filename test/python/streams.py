@@ -106,7 +106,7 @@ class StreamContext:
     @cached_property
     def loop(self) -> EventLoop:
         """An event loop, for those that need one; `close` ends it."""
-        return EventLoop(self.region, self._failed)
+        return EventLoop(self.region, self._failed, lambda: None)
 
     def close(self) -> None:
         self.loop.close(PATIENCE)
@@ -132,6 +132,9 @@ class StreamContext:
         assert struct.unpack_from(">I", frame) == (len(frame) - 4,)
         assert len(frame) == size + len(buffers[0])
         self.node.event(frame[4], frame[6 + frame[5] :])
+
+    def put_later(self, buffers: list[Any], size: int) -> None:
+        self.put(buffers, size, False)
 
     def end(self, _request: Request, kind: int, buffers: list[Any]) -> None:
         self.node.event(kind, b"".join(buffers))

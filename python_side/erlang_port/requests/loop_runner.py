@@ -42,7 +42,14 @@ class LoopRunner:
         #: What becomes of a coroutine's result that is iterated on a thread.
         self._iterate_on_thread = iterate_on_thread
         self._pending: list[Any] = []
+        #: One for each value that may be appended before anything is checked. Whoever clears
+        #: the list, on any thread, has it checked when the generator yields next.
+        self._permits: list[None] = []
+        #: Whether the generator has given way to the loop since there were permits.
+        self._turn_is_over = True
         self._flush_is_due = False
+        #: What holds values in place of `Stream.hold`, compiled.
+        self._holder: Any = None
         #: How many values may be pending: more for a generator that does not await, as
         #: long as they are small.
         self._batch_size = 1
@@ -63,10 +70,12 @@ class LoopRunner:
 
     def cancel(self) -> None:
         """The stream is cancelled."""
+        self._permits.clear()
         self._worker.loop.call_soon_threadsafe(self._cancel_task)
 
     def end_run(self) -> None:
-        """What is held fills a frame; `_iterate` sees that for itself."""
+        """What is held fills a frame."""
+        self._permits.clear()
 
     # On the loop.
 
@@ -136,21 +145,18 @@ class LoopRunner:
 
     async def _iterate(self, iterator: AsyncIterator[Any]) -> None:
         stream = self.stream
-        stream.prepare_to_hold()
-        step, hold = iterator.__anext__, stream.hold
-        pending = self._pending
-        loop = self._worker.loop
-        # Values that may be appended before the window is checked again.
-        budget = 0
+        self._holder = stream.prepare_to_hold()
+        step, hold = iterator.__anext__, self._holder or stream.hold
+        pending, fixed = self._pending, stream.fixed_types
+        append = pending.append
         while True:
-            if budget > 0:
-                budget -= 1
-            else:
-                available = stream.available() - len(pending)
-                is_long = pending and stream.held_bytes > stream.run_bytes
-                if available > 0 and len(pending) < self._batch_size and not is_long:
-                    budget = min(available, self._batch_size - len(pending))
-                    continue
+            if self._failure is not None:
+                raise self._failure
+            if stream.is_cancelled:
+                # It took no notice, or does not know of it yet.
+                self._cancel_observed = True
+                raise Cancelled
+            if not self._turn_is_over or not self._give_permits():
                 self._flush()
                 if stream.left == 0:
                     return
@@ -160,23 +166,35 @@ class LoopRunner:
                 if self._batch_size > FIRST_RUN:
                     # One that never awaits anything lets the others have a turn.
                     await asyncio.sleep(0)
+                self._turn_is_over = True
                 continue
-            try:
-                value = await step()
-            except StopAsyncIteration:
-                return
-            if self._failure is not None:
-                raise self._failure
-            if stream.is_cancelled:
-                # It took no notice, or does not know of it yet.
-                self._cancel_observed = True
-                raise Cancelled
-            pending.append(hold(value))
-            if stream.held_bytes > stream.run_bytes:
-                budget = 0
-            if not self._flush_is_due:
-                self._flush_is_due = True
-                loop.call_soon(self._flush_when_idle)
+            # An iterator over a list compares its place with the list's length each time.
+            for _ in self._permits:
+                try:
+                    value = await step()
+                except StopAsyncIteration:
+                    return
+                append(value if type(value) in fixed else hold(value))
+
+    def _give_permits(self) -> bool:
+        """Lets values be appended, if any may be; they leave at the end of the turn."""
+        stream, pending = self.stream, self._pending
+        room = min(stream.available(), self._batch_size) - len(pending)
+        held = sum([len(value[0]) for value in pending if type(value) is list])
+        if room <= 0 or (pending and held > stream.run_bytes):
+            return False
+        self._turn_is_over = False
+        stream.held_bytes = held
+        self._permits[:] = [None] * room
+        if self._holder is not None:
+            self._holder.begin(self._permits, stream.run_bytes - held)
+        if not self._flush_is_due:
+            self._flush_is_due = True
+            self._worker.loop.call_at_end_of_turn(self._end_turn)
+        # Whoever cancels sets this before it takes the permits away.
+        if stream.is_cancelled:
+            self._permits.clear()
+        return True
 
     def _fit_run(self) -> None:
         """The next run is twice as long, where what it holds is small."""
@@ -191,8 +209,14 @@ class LoopRunner:
         while self._pending:
             await self._wait_for_window()
 
-    def _flush_when_idle(self) -> None:
+    def _end_turn(self) -> None:
         self._flush_is_due = False
+        self._turn_is_over = True
+        self._permits.clear()
+        if self._pending:
+            self._flush_when_idle()
+
+    def _flush_when_idle(self) -> None:
         if self.stream.is_ended:
             return
         try:
@@ -224,7 +248,11 @@ class LoopRunner:
         del self._pending[:count]
         self.stream.sent(count, size)
         self.stream.held_bytes = 0
-        self._worker.put(buffers, size, False)
+        if self._worker.loop.is_ending_turn:
+            # Written together with what the others have to send.
+            self._worker.put_later(buffers, size)
+        else:
+            self._worker.put(buffers, size, False)
         self._frame_bytes = size
         return True
 

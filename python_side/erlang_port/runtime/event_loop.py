@@ -26,10 +26,17 @@ class EventLoop:
     """
 
     def __init__(
-        self, region: Callable[[], InterruptibleRegion], failed: Callable[[BaseException], None]
+        self,
+        region: Callable[[], InterruptibleRegion],
+        failed: Callable[[BaseException], None],
+        turn_ended: Callable[[], None],
     ) -> None:
         self._make_region = region
         self._failed = failed
+        #: Called when all has been called that `call_at_end_of_turn` was given.
+        self._turn_ended = turn_ended
+        self._at_end: list[Callable[[], None]] = []
+        self.is_ending_turn = False
         self._loop: RequestsLoop | None = None
         self._starting = Lock()
         self._queue: deque[Callable[[], object]] = deque()
@@ -99,10 +106,25 @@ class EventLoop:
         except BaseException as error:
             self._failed(error)
 
-    def call_soon(self, function: Callable[[], None]) -> None:
-        """Runs a function on the loop, from the loop."""
-        assert self._loop is not None
-        self._loop.call_soon(function)
+    def call_at_end_of_turn(self, function: Callable[[], None]) -> None:
+        """Runs a function when all tasks that can go on now have; from the loop."""
+        if not self._at_end:
+            assert self._loop is not None
+            # Not in the context of the request whose task this is.
+            self._loop.call_soon(self._end_turn, context=Context())
+        self._at_end.append(function)
+
+    def _end_turn(self) -> None:
+        functions, self._at_end = self._at_end, []
+        self.is_ending_turn = True
+        try:
+            for function in functions:
+                function()
+        except BaseException as error:
+            self._failed(error)
+        finally:
+            self.is_ending_turn = False
+            self._turn_ended()
 
     def create_task(
         self,

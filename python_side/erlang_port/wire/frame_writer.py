@@ -44,6 +44,14 @@ class FrameWriter:
                 self._writing.release()
         if size:
             self._queue.append((size, buffers))
+        self.write_queued()
+
+    def put_later(self, buffers: Sequence[Buffer], size: int) -> None:
+        """Queues one frame of `size` bytes, for `write_queued` or for whoever writes before."""
+        self._queue.append((size, buffers))
+
+    def write_queued(self) -> None:
+        """Sends what is queued; does not wait for another thread's write."""
         while self._queue and self._writing.acquire(blocking=False):
             try:
                 self._write_queue()
@@ -67,11 +75,7 @@ class FrameWriter:
         finally:
             self._writing.release()
         # What others have queued since the last check would otherwise stay there.
-        while self._queue and self._writing.acquire(blocking=False):
-            try:
-                self._write_queue()
-            finally:
-                self._writing.release()
+        self.write_queued()
         return True
 
     def _write_queue(self) -> None:

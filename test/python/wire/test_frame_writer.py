@@ -77,6 +77,31 @@ def test_frames_leave_as_they_are(pipe: tuple[Reader, int]) -> None:
     assert reader.all() == b"\0\0\0\x03one\0\0\0\x03two\0\0\0\x05three"
 
 
+def test_what_is_put_for_later_leaves_in_one_write_and_before_what_comes_after(
+    pipe: tuple[Reader, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader, write = pipe
+    frame_writer = FrameWriter(write, never)
+    writes = []
+    real = os.write
+
+    def count(fd: int, data: bytes) -> int:
+        writes.append(bytes(data))
+        return real(fd, data)
+
+    monkeypatch.setattr(os, "write", count)
+    for body in (b"a", b"b", b"c"):
+        frame_writer.put_later(*frame(body))
+    assert writes == []
+    frame_writer.write_queued()
+    assert [bodies(data) for data in writes] == [[b"a", b"b", b"c"]]
+    frame_writer.put_later(*frame(b"d"))
+    frame_writer.put(*frame(b"e"))
+    monkeypatch.undo()
+    os.close(write)
+    assert bodies(reader.all()) == [b"a", b"b", b"c", b"d", b"e"]
+
+
 @pytest.mark.parametrize("size", [0, 1, JOIN_BYTES - 4, JOIN_BYTES - 3, JOIN_BYTES, 3_000_000])
 def test_large_and_small_frames_keep_their_order(pipe: tuple[Reader, int], size: int) -> None:
     reader, write = pipe
