@@ -7,6 +7,7 @@
 -export([all/0, suite/0, init_per_suite/1, end_per_suite/1, end_per_testcase/2]).
 -export([
     calls/1,
+    output_comes_here/1,
     streams/1,
     options_are_checked_here/1,
     a_worker_of_another_node/1,
@@ -50,6 +51,7 @@ suite() ->
 all() ->
     [
         calls,
+        output_comes_here,
         streams,
         options_are_checked_here,
         a_worker_of_another_node,
@@ -138,6 +140,26 @@ calls(Config) ->
     ?assertEqual({ok, {self(), Ref}}, py:call(builtins, tuple, [[self(), Ref]], #{}, At)),
     test_cluster:clean(B).
 
+
+%% What code prints there comes to the caller's group leader here, and its stacks can be read.
+-spec output_comes_here(ct_suite:ct_config()) -> ok.
+output_comes_here(Config) ->
+    {B, Node} = b(Config),
+    At = #{pool => {alone, Node}, output => caller},
+    ct:capture_start(),
+    ?assertEqual({ok, none}, py:call(builtins, print, [<<"a call">>], #{}, At)),
+    ?assertEqual({ok, [none]}, py:stream_eval("(print('a stream') for _ in [1])", #{}, At)),
+    ?assertEqual(ok, py:exec("print('code')", At#{replay => false})),
+    ?assertEqual({ok, none}, py:await(py:spawn_call(builtins, print, [<<"spawned">>], #{}, At))),
+    ?assertEqual(ok, py:stacks({alone, Node})),
+    test_eventually:true(fun() ->
+        Text = iolist_to_binary(ct:capture_get([no_flush])),
+        lists:all(fun(Line) -> binary:match(Text, Line) =/= nomatch end, [
+            <<"a call\n">>, <<"a stream\n">>, <<"code\n">>, <<"spawned\n">>, <<"--- worker">>
+        ])
+    end),
+    ct:capture_stop(),
+    test_cluster:clean(B).
 
 %% Streams of another node are as those of this one.
 -spec streams(ct_suite:ct_config()) -> ok.

@@ -37,6 +37,7 @@
     stop_a_supervisor_in_order/1,
     counters_of_pools_and_workers/1,
     counters_outlive_workers/1,
+    requests_that_wait/1,
     classes_are_bounded/1,
     requests_under_way/1,
     a_page_for_prometheus/1,
@@ -96,6 +97,7 @@ groups() ->
         {metrics, [], [
             counters_of_pools_and_workers,
             counters_outlive_workers,
+            requests_that_wait,
             classes_are_bounded,
             requests_under_way,
             a_page_for_prometheus,
@@ -574,7 +576,7 @@ stop_a_supervisor_in_order(_Config) ->
 counters_of_pools_and_workers(_Config) ->
     {ok, _} = py:start_pool(mine, #{workers => 1}),
     ?assertEqual(
-        #{requests => 0, streams => 0, values => 0, bytes => 0, errors => #{}, timeouts => 0, cancels => 0, restarts => #{}},
+        #{requests => 0, streams => 0, values => 0, bytes => 0, errors => #{}, timeouts => 0, cancels => 0, restarts => #{}, waits => 0},
         counters()
     ),
     {ok, 2} = eval("1 + 1"),
@@ -599,6 +601,36 @@ counters_of_pools_and_workers(_Config) ->
     ?assert(Bytes > 50),
     #{workers := [#{counters := Own}]} = py:info(mine),
     ?assertMatch(#{requests := 8, streams := 2, values := 4, errors := 2, timeouts := 1, cancels := 2, bytes := Bytes}, Own).
+
+%% For a worker, and in it for a thread, a slot, or the main thread.
+-spec requests_that_wait(ct_suite:ct_config()) -> term().
+requests_that_wait(_Config) ->
+    register(?MODULE, self()),
+    load_telemetry(),
+    try
+        {ok, _} = py:start_pool(mine, #{workers => 1, max_threads => 1}),
+        {ok, 1} = eval("1"),
+        #{workers := [#{os_pid := OsPid}]} = py:info(mine),
+        Streams = [element(2, py:stream_start(itertools, repeat, [7], #{pool => mine, demand => 0})) || _ <- [1, 2, 3]],
+        test_eventually:equal(2, fun() -> maps:get(waits, counters()) end),
+        [py:stream_cancel(Ref, [flush]) || Ref <- Streams],
+        signal(OsPid, "KILL"),
+        test_eventually:equal([], fun() -> maps:get(workers, py:info(mine)) end),
+        {ok, 1} = eval("1"),
+        #{waits := Waits} = counters(),
+        ?assert(Waits >= 3),
+        Times = [Time || {[erlang_python, call, stop], #{queue_time := Time}, _} <- events([])],
+        ?assertMatch([0, Long] when Long > 0, Times),
+        {ok, _} = py:start_pool(main, #{workers => 1, thread => main}),
+        Calls = [py:spawn_call(time, sleep, [0.1], #{}, #{pool => main}) || _ <- [1, 2, 3]],
+        [{ok, none} = py:await(Call) || Call <- Calls],
+        test_eventually:equal(2, fun() -> maps:get(waits, maps:get(counters, py:info(main))) end),
+        ?assertMatch({_, _}, binary:match(py_prometheus:format(), <<"erlang_python_waits_total{pool=\"main\"} 2">>))
+    after
+        code:purge(telemetry),
+        code:delete(telemetry),
+        unregister(?MODULE)
+    end.
 
 -spec counters_outlive_workers(ct_suite:ct_config()) -> term().
 counters_outlive_workers(_Config) ->
@@ -889,7 +921,7 @@ log_records_say_where_they_are_from(_Config) ->
     #{meta := Ours, msg := {report, Report}} = logged(fun(#{msg := Msg}) ->
         is_report(Msg, "a Python worker ended and is restarted")
     end),
-    ?assertMatch(#{pool := mine, domain := [erlang_python], report_cb := _}, Ours),
+    ?assertMatch(#{pool := mine, worker := Worker, os_pid := OsPid, domain := [erlang_python], report_cb := _}, Ours),
     {Format, Args} = (maps:get(report_cb, Ours))(Report),
     ?assertEqual(
         "a Python worker ended and is restarted (pool: mine, status: {signal,9})",
@@ -917,8 +949,16 @@ a_failed_cast_is_named(_Config) ->
     {ok, _} = py:start_pool(mine, #{workers => 1}),
     listen(),
     ok = py:cast(math, sqrt, [-1], #{}, #{pool => mine}),
-    #{msg := {report, Report}} = logged(fun(#{msg := Msg}) -> is_report(Msg, "a py:cast failed") end),
+    #{workers := [#{pid := Worker, os_pid := OsPid}]} = py:info(mine),
+    #{msg := {report, Report}, meta := Meta} = logged(fun(#{msg := Msg}) -> is_report(Msg, "a py:cast failed") end),
     ?assertMatch(#{module := <<"math">>, function := <<"sqrt">>, pool := mine}, Report),
+    ?assertMatch(
+        #{
+            pool := mine, worker := Worker, os_pid := OsPid,
+            request := #{module := <<"math">>, function := <<"sqrt">>, reference := _}
+        },
+        Meta
+    ),
     ok = py:cast(math, sqrt, [-1], #{}, #{pool => nowhere}),
     #{msg := {report, Nowhere}} = logged(fun(#{msg := Msg}) -> is_report(Msg, "a py:cast failed") end),
     ?assertMatch(#{module := math, function := sqrt, pool := nowhere}, Nowhere).
@@ -930,10 +970,23 @@ processes_have_names(_Config) ->
     [OsPid] = os_pids(),
     ?assertMatch({_, _}, binary:match(list_to_binary(os:cmd("ps -o args= -p " ++ integer_to_list(OsPid))), <<" mine">>)),
     ?assertEqual("py:mine\n", os:cmd("ps -o comm= -p " ++ integer_to_list(OsPid))),
+    {ok, Ref} = py:stream_start(itertools, count, [], #{pool => mine, demand => 0}),
+    Call = py:spawn_call(time, sleep, [30], #{}, #{pool => mine}),
+    {ok, In} = py:channel(),
     case erlang:function_exported(proc_lib, get_label, 1) of
-        true -> ?assertEqual({erlang_python, manager, mine}, apply(proc_lib, get_label, [Manager]));
-        false -> ok
-    end.
+        true ->
+            Labels = [apply(proc_lib, get_label, [Pid]) || Pid <- processes()],
+            Wanted =
+                [{manager, mine}, {worker, mine}, {output, mine}, {delivery, mine}, {channel, self()}] ++
+                    [{stream, {<<"itertools">>, <<"count">>}}, {call, {<<"time">>, <<"sleep">>}}],
+            ?assertEqual([], [{erlang_python, What, Of} || {What, Of} <- Wanted] -- Labels),
+            ?assertEqual({erlang_python, manager, mine}, apply(proc_lib, get_label, [Manager]));
+        false ->
+            ok
+    end,
+    ok = py:channel_close(In),
+    ok = py:stream_cancel(Ref, [flush]),
+    {error, timeout} = py:await(Call, 0).
 
 listen() ->
     ok = logger:add_handler(?MODULE, ?MODULE, #{config => self()}).

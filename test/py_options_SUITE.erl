@@ -208,7 +208,7 @@ types_are_documented(_Config) ->
 the_shell_says_what_is_allowed(_Config) ->
     Said = [
         {fun() -> py_options:pool(#{workers => 0}) end, "{badopt,{workers,0}}: the option workers must be a positive integer, and is not 0"},
-        {fun() -> py_options:call(#{widnow => 5}, #{}) end, "a call has no option widnow. It has atoms, binaries, metadata, pool, return, timeout, traceback"},
+        {fun() -> py_options:call(#{widnow => 5}, #{}) end, "a call has no option widnow. It has atoms, binaries, metadata, output, pool, profile, return, timeout, traceback"},
         {fun() -> py_options:worker([{workers, 1}]) end, "a worker of one's own has no option workers. It has "},
         {fun() -> py_options:stream(none, #{}) end, "options must be a map or a list of pairs, and is not none"},
         {fun() -> py_options:timeout(never) end, "timeout must be milliseconds, 0 to 4294967295, or infinity, and is not never"},
@@ -314,7 +314,9 @@ options() ->
         {binaries, [str, bytes], [string, <<"str">>]},
         {atoms, [atom, str], [bytes, <<"str">>]},
         {traceback, [true, false], [yes, 1]},
-        {metadata, [#{}, #{traceparent => <<"00">>}], [none, []]}
+        {metadata, [#{}, #{traceparent => <<"00">>}], [none, []]},
+        {output, [user, caller], [self(), standard_error]},
+        {profile, ["f", <<"f">>, "ä"], [f, 1, "", <<255>>, [self()], lists:duplicate(65536, $f)]}
     ],
     Window = [{window, [1, ?MOST, auto], [0, -1, infinity]}, {window_bytes, [1, ?MOST], [0, -1, infinity]}],
     Collect =
@@ -326,6 +328,7 @@ options() ->
             ],
     Stream = [{kwargs, [#{}, #{a => 1}, [], [{a, 1}]], [none]}, {owner, [self()], [self, undefined]}, {demand, [0, 1, ?MOST], [-1, infinity]}],
     Pool = [
+        {output, [user, caller], [self(), standard_error]},
         {python, ["python3", <<"python3">>], [python3, 3]},
         {venv, ["/v", <<"/v">>, {priv, kernel, "v"}, {app, kernel}], [v, 1, "", {priv, "kernel"}, [0]]},
         {requirements, [[], ["six", <<"six">>], {file, "r.txt"}, {project, {priv, kernel}}], [six, <<"six">>, [six], {file, r}]},

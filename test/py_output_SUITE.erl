@@ -21,6 +21,12 @@
     a_stuck_device_stops_nothing/1,
     a_slow_device_loses_nothing/1,
     no_device/1,
+    the_callers_device/1,
+    a_result_comes_behind_its_output/1,
+    the_pool_says_where_output_goes/1,
+    a_stuck_caller_stops_nothing/1,
+    a_slow_caller_loses_nothing/1,
+    a_caller_that_has_ended/1,
     records/1,
     levels/1,
     tracebacks/1,
@@ -49,6 +55,12 @@ all() ->
         a_stuck_device_stops_nothing,
         a_slow_device_loses_nothing,
         no_device,
+        the_callers_device,
+        a_result_comes_behind_its_output,
+        the_pool_says_where_output_goes,
+        a_stuck_caller_stops_nothing,
+        a_slow_caller_loses_nothing,
+        a_caller_that_has_ended,
         records,
         levels,
         tracebacks,
@@ -172,15 +184,15 @@ a_stuck_device_stops_nothing(_Config) ->
     ?assertEqual({ok, none}, py:await(Flood)),
     ?assertEqual({ok, none}, py:call(speaker, flood_the_loop, [Lines])),
     true = erlang:resume_process(whereis(user)),
-    {Shown, Dropped} = shown_and_dropped(0),
+    {Shown, Dropped} = shown_and_dropped(fun next_text/0, 0),
     ?assertEqual(2 * Lines, Shown + Dropped),
     ?assert(Shown * 100 < 3 * 1024 * 1024).
 
-shown_and_dropped(Shown) ->
-    Text = next_text(),
+shown_and_dropped(Next, Shown) ->
+    Text = Next(),
     case re:run(Text, "\\[([0-9]+) lines of output were dropped", [{capture, [1], binary}]) of
         {match, [Number]} -> {Shown + lines(Text) - 1, binary_to_integer(Number)};
-        nomatch -> shown_and_dropped(Shown + lines(Text))
+        nomatch -> shown_and_dropped(Next, Shown + lines(Text))
     end.
 
 lines(Text) ->
@@ -205,6 +217,171 @@ no_device(_Config) ->
     true = register(user, Device),
     {ok, none} = py:call(speaker, say, [<<"to somebody">>]),
     ?assertEqual(<<"to somebody\n">>, next_text()).
+
+%%% The caller's device.
+
+%% Every kind of request prints to the group leader of the process that made it, if it wants that.
+-spec the_callers_device(ct_suite:ct_config()) -> ok.
+the_callers_device(_Config) ->
+    Own = leader(0),
+    Opts = #{output => caller},
+    ok = py:exec("import asyncio\nasync def say_later(text):\n    await asyncio.sleep(0.01)\n    print(text)\n"),
+    as(Own, fun() ->
+        {ok, none} = py:call(speaker, say, [<<"call">>], #{}, Opts),
+        {ok, none} = py:call('__main__', say_later, [<<"async">>], #{}, Opts),
+        {ok, none} = py:eval("print('eval')", #{}, Opts),
+        {ok, [none]} = py:stream_eval("(print('stream') for _ in [1])", #{}, Opts),
+        {ok, Ref} = py:stream_start(speaker, say_each, [<<"start">>], Opts),
+        {ok, 1} = py:stream_next(Ref),
+        done = py:stream_next(Ref),
+        ok = py:exec("print('exec')", Opts#{replay => false}),
+        {ok, none} = py:await(py:spawn_call(speaker, say, [<<"spawn">>], #{}, Opts)),
+        %% What the thread of a request hands to another is that request's.
+        {ok, none} = py:call(speaker, say_in_a_pool, [<<"to_thread">>], #{}, Opts),
+        {ok, none} = py:call(speaker, say, [<<"to user">>]),
+        %% Of what was printed without a line's end nothing is mixed, or held back.
+        {ok, none} = py:call(speaker, say_in_pieces, [<<"a">>, <<"b">>], #{}, Opts),
+        ok = py:cast(speaker, say, [<<"cast">>], #{}, Opts)
+    end),
+    Expected = <<"call\nasync\neval\nstream\nstart\nexec\nspawn\nto_thread\nabcast\n">>,
+    ?assertEqual(Expected, printed_by(Own, byte_size(Expected))),
+    ?assertEqual(<<"to user\n">>, next_text()),
+    %% Each of two who call at the same time has its own.
+    Leaders = [leader(0) || _ <- lists:seq(1, 10)],
+    Callers = [
+        spawn_monitor(fun() ->
+            group_leader(Leader, self()),
+            [{ok, none} = py:call(speaker, say, [list_to_binary(pid_to_list(Leader)), <<"x">>], #{}, Opts) || _ <- lists:seq(1, 20)]
+        end)
+     || Leader <- Leaders
+    ],
+    [receive {'DOWN', Monitor, process, Pid, normal} -> ok end || {Pid, Monitor} <- Callers],
+    [
+        begin
+            One = iolist_to_binary(io_lib:format("~p~nx~n", [Leader])),
+            All = iolist_to_binary(lists:duplicate(20, One)),
+            ?assertEqual(All, printed_by(Leader, byte_size(All)))
+        end
+     || Leader <- Leaders
+    ],
+    ok.
+
+%% As with `io:format': who has the result finds the output, as what captures it does.
+-spec a_result_comes_behind_its_output(ct_suite:ct_config()) -> ok.
+a_result_comes_behind_its_output(_Config) ->
+    Own = leader(0),
+    as(Own, fun() ->
+        [
+            begin
+                Text = integer_to_binary(N),
+                {ok, none} = py:call(speaker, say_in_pieces, [Text], #{}, #{output => caller}),
+                Own ! {what, self()},
+                receive
+                    {so_far, Printed} -> ?assertEqual(Text, Printed)
+                end
+            end
+         || N <- lists:seq(1, 300)
+        ]
+    end).
+
+-spec the_pool_says_where_output_goes(ct_suite:ct_config()) -> ok.
+the_pool_says_where_output_goes(Config) ->
+    Own = leader(0),
+    {ok, _} = py:start_pool(chatty, (?config(own, Config))#{workers => 1, output => caller}),
+    as(Own, fun() ->
+        {ok, none} = py:call(speaker, say, [<<"the pool's">>], #{}, #{pool => chatty}),
+        {ok, none} = py:call(speaker, say, [<<"its own">>], #{}, #{pool => chatty, output => user}),
+        ok = py:exec("print('exec')", #{pool => chatty})
+    end),
+    ?assertEqual(<<"the pool's\nexec\n">>, printed_by(Own, 16)),
+    ?assertEqual(<<"its own\n">>, next_text()),
+    %% Code that runs again in a worker that is restarted runs for nobody.
+    {ok, OsPid} = py:call(os, getpid, [], #{}, #{pool => chatty}),
+    "" = os:cmd("kill -9 " ++ integer_to_list(OsPid)),
+    ?assertEqual(<<"exec\n">>, next_text()),
+    ok = py:stop_pool(chatty).
+
+%% What is printed to a group leader that takes nothing is dropped in the end, and nobody else waits.
+-spec a_stuck_caller_stops_nothing(ct_suite:ct_config()) -> ok.
+a_stuck_caller_stops_nothing(_Config) ->
+    Own = leader(0),
+    true = erlang:suspend_process(Own),
+    Lines = 50000,
+    as(Own, fun() ->
+        Flood = py:spawn_call(speaker, flood, [Lines], #{}, #{output => caller}),
+        %% Others print where they want to, while it is stuck.
+        {ok, none} = py:call(speaker, say, [<<"to user">>]),
+        {ok, none} = py:await(Flood),
+        {ok, none} = py:call(speaker, flood_the_loop, [Lines], #{}, #{output => caller})
+    end),
+    ?assertEqual(<<"to user\n">>, next_text()),
+    {message_queue_len, Waiting} = process_info(Own, message_queue_len),
+    ?assert(Waiting < 1000),
+    true = erlang:resume_process(Own),
+    {Shown, Dropped} = shown_and_dropped(fun() -> printed_by(Own, 1) end, 0),
+    ?assertEqual(2 * Lines, Shown + Dropped),
+    ?assert(Shown * 100 < 3 * 1024 * 1024).
+
+-spec a_slow_caller_loses_nothing(ct_suite:ct_config()) -> ok.
+a_slow_caller_loses_nothing(_Config) ->
+    Own = leader(1),
+    Lines = 30000,
+    as(Own, fun() -> {ok, none} = py:call(speaker, flood, [Lines], #{}, #{output => caller}) end),
+    ?assertEqual(Lines, lines(printed_by(Own, 100 * Lines))).
+
+%% It may end before the request, or while it is printed to: more than may be under way is lost.
+-spec a_caller_that_has_ended(ct_suite:ct_config()) -> ok.
+a_caller_that_has_ended(_Config) ->
+    Own = leader(0),
+    true = erlang:suspend_process(Own),
+    as(Own, fun() ->
+        Flood = py:spawn_call(speaker, flood, [30000], #{}, #{output => caller}),
+        test_eventually:true(fun() -> element(2, process_info(Own, message_queue_len)) > 0 end),
+        exit(Own, kill),
+        {ok, none} = py:await(Flood),
+        [{ok, none} = py:call(speaker, flood, [10000], #{}, #{output => caller}) || _ <- [1, 2, 3]]
+    end),
+    {ok, none} = py:call(speaker, say, [<<"to user">>]),
+    ?assertEqual(<<"to user\n">>, next_text()).
+
+leader(Pause) ->
+    Self = self(),
+    spawn(fun() -> leader(Self, Pause, <<>>) end).
+
+leader(Test, Pause, Text) ->
+    receive
+        {io_request, From, As, {put_chars, unicode, More}} ->
+            receive
+            after Pause -> ok
+            end,
+            Test ! {printed, self(), More},
+            From ! {io_reply, As, ok},
+            leader(Test, Pause, <<Text/binary, More/binary>>);
+        {what, Who} ->
+            Who ! {so_far, Text},
+            leader(Test, Pause, <<>>)
+    end.
+
+%% Does something in a process with this group leader.
+as(Leader, Fun) ->
+    {Pid, Monitor} = spawn_monitor(fun() ->
+        group_leader(Leader, self()),
+        Fun()
+    end),
+    receive
+        {'DOWN', Monitor, process, Pid, normal} -> ok;
+        {'DOWN', Monitor, process, Pid, Reason} -> error(Reason)
+    end.
+
+printed_by(Leader, Size) ->
+    printed_by(Leader, Size, <<>>).
+
+printed_by(_Leader, Size, Text) when byte_size(Text) >= Size -> Text;
+printed_by(Leader, Size, Text) ->
+    receive
+        {printed, Leader, More} -> printed_by(Leader, Size, <<Text/binary, More/binary>>)
+    after 10000 -> error({printed_no_more, Text})
+    end.
 
 %%% Log records.
 

@@ -40,7 +40,7 @@
 -export([register_function/2, register_function/3, unregister_function/1, functions/0]).
 %% Pools and workers of one's own.
 -export([start_pool/2, stop_pool/1, stop_pool/2, pool_spec/2, drain/2, resume/1, restart_workers/1, nodes/1]).
--export([info/0, info/1, i/0, i/1]).
+-export([info/0, stack_traces/1, stacks/1, info/1, i/0, i/1]).
 -export([start_worker/1, start_worker/2, start_worker/3, stop_worker/1, child_spec/1, child_spec/2]).
 
 -export_type([event/0, pool_info/0]).
@@ -434,7 +434,9 @@ cast(M, F, Args, Kwargs, Opts) ->
     ToTarget = fun(_) -> py_call:function(M, F, Args, Kwargs) end,
     case with_place(M, [Args, Kwargs], Timed, call, ToTarget, fun py_async_call:cast/3) of
         ok -> ok;
-        {error, Reason} -> py_log:cast_failed(Reason, pool(py_options:request(Opts)), M, F)
+        {error, Reason} ->
+            Pool = pool(py_options:request(Opts)),
+            py_log:cast_failed(Reason, Pool, {M, F}, Pool, none)
     end.
 
 %% @equiv spawn_call(M, F, Args, #{}, #{})
@@ -662,6 +664,21 @@ info({Name, all}) when is_atom(Name) ->
     maps:from_list(py_remote:ask_all(py_cluster:members(Name), {info, Name}, ?INFO_MS));
 info(Pool) ->
     at(named(Pool), fun(Name) -> {info, Name} end).
+
+%% @doc What every thread and every task of the workers of a pool, or of one worker, is doing, as
+%% text. A worker answers whatever it runs; of one that does not within a second, since code in
+%% C holds the interpreter lock, it is what Python's `faulthandler' finds.
+-spec stack_traces(py_cluster:place()) -> {ok, #{pid() => binary()}} | {error, py_error:reason()}.
+stack_traces(Pool) ->
+    at(named(Pool), fun(Name) -> {stacks, Name} end).
+
+%% @doc Prints {@link stack_traces/1}.
+-spec stacks(py_cluster:place()) -> ok | {error, py_error:reason()}.
+stacks(Pool) ->
+    case stack_traces(Pool) of
+        {ok, Stacks} -> io:put_chars(py_stacks:format(Stacks));
+        Error -> Error
+    end.
 
 %% @doc Prints the state of every pool, a line for each worker.
 -spec i() -> ok.

@@ -35,7 +35,10 @@
     watched = none :: py_request:request() | none,
     %% Until when it waits for a worker, in milliseconds of monotonic time. An atom is more than
     %% any number.
-    wait_until = none :: integer() | infinity | none
+    wait_until = none :: integer() | infinity | none,
+    %% Since when it waits, and how long it has waited, in native units.
+    waits_since = none :: integer() | none,
+    queue_time = 0 :: non_neg_integer()
 }).
 
 %% @doc Makes the table; its owner outlives every call.
@@ -102,8 +105,10 @@ start(Where, Target, Opts) ->
 %% @private
 -spec enter(Caller :: pid() | none, {counted, #worker{}} | py_cluster:route(), py_call:target(), map()) -> no_return().
 enter(none, Where, Target, Opts) ->
+    py_log:label(cast, names(Target)),
     enter(Where, #call{ref = none, monitor = none, target = Target, opts = Opts});
 enter(Caller, Where, Target, Opts) ->
+    py_log:label(call, names(Target)),
     Monitor = erlang:monitor(process, Caller),
     receive
         {'begin', Ref} ->
@@ -113,6 +118,9 @@ enter(Caller, Where, Target, Opts) ->
             forget({'_', self()}),
             exit(normal)
     end.
+
+%% Cheaper than those for people.
+names({_Kind, Module, Function, _, _}) -> {Module, Function}.
 
 not_begun({counted, Worker}) -> py_call:release(Worker);
 not_begun(_Route) -> ok.
@@ -137,7 +145,12 @@ near(Worker, Call = #call{target = Target, opts = Opts}) ->
 
 written(Worker, Request, Call = #call{target = Target, opts = Opts}) ->
     Watched = py_request:enter(py_request:begun(call, Worker, Target, Request, Opts), 0),
-    Call#call{worker = Worker, request = Request, target = none, watched = Watched}.
+    QueueTime =
+        case Call#call.waits_since of
+            none -> 0;
+            Since -> erlang:monotonic_time() - Since
+        end,
+    Call#call{worker = Worker, request = Request, target = none, watched = Watched, queue_time = QueueTime}.
 
 request(#call{target = Target, opts = Opts, caller = Caller}) ->
     Request = #{target => Target, opts => py_options:given(Opts)},
@@ -165,18 +178,16 @@ found({near, Route = #route{pool = Pool}}, _Reason, Call = #call{opts = Opts}) -
     end.
 
 %% No worker for it here. A request for this node alone waits for one.
-not_found(Route = #route{pool = Pool, to = {node, _}}, Reason, Call = #call{wait_until = Until}) ->
-    Deadline =
-        case Until of
-            none -> py_pool:wait_until(Pool);
-            _ -> Until
-        end,
+not_found(Route = #route{pool = Pool, to = {node, _}}, Reason, Call = #call{wait_until = none}) ->
+    Since = erlang:monotonic_time(),
+    not_found(Route, Reason, Call#call{wait_until = py_pool:wait_until(Pool), waits_since = Since});
+not_found(Route = #route{pool = Pool, to = {node, _}}, Reason, Call = #call{wait_until = Deadline}) ->
     case py_pool:may_wait(Pool, Reason) of
         true ->
             case erlang:monotonic_time(millisecond) < Deadline of
                 true ->
                     _ = erlang:send_after(?WAIT_MS, self(), {find_worker, Route}),
-                    {noreply, Call#call{wait_until = Deadline}};
+                    {noreply, Call};
                 false ->
                     ended({error, {no_worker, Reason}}, Call)
             end;
@@ -239,16 +250,15 @@ finished(#call{worker = none}) -> ok;
 finished(#call{worker = #worker{}}) -> ok;
 finished(#call{worker = Remote}) -> py_remote:finished(Remote).
 
-cast_failed(Reason, #call{opts = Opts, watched = Watched, target = Target}) ->
-    {Module, Function} =
-        case Watched of
-            none -> py_request:names(Target);
-            _ -> py_request:names(Watched)
-        end,
-    py_log:cast_failed(Reason, maps:get(pool, Opts, default), Module, Function).
+cast_failed(Reason, #call{opts = Opts, watched = none, target = Target}) ->
+    Pool = maps:get(pool, Opts, default),
+    py_log:cast_failed(Reason, Pool, py_request:names(Target), Pool, none);
+cast_failed(Reason, #call{opts = Opts, watched = Watched, worker = Worker, request = Ref}) ->
+    py_log:cast_failed(Reason, maps:get(pool, Opts, default), py_request:names(Watched), Worker, Ref).
 
 watched(_Result, #call{watched = none}) -> ok;
-watched(Result, #call{watched = Request}) -> py_request:ended(Request, Result).
+watched(Result, #call{watched = Request, queue_time = QueueTime}) ->
+    py_request:ended(Request, Result, #{queue_time => QueueTime}).
 
 ended(Result, Call = #call{ref = none}) ->
     finished(Call),

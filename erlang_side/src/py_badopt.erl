@@ -112,7 +112,7 @@ allowed(pool) ->
         cluster => "true or false",
         caller_functions => "true or false"
     },
-    maps:merge(Pool, maps:merge(streams(), values()));
+    maps:merge(Pool, maps:merge(streams(), (values())#{output => "user or caller"}));
 allowed(argument) ->
     #{
         args => "a list",
@@ -132,7 +132,7 @@ allowed(argument) ->
     }.
 
 request() ->
-    (values())#{metadata => "a map", pool => "the name of a pool, the pid of a worker, or {Name, Where}", timeout => milliseconds()}.
+    (values())#{metadata => "a map", output => "user or caller", profile => "text: the name of a file", pool => "the name of a pool, the pid of a worker, or {Name, Where}", timeout => milliseconds()}.
 
 values() ->
     #{binaries => "str or bytes", atoms => "atom or str", traceback => "true or false"}.

@@ -13,7 +13,8 @@
 start(Worker, Id, Payload) ->
     spawn_monitor(fun() -> run(Worker, Id, Payload) end).
 
-run(Worker = #worker{pid = Pid}, Id, Payload) ->
+run(Worker = #worker{pid = Pid, pool = Pool}, Id, Payload) ->
+    py_log:label(callback, Pool),
     case question(Payload) of
         {ok, Question} -> answer(Worker, Id, Question);
         {error, Reason} -> py_port:replace(Pid, Reason)

@@ -169,6 +169,7 @@ attach(Worker, Pid, Address) ->
 %% @private
 -spec enter(#channel{} | {#worker{}, pid(), binary()}) -> no_return().
 enter(C = #channel{owner = Owner}) ->
+    py_log:label(channel, Owner),
     gen_server:enter_loop(?MODULE, [], C#channel{owner_monitor = erlang:monitor(process, Owner)});
 enter({Worker = #worker{pid = WorkerPid}, Pid, Address}) ->
     Guard = #guard{

@@ -5,11 +5,11 @@
 
 -include("py_worker.hrl").
 
--export([tables/0, new/1, add/3, error/2, forget/1]).
+-export([tables/0, new/1, add/3, waits/1, error/2, forget/1]).
 -export([read/1, errors/1]).
 -export_type([counter/0, counters/0]).
 
--type counter() :: requests | streams | values | bytes | errors | timeouts | cancels.
+-type counter() :: requests | streams | values | bytes | errors | timeouts | cancels | waits.
 -type counters() :: counters:counters_ref().
 
 -define(ERRORS, py_errors).
@@ -18,7 +18,7 @@
 %% A larger number costs memory where programs make classes as they run.
 -define(MAX_CLASSES, 20).
 
--define(NAMES, [requests, streams, values, bytes, errors, timeouts, cancels]).
+-define(NAMES, [requests, streams, values, bytes, errors, timeouts, cancels, waits]).
 
 %% @doc Makes the table of errors.
 -spec tables() -> ok.
@@ -40,13 +40,19 @@ add(#worker{counters = {Pool, Own}}, Counter, N) ->
 add(#worker{counters = none}, _Counter, _N) ->
     ok.
 
+%% @doc A request waits while the pool has no worker.
+-spec waits(counters()) -> ok.
+waits(Pool) ->
+    counters:add(Pool, index(waits), 1).
+
 index(requests) -> 1;
 index(streams) -> 2;
 index(values) -> 3;
 index(bytes) -> 4;
 index(errors) -> 5;
 index(timeouts) -> 6;
-index(cancels) -> 7.
+index(cancels) -> 7;
+index(waits) -> 8.
 
 %% @doc A request has ended with an error.
 -spec error(#worker{}, py_error:reason()) -> ok.

@@ -11,7 +11,7 @@
 -include("py_worker.hrl").
 -include_lib("kernel/include/logger.hrl").
 
--export([start/1]).
+-export([start/2]).
 -export([enter/1]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2, format_status/1]).
 
@@ -29,13 +29,14 @@
 }).
 
 %% @doc Starts the process; the caller is its worker and monitors it.
--spec start(#worker{}) -> {pid(), reference()}.
-start(Worker) ->
-    proc_lib:spawn_opt(?MODULE, enter, [Worker], [monitor, {message_queue_data, off_heap}]).
+-spec start(#worker{}, OsPid :: pos_integer() | undefined) -> {pid(), reference()}.
+start(Worker, OsPid) ->
+    proc_lib:spawn_opt(?MODULE, enter, [{Worker, OsPid}], [monitor, {message_queue_data, off_heap}]).
 
 %% @private
--spec enter(#worker{} | pid()) -> no_return().
-enter(Worker = #worker{pid = Pid}) ->
+-spec enter({#worker{}, pos_integer() | undefined} | pid()) -> no_return().
+enter({Worker = #worker{pid = Pid, pool = Pool}, OsPid}) ->
+    py_log:describe(delivery, #{pool => Pool, worker => Pid, os_pid => OsPid}),
     gen_server:enter_loop(?MODULE, [], #state{
         worker_monitor = erlang:monitor(process, Pid),
         credit = py_credit:new(Worker, send, ?CREDIT_BYTES),

@@ -36,6 +36,8 @@ start(What) ->
 %% @private
 -spec enter(term()) -> no_return().
 enter({exec, Workers, Code, Opts = #{timeout := Timeout}}) ->
+    %% The requests have that of the process that makes them.
+    group_leader(maps:get(group_leader, Opts, group_leader()), self()),
     _ = is_integer(Timeout) andalso erlang:send_after(Timeout, self(), late),
     gen_server:enter_loop(?MODULE, [], lists:foldl(fun(W, J) -> run(W, Code, Opts, J) end, #job{}, Workers));
 enter({catch_up, Worker, Pool, Number}) ->
@@ -97,19 +99,19 @@ next(Job = #job{waiting = Waiting}) when map_size(Waiting) > 0 ->
     {noreply, Job};
 next(Job = #job{journal = none, results = Results}) ->
     stop(result(lists:usort(Results)), Job);
-next(Job = #job{journal = {_, Pool, Last, []}, results = Results}) ->
-    log_failed(Results, Pool),
+next(Job = #job{journal = {Worker, _Pool, Last, []}, results = Results}) ->
+    log_failed(Results, Worker),
     stop(Last, Job);
 next(Job = #job{journal = {Worker, Pool, Last, [Code | Rest]}, results = Results}) ->
-    log_failed(Results, Pool),
+    log_failed(Results, Worker),
     Flags = #{binaries => str, atoms => atom, traceback => true},
     {noreply, run(Worker, Code, Flags, Job#job{results = [], journal = {Worker, Pool, Last, Rest}})}.
 
 stop(Result, Job) ->
     {stop, {shutdown, {result, Result}}, Job}.
 
-log_failed(Results, Pool) ->
-    [py_log:replay_failed(Pool, Reason) || {error, Reason} <- Results],
+log_failed(Results, Worker) ->
+    [py_log:replay_failed(Worker, Reason) || {error, Reason} <- Results],
     ok.
 
 %% If it ran in some workers and others ended meanwhile, it ran: those that replace

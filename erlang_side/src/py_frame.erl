@@ -25,6 +25,8 @@
     items/1,
     parse/1,
     ping/0,
+    stacks/1,
+    output_ack/2,
     release/1,
     settings/1,
     stop/0,
@@ -47,7 +49,7 @@
 -type frame() ::
     {
         ready | event | last | reply | reply_after_sends | send | callback | output | log | failed
-            | leaving | pulse | changed | hello,
+            | leaving | pulse | changed | hello | stacks,
         term(),
         binary()
     }
@@ -72,6 +74,7 @@
 -define(CHANNEL_VALUES, 13).
 -define(CHANNEL_END, 14).
 -define(RELEASE, 15).
+-define(STACKS, 16).
 %% From Python to Erlang.
 -define(READY, 65).
 -define(EVENT, 66).
@@ -88,6 +91,12 @@
 -define(PULSE, 77).
 -define(CHANGED, 78).
 -define(HELLO, 79).
+-define(STACKS_RESULT, 80).
+
+%% Flags of a target, each with something that follows its names.
+-define(METADATA, 16).
+-define(OUTPUT_TO, 32).
+-define(PROFILE, 64).
 
 %% What follows in a frame with one value.
 -define(DATA, <<$h, 2, $w, 4, "data">>).
@@ -193,9 +202,10 @@ encoded(Term) ->
     end.
 
 target({Kind, A, B, Args, Kwargs}, Flags) ->
+    Bits = flags(Flags),
     [
-        <<(target_kind(Kind)), (flags(Flags)), (byte_size(A)):32, (byte_size(B)):32, A/binary,
-            B/binary, (metadata(Flags))/binary>>,
+        <<(target_kind(Kind)), Bits, (byte_size(A)):32, (byte_size(B)):32, A/binary, B/binary,
+            (extras(Bits, Flags))/binary>>,
         Args
         | Kwargs
     ].
@@ -206,12 +216,36 @@ target_kind(method) -> 2.
 
 flags(Flags = #{binaries := Binaries, atoms := Atoms, traceback := Traceback}) ->
     flag(Binaries =:= bytes, 1) bor flag(Traceback, 2) bor flag(Atoms =:= str, 4) bor
-        flag(maps:get(return, Flags, value) =:= handle, 8) bor flag(is_map_key(metadata, Flags), 16).
+        flag(maps:get(return, Flags, value) =:= handle, 8) bor flag(is_map_key(metadata, Flags), ?METADATA) bor
+        flag(maps:get(output, Flags, user) =:= caller, ?OUTPUT_TO) bor flag(is_map_key(profile, Flags), ?PROFILE).
+
+%% What few requests have.
+extras(Bits, _Flags) when Bits < ?METADATA ->
+    <<>>;
+extras(_Bits, Flags) ->
+    <<(metadata(Flags))/binary, (output(Flags))/binary, (profile(Flags))/binary>>.
 
 metadata(#{metadata := Metadata}) ->
     Term = term_to_binary(Metadata),
     <<(byte_size(Term)):32, Term/binary>>;
 metadata(_) ->
+    <<>>.
+
+%% The process that makes a request, one that does it in its stead, and a relay on another node
+%% have the same group leader. A node whose name leaves no room has what is printed on `user'.
+output(#{output := caller}) ->
+    <<131, Device/binary>> = external(group_leader()),
+    case byte_size(Device) of
+        Size when Size < 256 -> <<Size, Device/binary>>;
+        _ -> <<0>>
+    end;
+output(_) ->
+    <<>>.
+
+profile(#{profile := Path}) ->
+    Name = py_text:utf8(profile, Path),
+    <<(byte_size(Name)):16, Name/binary>>;
+profile(_) ->
     <<>>.
 
 flag(true, Bit) -> Bit;
@@ -273,7 +307,8 @@ call(Address, Flags, Target) ->
 %% @doc Runs code in `__main__'.
 -spec exec(address(), py_options:flags(), binary()) -> iodata().
 exec(Address, Flags, Code) ->
-    [<<?EXEC, Address/binary, (flags(Flags))>>, Code].
+    Bits = flags(Flags),
+    [<<?EXEC, Address/binary, Bits, (extras(Bits, Flags))/binary>>, Code].
 
 %% @doc Ends the stream or call that was started with `Address'.
 -spec cancel(address()) -> iodata().
@@ -318,6 +353,13 @@ why({exit, Reason}) ->
 ack(Kind, Bytes) ->
     <<?ACK, 1, (kind(Kind)), Bytes:64>>.
 
+%% @doc Says how many bytes more have been taken of what Python prints for a group leader. It has
+%% the address that Python has used.
+-spec output_ack(pid(), non_neg_integer()) -> iodata().
+output_ack(Device, Bytes) ->
+    <<131, Address/binary>> = external(Device),
+    <<?ACK, (byte_size(Address)), Address/binary, Bytes:64>>.
+
 kind(send) -> ?SEND;
 kind(callback) -> ?CALLBACK;
 kind(output) -> ?OUTPUT;
@@ -338,6 +380,11 @@ node_of_references() ->
 -spec ping() -> iodata().
 ping() ->
     <<?PING, 0>>.
+
+%% @doc Asks what its threads and tasks are doing; the answer goes to `Address'.
+-spec stacks(address()) -> iodata().
+stacks(Address) ->
+    <<?STACKS, Address/binary>>.
 
 %% @doc Sets the level below which Python's log records are not sent.
 -spec level(non_neg_integer()) -> iodata().
@@ -366,6 +413,7 @@ parse(<<?REPLY_AFTER_SENDS, N, Address:N/binary, Payload/binary>>) ->
 parse(<<?SEND, 0, Payload/binary>>) -> {send, none, Payload};
 parse(<<?CALLBACK, N, Id:N/binary, Payload/binary>>) -> {callback, Id, Payload};
 parse(<<?OUTPUT, 0, Payload/binary>>) -> {output, none, Payload};
+parse(<<?OUTPUT, N, Device:N/binary, Payload/binary>>) -> printed(Device, Payload);
 parse(<<?LOG, 0, Payload/binary>>) -> {log, none, Payload};
 parse(<<?PONG, 0, Requests:32, Streams:32>>) -> {pong, Requests, Streams};
 parse(<<?READY, 0, Payload/binary>>) -> {ready, none, Payload};
@@ -374,13 +422,21 @@ parse(<<?LEAVING, 0>>) -> {leaving, none, <<>>};
 parse(<<?PULSE, 0, Payload/binary>>) -> {pulse, none, Payload};
 parse(<<?CHANGED, 0, Payload/binary>>) -> {changed, none, Payload};
 parse(<<?HELLO, 0>>) -> {hello, none, <<>>};
+parse(<<?STACKS_RESULT, N, Address:N/binary, Payload/binary>>) -> routed(stacks, Address, Payload);
 parse(_) -> error.
+
+printed(Device, Payload) ->
+    try binary_to_term(<<131, Device/binary>>, [safe]) of
+        Pid when is_pid(Pid) -> {output, Pid, Payload};
+        _ -> error
+    catch
+        error:badarg -> error
+    end.
 
 routed(Kind, <<Tag, Numbers/binary>>, Payload) ->
     try local(Tag, Numbers) of
         To when is_pid(To), Kind =:= event; is_pid(To), Kind =:= last -> {Kind, To, Payload};
-        To when is_reference(To), Kind =:= reply; is_reference(To), Kind =:= reply_after_sends ->
-            {Kind, To, Payload};
+        To when is_reference(To), Kind =/= event, Kind =/= last -> {Kind, To, Payload};
         _ -> error
     catch
         error:badarg -> error

@@ -25,7 +25,9 @@
     binaries => str | bytes,
     atoms => atom | str,
     traceback => boolean(),
-    metadata => map()
+    metadata => map(),
+    output => user | caller,
+    profile => string() | binary()
 }.
 %% Options of `py:stream_start/4', `py:stream/5', `py:stream_eval/3', `py:enumerable/4' and
 %% `py:enumerable_eval/3'.
@@ -46,6 +48,8 @@
 %% <li>`atoms' (default: `atom'): what atoms in the arguments become: `erlang.Atom', or plain `str'.</li>
 %% <li>`traceback' (default: `false'): errors are `{Class, Message, Traceback}'.</li>
 %% <li>`metadata' (default: none): what goes with the request: `erlang.metadata()' in Python, log records, telemetry's events.</li>
+%% <li>`output' (default: `user'): where what its code prints goes: to the node's `user', or to the group leader of the caller.</li>
+%% <li>`profile' (default: none): the file that cProfile's profile of the request is written to.</li>
 %% </ul>
 -type call_options() :: #{
     pool => py_cluster:place(),
@@ -54,6 +58,8 @@
     atoms => atom | str,
     traceback => boolean(),
     metadata => map(),
+    output => user | caller,
+    profile => string() | binary(),
     return => value | handle,
     replay => boolean()
 }.
@@ -66,6 +72,8 @@
 %% <li>`atoms' (default: `atom'): what atoms in the arguments become: `erlang.Atom', or plain `str'.</li>
 %% <li>`traceback' (default: `false'): errors are `{Class, Message, Traceback}'.</li>
 %% <li>`metadata' (default: none): what goes with the request: `erlang.metadata()' in Python, log records, telemetry's events.</li>
+%% <li>`output' (default: `user'): where what its code prints goes: to the node's `user', or to the group leader of the caller.</li>
+%% <li>`profile' (default: none): the file that cProfile's profile of the request is written to.</li>
 %% <li>`return' (default: `value'): `py:call/5' and `py:eval/3' only: with `handle' the result stays in its worker.</li>
 %% <li>`replay' (default: `true'): `py:exec/2' only: whether a worker that is restarted runs the code again.</li>
 %% </ul>
@@ -103,6 +111,7 @@
     binaries => str | bytes,
     atoms => atom | str,
     traceback => boolean(),
+    output => user | caller,
     window => pos_integer() | auto,
     window_bytes => pos_integer(),
     allow => all | [py_name:name() | {py_name:name(), py_name:name()}],
@@ -159,6 +168,7 @@
 %% <li>`binaries' (default: `str'): the default for the pool's streams and calls.</li>
 %% <li>`atoms' (default: `atom'): the default for the pool's streams and calls.</li>
 %% <li>`traceback' (default: `false'): the default for the pool's streams and calls.</li>
+%% <li>`output' (default: `user'): the default for the pool's streams and calls.</li>
 %% </ul>
 
 %% No timer and no `receive' takes more milliseconds, which are 49 days.
@@ -228,7 +238,8 @@ stream_defaults() ->
         timeout => infinity,
         binaries => str,
         atoms => atom,
-        traceback => false
+        traceback => false,
+        output => user
     }.
 
 %% @private
@@ -313,6 +324,7 @@ call(Given, PoolDefaults) ->
         binaries => maps:get(binaries, PoolDefaults, str),
         atoms => maps:get(atoms, PoolDefaults, atom),
         traceback => maps:get(traceback, PoolDefaults, false),
+        output => maps:get(output, PoolDefaults, user),
         return => value
     },
     maps:merge(Defaults, Opts).
@@ -341,6 +353,8 @@ common_option(binaries, V) -> V =:= str orelse V =:= bytes;
 common_option(atoms, V) -> V =:= atom orelse V =:= str;
 common_option(traceback, V) -> is_boolean(V);
 common_option(metadata, V) -> is_map(V);
+common_option(output, V) -> V =:= user orelse V =:= caller;
+common_option(profile, V) -> is_text(V);
 common_option(_, _) -> false.
 
 %% @private
@@ -411,6 +425,7 @@ pool_option(none, V) -> lists:member(V, [none, nil, undefined]);
 pool_option(binaries, V) -> V =:= str orelse V =:= bytes;
 pool_option(atoms, V) -> V =:= atom orelse V =:= str;
 pool_option(traceback, V) -> is_boolean(V);
+pool_option(output, V) -> V =:= user orelse V =:= caller;
 pool_option(window, V) -> V =:= auto orelse ?IS_POS(V);
 pool_option(window_bytes, V) -> ?IS_POS(V);
 pool_option(allow, V) -> V =:= all orelse (is_list(V) andalso lists:all(fun allowed/1, V));
@@ -433,6 +448,14 @@ pool_option(_, _) -> false.
 %% PYTHONPATH has no way to write a colon.
 is_on_path(V) when is_tuple(V) -> py_paths:is_path(V);
 is_on_path(V) -> py_paths:is_path(V) andalso string:find(filename:absname(V), ":") =:= nomatch.
+
+%% A file's name, which 65535 bytes are enough for.
+is_text(V) ->
+    try unicode:characters_to_binary(V) of
+        Name -> is_binary(Name) andalso Name =/= <<>> andalso byte_size(Name) < 65536
+    catch
+        error:badarg -> false
+    end.
 
 is_text_or_atom(V) -> ?IS_TEXT(V) orelse is_atom(V).
 

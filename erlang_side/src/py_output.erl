@@ -1,5 +1,5 @@
 %% @doc A worker's third process: it writes what Python code prints to the node's
-%% `user' device and hands Python's log records to `logger'. Both may be slow,
+%% `user' device, or to one on another node, and hands Python's log records to `logger'. Both may be slow,
 %% which must not delay anything else.
 %%
 %% It ends after its worker, when it has written all that the worker handed on.
@@ -27,7 +27,8 @@
     worker_monitor :: reference(),
     level :: non_neg_integer(),
     output :: py_credit:credit(),
-    log :: py_credit:credit()
+    log :: py_credit:credit(),
+    devices = py_devices:new() :: py_devices:devices()
 }).
 
 %% @doc Starts the process; the caller is its worker and monitors it, and has sent
@@ -75,12 +76,17 @@ handle_info({log, Payload}, State = #state{log = Credit}) ->
         %% The worker is at fault, and reports it.
         exit:Reason -> {stop, {shutdown, Reason}, State}
     end;
+handle_info({output, Device, Payload}, State = #state{devices = Devices}) ->
+    {noreply, State#state{devices = py_devices:print(Device, Payload, Devices)}};
 handle_info(check_level, State) ->
     {noreply, check_level(State)};
 handle_info({'DOWN', Monitor, process, _, _}, State = #state{worker_monitor = Monitor}) ->
     {stop, normal, State};
-handle_info(_Other, State) ->
-    {noreply, State}.
+handle_info(Other, State = #state{worker = Worker, devices = Devices}) ->
+    case py_devices:message(Other, Worker, Devices) of
+        unrelated -> {noreply, State};
+        New -> {noreply, State#state{devices = New}}
+    end.
 
 %% What Python prints is nobody else's to see.
 -spec format_status(gen_server:format_status()) -> gen_server:format_status().

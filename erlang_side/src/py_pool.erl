@@ -151,7 +151,7 @@ claim(Name, Opts, Started = {Parent, IsOurs}, Reason) ->
         name = Name,
         manager = self(),
         opts = Opts,
-        defaults = maps:with([binaries, atoms, traceback, window, window_bytes], Opts),
+        defaults = maps:with([binaries, atoms, traceback, output, window, window_bytes], Opts),
         reason = Reason,
         parent = Parent,
         is_ours = IsOurs,
@@ -433,9 +433,13 @@ may_wait(_Name, {no_pool, _}) -> false;
 may_wait(Name, _Reason) -> worker_wait(Name) > 0.
 
 %% @private
-%% @doc Until when, in milliseconds of monotonic time.
+%% @doc Until when, in milliseconds of monotonic time. The request counts as one that has waited.
 -spec wait_until(name()) -> integer() | infinity.
 wait_until(Name) ->
+    case counters(Name) of
+        none -> ok;
+        Counters -> py_counters:waits(Counters)
+    end,
     case worker_wait(Name) of
         infinity -> infinity;
         Ms -> erlang:monotonic_time(millisecond) + Ms
@@ -485,7 +489,9 @@ row(Name) ->
 -spec exec(name(), binary(), map()) -> ok | {error, py_error:reason()}.
 exec(Name, Code, Opts) ->
     case manager(Name) of
-        {ok, _} -> ask(Name, {exec, Code, py_options:exec(Opts, own_defaults(Name))});
+        {ok, _} ->
+            Checked = py_options:exec(Opts, own_defaults(Name)),
+            ask(Name, {exec, Code, Checked#{group_leader => group_leader()}});
         error -> {error, {no_pool, Name}}
     end.
 

@@ -49,6 +49,8 @@
     %% What others need to know of it, once it is ready, and when that was.
     worker = starting :: starting | {leaving, #worker{}} | #worker{},
     since = 0 :: integer(),
+    %% For log records about its end.
+    about = #{} :: #{atom() => term()},
     %% Whether it leaves because another has taken its place.
     is_recycled = false :: boolean()
 }).
@@ -494,9 +496,9 @@ start_one(Attempt, State = #state{name = Name, opts = Opts, workers = Workers}) 
 %% A worker is in the row when it has run all that the others have.
 ready(Pid, Info, Worker, State = #state{workers = Workers, name = Name, jobs = Jobs}) ->
     Slot = #slot{number = Number} = maps:get(Pid, Workers),
-    Ready = Slot#slot{worker = Worker, since = now_ms()},
+    Ready = Slot#slot{worker = Worker, since = now_ms(), about = py_workers:about(Pid)},
     State1 = State#state{workers = Workers#{Pid := Ready}, python = Info, failures = 0},
-    py_log:ready(Name, Info),
+    py_log:ready(Name, Pid, Info),
     event([worker, start], #{duration => native(now_ms() - Slot#slot.since)}, #{worker => Pid, python => Info}, State),
     case py_journal:last(Name) of
         Number -> next_job(next_retiring(publish(State1)));
@@ -585,7 +587,7 @@ exited(Pid, Reason, State = #state{phase = starting, workers = Workers}) ->
     give_up(start_failure(Reason), State#state{workers = maps:remove(Pid, Workers)});
 exited(Pid, Reason, State = #state{dedicated = IsDedicated}) ->
     Exit = {worker_exit, Status} = py_error:worker_exit(Reason),
-    {#slot{worker = Was, attempt = Attempt, since = Since, is_recycled = IsRecycled}, Rest} =
+    {#slot{worker = Was, attempt = Attempt, since = Since, about = About, is_recycled = IsRecycled}, Rest} =
         maps:take(Pid, State#state.workers),
     State1 = State#state{workers = Rest},
     ended_event(Pid, Was, Since, Exit, State),
@@ -604,7 +606,7 @@ exited(Pid, Reason, State = #state{dedicated = IsDedicated}) ->
         _ ->
             ?LOG_WARNING(
                 #{text => "a Python worker ended and is restarted", pool => State#state.name, status => Status},
-                ?LOG_META
+                maps:merge(py_log:meta(State#state.name, Pid), About)
             ),
             IsQuick = now_ms() - Since < ?QUICK_DEATH_MS,
             _ = restart_later(IsQuick, Attempt),
@@ -645,7 +647,7 @@ exit_name(Limit) -> Limit.
 
 %% A signal told it to go: another takes its place, while it ends what it runs.
 leaving(Pid, State = #state{name = Name, workers = Workers, dedicated = IsDedicated}) ->
-    ?LOG_NOTICE(#{text => "a signal asked a Python worker to leave", pool => Name}, ?LOG_META),
+    ?LOG_NOTICE(#{text => "a signal asked a Python worker to leave", pool => Name}, py_log:meta(Name, Pid)),
     py_workers:forget(Pid),
     IsDedicated orelse (self() ! {start_worker, 0}),
     Slot = #slot{worker = Worker} = maps:get(Pid, Workers),
@@ -750,7 +752,7 @@ failed(Attempt, Reason, State = #state{name = Name, failures = Failures}) ->
             reason => py_error:format_error(Reason),
             next_try_ms => Pause
         },
-        ?LOG_META
+        py_log:meta(Name)
     ),
     _ = erlang:send_after(Pause, self(), {start_worker, Attempt + 1}),
     NewState = publish(State#state{failures = Failures + 1, reason = Reason}),

@@ -29,7 +29,8 @@ metrics() ->
                 {values_total, values, "Values of streams"},
                 {received_bytes_total, bytes, "Encoded bytes of values and results"},
                 {timeouts_total, timeouts, "Requests that took too long"},
-                {cancels_total, cancels, "Streams and calls that were cancelled"}
+                {cancels_total, cancels, "Streams and calls that were cancelled"},
+                {waits_total, waits, "Requests that waited for a worker, a thread or a slot"}
             ]
         ] ++
         [

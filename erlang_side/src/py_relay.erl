@@ -33,6 +33,7 @@
 }.
 -type question() ::
     {exec, atom() | pid(), binary(), map()}
+    | {stacks, atom() | pid()}
     | {info, atom() | pid()}
     | {drain, atom() | pid(), timeout()}
     | {resume, atom() | pid()}
@@ -273,6 +274,7 @@ load(Pool) ->
 -spec ask(1, question()) -> term().
 ask(1, {exec, Pool, Code, Opts}) -> py_pool:exec(Pool, Code, Opts);
 ask(1, {info, Pool}) -> py_pool:info(Pool);
+ask(1, {stacks, Pool}) -> py_stacks:of_pool(Pool);
 ask(1, {drain, Pool, Timeout}) -> py_pool:drain(Pool, Timeout);
 ask(1, {resume, Pool}) -> py_pool:resume(Pool);
 ask(1, {restart_workers, Pool}) -> py_pool:restart_workers(Pool);

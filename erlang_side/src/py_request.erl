@@ -115,7 +115,7 @@ key(#request{worker = #worker{pid = Pid}, started = Started, ref = Ref}) ->
 %% @doc It has ended.
 -spec ended(request(), ok | done | {ok, term()} | {error, py_error:reason()}) -> ok.
 ended(Request, Result) ->
-    ended(Request, Result, #{}).
+    ended(Request, Result, #{queue_time => 0}).
 
 -spec ended(request(), ok | done | {ok, term()} | {error, py_error:reason()}, #{atom() => term()}) -> ok.
 ended(Request = #request{worker = Worker, meta = Meta}, Result, Measurements) ->

@@ -62,6 +62,9 @@
     %% Until when it waits for a worker, in milliseconds of monotonic time. An atom is more than
     %% any number.
     wait_until = none :: none | infinity | integer(),
+    %% Since when it waits, and how long it has waited, in native units.
+    waits_since = none :: integer() | none,
+    queue_time = 0 :: non_neg_integer(),
     owner_monitor :: reference(),
     worker_monitor = none :: none | reference(),
     timeout :: timeout(),
@@ -184,7 +187,8 @@ whereis_do(Ref, Fun) ->
 
 %% @private
 -spec init(pid(), {near, #worker{}} | {py_cluster:route(), map()}, reference(), pid(), term(), map()) -> no_return().
-init(Caller, Where, Ref, Owner, Sink, Opts) ->
+init(Caller, Where, Ref, Owner, Sink, Opts = #{what := {_Kind, Module, Function, _, _}}) ->
+    py_log:label(stream, {Module, Function}),
     OwnerMonitor = erlang:monitor(process, Owner),
     %% Before the caller has written the request: no end of the worker is missed.
     {Worker, WorkerMonitor, Request} =
@@ -298,17 +302,15 @@ found({near, Route = #route{pool = Pool}}, _Reason, S = #stream{request = Reques
     end.
 
 %% No worker for it here. A request for this node alone waits for one.
-not_found(Route = #route{pool = Pool, to = {node, _}}, Reason, S = #stream{wait_until = Until}) ->
-    Deadline =
-        case Until of
-            none -> py_pool:wait_until(Pool);
-            _ -> Until
-        end,
+not_found(Route = #route{pool = Pool, to = {node, _}}, Reason, S = #stream{wait_until = none}) ->
+    Since = erlang:monotonic_time(),
+    not_found(Route, Reason, S#stream{wait_until = py_pool:wait_until(Pool), waits_since = Since});
+not_found(Route = #route{pool = Pool, to = {node, _}}, Reason, S = #stream{wait_until = Deadline}) ->
     case py_pool:may_wait(Pool, Reason) of
         true ->
             now_ms() < Deadline orelse terminal({error, {no_worker, Reason}}, S),
             _ = erlang:send_after(?WAIT_MS, self(), {find_worker, Route}),
-            S#stream{wait_until = Deadline};
+            S;
         false ->
             terminal({error, Reason}, S)
     end;
@@ -332,7 +334,12 @@ near(Worker = #worker{pid = Pid}, Opts, S = #stream{ref = Ref, owner = Owner, si
     Monitor = erlang:monitor(process, Pid),
     Frame = py_frame:stream(py_frame:address(self()), Ref, Owner, Opts, maps:get(target, Request)),
     _ = py_port:write(Worker, Frame),
-    Found = S#stream{worker = Worker, worker_monitor = Monitor},
+    QueueTime =
+        case S#stream.waits_since of
+            none -> 0;
+            Since -> erlang:monotonic_time() - Since
+        end,
+    Found = S#stream{worker = Worker, worker_monitor = Monitor, queue_time = QueueTime},
     %% More may have been asked for before.
     credit(accepted(maps:update_with(window, fun py_window:initial/1, Opts), Found)).
 
@@ -536,7 +543,9 @@ forget(Ref) ->
 finish(S = #stream{ref = Ref, worker = Worker}) ->
     Worker =:= none orelse is_record(Worker, worker) orelse py_remote:finished(Worker),
     forget(Ref),
-    py_request:ended(S#stream.watched, S#stream.outcome, #{values => S#stream.values, bytes => S#stream.bytes}),
+    py_request:ended(S#stream.watched, S#stream.outcome, #{
+        values => S#stream.values, bytes => S#stream.bytes, queue_time => S#stream.queue_time
+    }),
     throw({finished, S}).
 
 %%% The window.

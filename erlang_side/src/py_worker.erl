@@ -46,6 +46,8 @@
     %% Whether its manager knows that it has done enough.
     is_done = false :: boolean(),
     rss_at = 0 :: integer(),
+    %% How many requests have waited in Python.
+    waits = 0 :: non_neg_integer(),
     %% What Python reads from, see py_os:hold_open/2.
     input :: file:fd() | undefined,
     %% Where Python's faulthandler writes when it crashes.
@@ -60,7 +62,8 @@
     %% Handles what Python code sends by itself, see py_delivery.
     delivery :: {pid(), reference()} | undefined,
     %% The same for what it prints and logs, see py_output.
-    output :: {pid(), reference()} | undefined
+    output :: {pid(), reference()} | undefined,
+    devices = py_devices:new() :: py_devices:devices()
 }).
 
 %% @doc Starts a worker for the process that calls, which gets
@@ -99,7 +102,7 @@ opened(Port, State = #state{opts = Opts}) ->
     Process = py_os:of_port(Port),
     py_log:describe(worker, #{pool => State#state.pool, worker => self(), os_pid => py_os:pid(Process)}),
     py_reaper:adopt(State#state.manager, Process),
-    Delivery = py_delivery:start(Worker),
+    Delivery = py_delivery:start(Worker, py_os:pid(Process)),
     Output = py_output:start(Worker, py_os:pid(Process)),
     start_deadline(Opts),
     State#state{
@@ -187,6 +190,11 @@ handle_info(liveness, State) ->
     liveness(State);
 handle_info(no_exit_status, State) ->
     stop({worker_exit, exit_unknown}, State);
+handle_info(Other, State = #state{worker = Worker = #worker{}, devices = Devices}) ->
+    case py_devices:message(Other, Worker, Devices) of
+        unrelated -> {noreply, State};
+        New -> {noreply, State#state{devices = New}}
+    end;
 handle_info(_Other, State) ->
     {noreply, State}.
 
@@ -265,11 +273,22 @@ handle_frame({Kind, none, Payload}, State = #state{output = {Output, _}}) when
 ->
     Output ! {Kind, Payload},
     {noreply, State};
+%% A request's output is with the device before its result is with the caller. A connection that is
+%% busy suspends whoever sends: that is not for this process.
+handle_frame({output, Device, Payload}, State = #state{devices = Devices}) when node(Device) =:= node() ->
+    {noreply, State#state{devices = py_devices:print(Device, Payload, Devices)}};
+handle_frame({output, Device, Payload}, State = #state{output = {Output, _}}) ->
+    Output ! {output, Device, Payload},
+    {noreply, State};
+handle_frame({stacks, Ref, Payload}, State) ->
+    Ref ! {Ref, Payload},
+    {noreply, State};
 handle_frame({pulse, none, Payload}, State) ->
     case py_etf:decode(Payload) of
-        {ok, Stats = #{}} ->
-            py_workers:update(self(), [{stats, Stats}]),
-            {noreply, update_rss(State)};
+        {ok, Stats = #{waits := Waits}} ->
+            py_workers:update(self(), [{stats, maps:remove(waits, Stats)}]),
+            py_counters:add(State#state.worker, waits, Waits - State#state.waits),
+            {noreply, update_rss(State#state{waits = Waits})};
         _ ->
             stop_replace(bad_frame, State)
     end;
@@ -289,7 +308,7 @@ handle_frame({hello, none, <<>>}, State = #state{settings = Settings = #{}, os_p
 handle_frame({ready, none, Payload}, State = #state{ready = false, manager = Manager, worker = Worker}) ->
     case py_etf:decode(Payload) of
         {ok, Info = #{os_pid := OsPid}} when is_integer(OsPid), OsPid > 0 ->
-            About = maps:without([input, crash, os_pid, counters], Info),
+            About = maps:without([input, crash, stacks, os_pid, counters], Info),
             py_reaper:identify(OsPid, children(State)),
             py_workers:enter(Worker, State#state.pool, maps:without([input, crash], Info)),
             schedule_liveness(),

@@ -7,7 +7,7 @@
 -include("py_worker.hrl").
 
 -export([tables/0, enter/3, update/2, forget/1, sweep/1]).
--export([find/1, infos/1]).
+-export([find/1, infos/1, about/1, faulthandler/1]).
 
 -define(TABLE, py_workers).
 
@@ -46,7 +46,7 @@ enter(Worker = #worker{pid = Pid}, Pool, Info) ->
         since = now_ms(),
         os_pid = maps:get(os_pid, Info, undefined),
         python = maps:without([os_pid, counters], Info),
-        stats = maps:get(counters, Info, #{})
+        stats = maps:remove(waits, maps:get(counters, Info, #{}))
     }),
     ok.
 
@@ -87,6 +87,27 @@ find(Pid) ->
     try ets:lookup(?TABLE, Pid) of
         [#row{worker = Worker, pool = Pool}] -> {Worker, Pool};
         [] -> none
+    catch
+        error:badarg -> none
+    end.
+
+%% @doc What log records say of a worker.
+-spec about(pid()) -> #{pool => py_pool:name(), worker => pid(), os_pid => pos_integer() | undefined}.
+about(Pid) ->
+    try ets:lookup(?TABLE, Pid) of
+        [#row{pool = Pool, os_pid = OsPid}] -> #{pool => Pool, worker => Pid, os_pid => OsPid};
+        [] -> #{}
+    catch
+        error:badarg -> #{}
+    end.
+
+%% @doc The operating-system process of a worker, the signal at which it writes its stacks, and the
+%% descriptor that it writes them to.
+-spec faulthandler(pid()) -> {pos_integer(), {pos_integer(), non_neg_integer()}} | none.
+faulthandler(Pid) ->
+    try ets:lookup(?TABLE, Pid) of
+        [#row{os_pid = OsPid, python = #{stacks := {Signal, Fd}}}] -> {OsPid, {Signal, Fd}};
+        _ -> none
     catch
         error:badarg -> none
     end.

@@ -31,11 +31,8 @@ def worker() -> dict[str, Any]:
 
 def metadata(request: Any) -> dict[str, Any]:
     """The option `metadata` of a request."""
-    about = getattr(request, "about", b"")
-    if len(about) < frames.TARGET.size or not about[1] & frames.FLAG_METADATA:
-        return {}
-    _, _, first, second = frames.TARGET.unpack_from(about)
-    return dict(decoder.decode(about, frames.TARGET.size + first + second + 4))
+    given = frames.extras_of(getattr(request, "about", b"")).metadata
+    return dict(decoder.decode(given)) if given else {}
 
 
 def describe(request: Any) -> dict[str, Any] | None:

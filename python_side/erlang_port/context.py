@@ -32,6 +32,8 @@ class Request(Protocol):
     is_ended: bool
     #: Whether it is a stream: the node counts them apart.
     is_stream: bool
+    #: The I/O device that it prints to; none is the node's `user`.
+    output: bytes
     #: Whether it has one of the slots that `max_threads` bounds.
     has_slot: bool
     #: Whether it has sent messages, which must arrive before its reply.
@@ -73,6 +75,8 @@ class WorkerContext:
         self.cancelled_reason = b"w\x09cancelled"
         #: Sends the messages that wait for others to share a frame.
         self.flush_messages: Callable[[], None] = _nothing
+        #: Sends what was printed for an I/O device, before the request ends that has printed it.
+        self.flush_output: Callable[[bytes], None] = _nothing
         #: In a forked child: what ends it.
         self.end_child: Callable[[], None] | None = None
 
@@ -121,5 +125,5 @@ class WorkerContext:
             return _NO_MEMORY
 
 
-def _nothing() -> None:
+def _nothing(_device: bytes = b"") -> None:
     """Nothing was sent yet."""

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import logging
 import math
 import os
 import signal
@@ -43,6 +44,7 @@ from erlang_port.requests.main_module import MainModule
 from erlang_port.requests.main_thread import MainThread
 from erlang_port.requests.request_opener import RequestOpener
 from erlang_port.requests.request_table import Handler, RequestTable
+from erlang_port.requests.stacks import Stacks
 from erlang_port.requests.stream import ERROR
 from erlang_port.requests.stream_slots import StreamSlots
 from erlang_port.requests.targets import Targets
@@ -149,12 +151,15 @@ class Worker:
         )
         self._node = NodeClient(self._context, self._slots.lend)
         self._context.flush_messages = self._node.messages.flush
+        self._context.flush_output = self._node.stdout.flush_device
+        self._stacks = Stacks(regions, self._loop)
         self._handlers: dict[int, Handler] = {
             **self._table.handlers(),
             **opener.handlers(),
             **self._node.handlers(),
             **objects.handlers(self._table.handlers()[frames.CANCEL]),
             frames.STOP: self._on_stop,
+            frames.STACKS: self._on_stacks,
         }
 
     # From the start to the end; on the main thread.
@@ -179,6 +184,8 @@ class Worker:
         self._threads.start(self._receiver.read, memory, self._pulse.mark)
         self._node.open(settings["level"])
         signal.signal(signal.SIGTERM, self._on_sigterm)
+        if not os.environ.get("PYTHONBREAKPOINT"):
+            sys.breakpointhook = _say_how_to_debug
         self._main_module.open(settings["preload"], settings["journal"], _print_traceback)
         self._send_ready()
         Reload(self._ticker, settings.get("reload", []), self._send_changed).start()
@@ -197,6 +204,7 @@ class Worker:
             Atom("input"): self._read_fd,
             Atom("os_pid"): self._pid,
             Atom("crash"): _record_crashes(),
+            Atom("stacks"): _stacks_by_signal(),
             Atom("counters"): {Atom(name): n for name, n in self._counters().items()},
         }
         self._context.send(frames.READY, b"", [self._context.encoder().encode(info)])
@@ -244,6 +252,11 @@ class Worker:
         else:
             self._context.send(frames.REPLY, address, [b"\x83", ERROR, reason])
 
+    def _on_stacks(self, _frame: bytes, address: bytes, _offset: int) -> None:
+        # Here, on whatever thread reads: the others may all be busy.
+        text = self._stacks.format().encode("utf-8", "backslashreplace")
+        self._context.send(frames.STACKS_RESULT, address, [text])
+
     def _send_changed(self, path: str) -> None:
         self._context.send(frames.CHANGED, b"", [os.fsencode(path)])
 
@@ -257,6 +270,7 @@ class Worker:
             **self._slots.statistics(),
             "requests": len(self._table),
             "waiting_main": self._main_thread.waiting(),
+            "waits": self._threads.waits + self._slots.waits + self._main_thread.waits,
         }
 
     # The end; from any thread.
@@ -332,6 +346,32 @@ def _record_crashes() -> int:
         return -1  # Not on Linux: it stays on standard error.
     faulthandler.enable(fd)
     return fd
+
+
+def _say_how_to_debug(*_args: Any, **_kwargs: Any) -> None:
+    """In place of a debugger, which would have no terminal."""
+    frame = sys._getframe(1)
+    logging.getLogger("erlang.debugger").warning(
+        "breakpoint() in %s, line %d, is passed over: the worker has no terminal. With the pool "
+        'option env => [{"PYTHONBREAKPOINT", "erlang.debugger.listen"}] it waits at a port',
+        frame.f_code.co_filename,
+        frame.f_lineno,
+    )
+
+
+def _stacks_by_signal() -> tuple[int, int] | None:
+    """Has faulthandler write what all threads do when a signal comes: its number, and a descriptor.
+
+    That needs no interpreter lock. It is one of the signals that have no name of their own, since
+    programs use the others. None outside Linux.
+    """
+    try:
+        number = int(signal.SIGRTMAX)
+        fd = os.memfd_create("erlang_python_stacks")
+    except (AttributeError, OSError):
+        return None
+    faulthandler.register(number, fd, all_threads=True)
+    return number, fd
 
 
 def _print_traceback(error: BaseException) -> None:

@@ -123,3 +123,14 @@ def fail():
 def failing_stream():
     yield 1
     raise ValueError("wrong stream")
+
+
+def say_each(text):
+    print(text)
+    yield 1
+
+
+async def say_in_a_pool(text):
+    import asyncio
+
+    await asyncio.to_thread(print, text)

@@ -66,7 +66,7 @@ def _read_all(worker: Worker) -> list[int]:
     kinds = []
     while (found := worker.read()) is not None:
         kind, _, payload = found
-        assert frames.READY <= kind <= frames.HELLO, found
+        assert frames.READY <= kind <= frames.STACKS_RESULT, found
         if kind in (frames.REPLY, frames.REPLY_AFTER_SENDS, frames.READY, frames.SEND, frames.LOG):
             decoder.decode(payload, 0)
         kinds.append(kind)

@@ -35,12 +35,19 @@ class Channel:
     """
 
     def __init__(
-        self, kind: int, put: Put, ticker: Ticker, limit: int, is_list: bool = True
+        self,
+        kind: int,
+        put: Put,
+        ticker: Ticker,
+        limit: int,
+        is_list: bool = True,
+        address: bytes = b"",
     ) -> None:
         self.window = ByteWindow(limit)
         #: Whether the ticker empties the queue.
         self.is_active = False
         self._kind = kind
+        self._address = address
         self._put = put
         self._ticker = ticker
         self._is_list = is_list
@@ -126,7 +133,7 @@ class Channel:
             buffers.insert(0, _LIST_HEADER.pack(131, 108, count))
             buffers.append(b"j")
             size += _LIST_HEADER.size + 1
-        header = frames.header(self._kind, b"", size)
+        header = frames.header(self._kind, self._address, size)
         buffers.insert(0, header)
         self.window.sent += size
         self._put(buffers, size + len(header))

@@ -24,7 +24,7 @@ from erlang_port.node.incoming import IncomingChannels
 from erlang_port.node.log_handler import LogHandler
 from erlang_port.node.lossy_channel import LossyChannel
 from erlang_port.node.messages import LIMIT, Messages, is_fixed
-from erlang_port.node.stdout import Output
+from erlang_port.node.stdout import Devices, Output
 from erlang_port.runtime.interrupt import InterruptibleRegion, OneShotEvent
 from erlang_port.wire import frames
 
@@ -70,7 +70,12 @@ class NodeClient:
         self.logs = LogHandler(context.encoder)
         printed = LossyChannel(writer, ticker, blocking, frames.OUTPUT, False, stdout.note)
         self._log = LossyChannel(writer, ticker, blocking, frames.LOG, True, self.logs.note)
-        self.stdout = Output(printed, ticker)
+        self._devices = Devices(
+            lambda device: LossyChannel(
+                writer, ticker, blocking, frames.OUTPUT, False, stdout.note, device
+            )
+        )
+        self.stdout = Output(printed, self._devices, ticker)
         self._credits: dict[int, Callable[[int], None]] = {
             frames.SEND: self.messages.window.credit,
             frames.CALLBACK: self.calls.credit,
@@ -116,7 +121,11 @@ class NodeClient:
 
     def _on_ack(self, frame: bytes, address: bytes, offset: int) -> None:
         """The node says how much it has taken of what is sent in frames of one kind."""
-        self._credits[address[0]](frames.read_ack(frame, offset))
+        taken = frames.read_ack(frame, offset)
+        if len(address) == 1:
+            self._credits[address[0]](taken)
+        else:
+            self._devices.credit_more(address, taken)
 
     def _on_callback_result(self, frame: bytes, address: bytes, offset: int) -> None:
         """The answer to a call; it is decoded by the thread that waits for it."""

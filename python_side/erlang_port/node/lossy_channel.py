@@ -40,10 +40,11 @@ class LossyChannel:
         kind: int,
         is_list: bool,
         note: Note,
+        address: bytes = b"",
     ) -> None:
         self._frame_writer = frame_writer
         self._blocking = blocking
-        self._channel = Channel(kind, frame_writer.put, ticker, LIMIT, is_list)
+        self._channel = Channel(kind, frame_writer.put, ticker, LIMIT, is_list, address)
         self._note = note
         self._lock = RLock()
         self._dropped = 0
@@ -76,6 +77,21 @@ class LossyChannel:
                 dropped, self._dropped = self._dropped, 0
             if dropped:
                 self._put(self._note(dropped))
+
+    def credit_more(self, taken: int) -> None:
+        """The same where the node says how much more it has taken, and not the sum."""
+        window = self._channel.window
+        # What this channel has not sent was sent by one before it.
+        self.credit(min(window.sent, window.taken + taken))
+
+    def flush(self) -> None:
+        """What was offered before is with the frame writer when this returns."""
+        self._channel.flush()
+
+    def is_idle(self) -> bool:
+        """Whether the node has taken everything."""
+        window = self._channel.window
+        return window.sent == window.taken and not self._channel.is_active and not self._dropped
 
     def _put(self, buffers: list[Any]) -> None:
         self._channel.put(buffers, sum(map(len, buffers)))

@@ -35,8 +35,10 @@ class Call:
     is_ended = False
     has_slot = False
     has_sent = False
-    #: Names and metadata, see `about.py`; none of code.
+    #: Names and metadata, see `about.py`.
     about = b""
+    #: The I/O device that it prints to; none is the node's `user`.
+    output = b""
 
     def __init__(
         self,
@@ -138,6 +140,8 @@ class Call:
 
     def _send(self, buffers: list[Any]) -> None:
         self.is_ended = True
+        if self.output:
+            self.context.flush_output(self.output)
         kind = frames.REPLY
         if self.has_sent:
             # Behind the messages that it has sent.

@@ -29,9 +29,14 @@ class MainThread:
         self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
         #: What waits. Whoever takes a request out of here runs its work.
         self._waiting: dict[Any, Work] = {}
+        self._is_busy = False
+        #: How many have waited for others so far.
+        self.waits = 0
 
     def submit(self, request: object, work: Work) -> None:
         """Runs the work of a request in its turn; from any thread."""
+        if self._is_busy or self._waiting:
+            self.waits += 1
         self._waiting[request] = work
         self._queue.put(request)
 
@@ -65,7 +70,9 @@ class MainThread:
             try:
                 work = self._waiting.pop(request, None)
                 if work is not None:
+                    self._is_busy = True
                     work()
+                    self._is_busy = False
                 # Not kept until the next one comes.
                 del request, work
             except BaseException as error:

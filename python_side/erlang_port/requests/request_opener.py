@@ -18,11 +18,14 @@ from erlang_port.requests.main_thread import MainThread
 from erlang_port.requests.request_table import Handler, RequestTable
 from erlang_port.requests.stream import Stream
 from erlang_port.requests.stream_slots import StreamSlots
-from erlang_port.requests.targets import Targets
+from erlang_port.requests.targets import Targets, profiled_if
 from erlang_port.requests.thread_runner import ThreadRunner
 from erlang_port.runtime.awaitable import is_awaitable
 from erlang_port.runtime.thread_pool import Work
 from erlang_port.wire import frames
+
+#: What code is called in log records.
+_EXEC = b"exec"
 
 
 class RequestOpener:
@@ -64,6 +67,8 @@ class RequestOpener:
         stream = Stream(self._context, self._end, address, options, frame[target + 1])
         stream.order = next(self._orders)
         stream.about = frame[target : target + frames.about_size(frame, target)]
+        if frame[target + 1] & frames.FLAG_OUTPUT:
+            stream.output = frames.extras_of(stream.about).output
         stream.runner = runner = ThreadRunner(stream)
         self._requests[address] = stream
         work = partial(self._open, runner, frame, target)
@@ -79,19 +84,27 @@ class RequestOpener:
             self._handles.keep if frame[offset + 1] & frames.FLAG_HANDLE else None,
         )
         call.about = frame[offset : offset + frames.about_size(frame, offset)]
+        if frame[offset + 1] & frames.FLAG_OUTPUT:
+            call.output = frames.extras_of(call.about).output
         self._requests[address] = call
         # Here and below without a call where none is needed: most requests are calls.
         return self._placed(call, call.run, frame, offset) if self._uses_main else call.run
 
     def _on_exec(self, frame: bytes, address: bytes, offset: int) -> None:
-        code = bytes(frame[offset + 1 :])
+        flags = frame[offset]
+        extras = frames.read_extras(flags, frame, offset + 1)
+        code = bytes(frame[extras.end :])
         execution = Call(
             self._context,
             self._end,
             address,
-            frame[offset],
-            lambda: (self._main_module.execute, [code.decode()], {}),
+            flags,
+            lambda: (profiled_if(self._main_module.execute, extras.profile), [code.decode()], {}),
         )
+        # As if it were an expression, which it is called after.
+        name = frames.TARGET.pack(frames.EXPRESSION, flags, len(_EXEC), 0) + _EXEC
+        execution.about = name + bytes(frame[offset + 1 : extras.end])
+        execution.output = extras.output
         self._requests[address] = execution
         self._main_thread.submit(execution, execution.run)
 

@@ -76,6 +76,8 @@ class Stream:
     has_slot = False
     #: Names and metadata, see `about.py`.
     about = b""
+    #: The I/O device that it prints to; none is the node's `user`.
+    output = b""
     runner: Runner
     #: Its number among the streams of the worker, by when they came.
     order = 0
@@ -281,5 +283,7 @@ class Stream:
             if self.is_ended:
                 return
             self.is_ended = True
+        if self.output:
+            self.context.flush_output(self.output)
         buffers = [self.prefix, _DONE] if reason is None else [self.prefix, ERROR, reason]
         self._end(self, frames.LAST, buffers)

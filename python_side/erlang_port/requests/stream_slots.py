@@ -25,6 +25,8 @@ class StreamSlots:
         self._running = 0
         #: In the order in which they came, which is not that in which they were opened.
         self._waiting: deque[Stream] = deque()
+        #: How many have waited so far.
+        self.waits = 0
 
     def statistics(self) -> dict[str, int]:
         """How many run and how many wait."""
@@ -36,6 +38,7 @@ class StreamSlots:
             # One that is cancelled can end without a slot.
             has_slot = not stream.is_cancelled
             if has_slot and self._running >= self._limit:
+                self.waits += 1
                 bisect.insort(self._waiting, stream, key=lambda waiting: waiting.order)
                 return
             self._running += has_slot

@@ -125,17 +125,24 @@ class Targets:
         binaries = "bytes" if target.flags & frames.FLAG_BYTES else "str"
         atoms = "str" if target.flags & frames.FLAG_ATOMS_AS_STR else "atom"
         start = offset + size
-        if target.flags & frames.FLAG_METADATA:
-            start += 4 + int.from_bytes(frame[start : start + 4], "big")
+        extras = None
+        if target.flags >= frames.FLAG_METADATA:
+            extras = frames.read_extras(target.flags, frame, start)
+            start = extras.end
         args, end = arguments(frame, start, binaries, atoms)
         kwargs: dict[str, Any] = {}
         if frame[end:] != _NO_KWARGS:
             kwargs = _names(decoder.decode(frame, end, binaries, atoms))
+        function: Callable[..., Any]
         if target.kind == frames.EXPRESSION:
-            return self.expression, [target.first, kwargs], {}
-        if target.kind == frames.METHOD:
-            return self.method(target.first, target.second), args, kwargs
-        return self.function(target.first, target.second), args, kwargs
+            function, args, kwargs = self.expression, [target.first, kwargs], {}
+        elif target.kind == frames.METHOD:
+            function = self.method(target.first, target.second)
+        else:
+            function = self.function(target.first, target.second)
+        if extras is not None:
+            function = profiled_if(function, extras.profile)
+        return function, args, kwargs
 
     def is_async(self, frame: bytes, offset: int) -> bool:
         """Whether a request is known to name an async function; runs no code of the user's."""
@@ -175,6 +182,15 @@ _NO_KWARGS = b"\x83t\0\0\0\0"
 #: most 256 KiB as it is; fewer cost a microsecond for each request past them.
 _MAX_TARGETS = 1024
 _LONG_TARGET = 256
+
+
+def profiled_if(function: Callable[..., Any], path: str) -> Callable[..., Any]:
+    """The function, which writes its profile into a file if there is one."""
+    if not path:
+        return function
+    from erlang_port.requests.profile import profiled  # Seldom needed.
+
+    return profiled(function, path)
 
 
 def _names(kwargs: dict[Any, Any]) -> dict[str, Any]:

@@ -152,6 +152,15 @@ class EventLoop:
         """Whether `loop` is this one."""
         return loop is self._loop
 
+    def tasks(self) -> list[asyncio.Task[Any]]:
+        """All tasks of the loop, those of the user's code, too; from any thread."""
+        loop = self._loop
+        if loop is None:
+            return []
+        import asyncio
+
+        return [task for task in asyncio.all_tasks(loop) if not task.done()]
+
     def statistics(self) -> dict[str, int]:
         """How many tasks there are."""
         return {"tasks": len(self._tasks)}

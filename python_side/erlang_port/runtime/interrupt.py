@@ -104,11 +104,11 @@ class InterruptibleRegion:
         "_lock",
         "_raised_for",
         "_set_at",
-        "_thread",
         "enter",
         "is_set",
         "leave",
         "request",
+        "thread",
     )
 
     def __init__(self) -> None:
@@ -116,7 +116,7 @@ class InterruptibleRegion:
         # through a region of its own.
         self._lock = RLock()
         self._lock.acquire()
-        self._thread = get_ident()
+        self.thread = get_ident()
         self._event: OneShotEvent | None = None
         #: The calling thread is about to run user code.
         self.enter: Callable[[], object] = self._lock.release
@@ -152,7 +152,7 @@ class InterruptibleRegion:
     def clear_pending(self) -> None:
         """Takes an interrupt back that was set and not raised; or raises it."""
         self.is_set = False
-        _clear_async_exc(self._thread, None)
+        _clear_async_exc(self.thread, None)
 
     def shielded(self, function: Callable[..., T], *args: Any) -> T:
         """Calls what no interrupt may break off, from within user code or not."""
@@ -192,7 +192,7 @@ class InterruptibleRegion:
 
     def is_current(self) -> bool:
         """Whether the calling thread is this one, and runs user code."""
-        return self._thread == get_ident() and not self._lock._is_owned()  # type: ignore[attr-defined]
+        return self.thread == get_ident() and not self._lock._is_owned()  # type: ignore[attr-defined]
 
     def interrupt(self, request: object) -> Outcome:
         """Raises `Cancelled` in the thread, if it runs code of this request."""
@@ -218,7 +218,7 @@ class InterruptibleRegion:
 
     def _interrupt(self, request: object) -> tuple[Outcome, tuple[int, int] | None]:
         """The same, once; and where the thread is, if it is soon to be elsewhere."""
-        if self._thread == get_ident() or self.request is not request:
+        if self.thread == get_ident() or self.request is not request:
             return Outcome.ELSEWHERE, None
         if not self._lock.acquire(blocking=False):
             return self._interrupt_own_work(request), None
@@ -235,7 +235,7 @@ class InterruptibleRegion:
         if event is None:
             self._due = request
             return Outcome.LATER
-        frame = frame_of(self._thread)
+        frame = frame_of(self.thread)
         if frame is None or _place_below(frame) is not Place.OPEN:
             return Outcome.LATER
         # Waiting for a lock is not broken off by an exception.
@@ -247,7 +247,7 @@ class InterruptibleRegion:
     def _interrupt_user_code(self, request: object) -> tuple[Outcome, tuple[int, int] | None]:
         if _IS_EAGER and self.is_set and time.monotonic() - self._set_at < _AGAIN_SECONDS:
             return Outcome.RAISED, None
-        frame = frame_of(self._thread)
+        frame = frame_of(self.thread)
         if frame is None or self.request is not request:
             return Outcome.ELSEWHERE, None
         offset = frame.f_lasti
@@ -258,7 +258,7 @@ class InterruptibleRegion:
         if place_of(frame, _RUN) is Place.OPEN:
             # The thread may raise it before this one goes on. It cannot leave the region.
             was_set, self.is_set = self.is_set, True
-            if set_if_at(self._thread, frame, offset, Cancelled):
+            if set_if_at(self.thread, frame, offset, Cancelled):
                 self._set_at = time.monotonic()
                 self._due = None
                 return Outcome.RAISED, None
@@ -301,7 +301,7 @@ class InterruptibleCoroutine(Coroutine[Any, Any, Any]):
     and what it raised; not as user code.
     """
 
-    __slots__ = ("__weakref__", "_coroutine", "_ended", "_region", "_request")
+    __slots__ = ("__weakref__", "_ended", "_region", "_request", "coroutine")
 
     def __init__(
         self,
@@ -312,16 +312,16 @@ class InterruptibleCoroutine(Coroutine[Any, Any, Any]):
     ) -> None:
         self._region = region
         self._request = request
-        self._coroutine = coroutine
+        self.coroutine = coroutine
         self._ended = ended
 
     def send(self, value: Any) -> Any:
         """Goes on to where the coroutine waits next."""
-        return self._step(self._coroutine.send, value)
+        return self._step(self.coroutine.send, value)
 
     def throw(self, *error: Any) -> Any:
         """The same, with an exception raised where it waits now."""
-        return self._step(self._coroutine.throw, *error)
+        return self._step(self.coroutine.throw, *error)
 
     def _step(self, resume: Callable[..., Any], *args: Any) -> Any:
         try:
@@ -329,10 +329,10 @@ class InterruptibleCoroutine(Coroutine[Any, Any, Any]):
         except StopIteration as end:
             self._ended(end.value, None)
         except BaseException as error:
-            if getattr(self._coroutine, "cr_frame", None) is not None:
+            if getattr(self.coroutine, "cr_frame", None) is not None:
                 # The interrupt was raised outside of the coroutine, which waits for
                 # something that nobody would tell the loop of.
-                return self._step(self._coroutine.throw, error)
+                return self._step(self.coroutine.throw, error)
             self._ended(None, error)
         finally:
             self._region.request = None
@@ -340,10 +340,10 @@ class InterruptibleCoroutine(Coroutine[Any, Any, Any]):
 
     def close(self) -> None:
         """Ends it where it waits."""
-        self._coroutine.close()
+        self.coroutine.close()
 
     def __await__(self) -> Generator[Any, Any, Any]:
-        return self._coroutine.__await__()
+        return self.coroutine.__await__()
 
 
 class OneShotEvent:

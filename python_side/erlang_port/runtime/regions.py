@@ -29,6 +29,11 @@ class Regions:
             regions[number] = weakref.ref(region, lambda _: regions.pop(number, None))
             return region
 
+    def running(self) -> dict[int, object]:
+        """The requests whose code runs, by thread."""
+        with self._lock:
+            return {region.thread: region.request for region in self._all if region.request}
+
     def interrupt(self, request: object) -> Outcome:
         """Breaks off whatever code of this request runs, on any thread."""
         outcomes = [

@@ -17,11 +17,11 @@ class RequestTask(asyncio.Task[Any]):
 
     def __init__(self, work: Any, loop: asyncio.AbstractEventLoop, request: object) -> None:
         super().__init__(work, loop=loop)
-        self._of = request
+        self.request = request
 
     def cancel(self, msg: Any = None) -> bool:
         """As the base class does; false where another request asks for it."""
-        return current.get() in (None, self._of) and super().cancel(msg)
+        return current.get() in (None, self.request) and super().cancel(msg)
 
 
 class RequestsLoop(asyncio.SelectorEventLoop):

@@ -60,6 +60,8 @@ class ThreadPool:
         self._kept: set[int] = set()
         #: When the system last refused a thread.
         self._refused = -1.0
+        #: How much work has waited for one of the threads, of which there are no more.
+        self.waits = 0
 
     def start(
         self,
@@ -205,6 +207,9 @@ class ThreadPool:
                         self._idle -= may_work
                     if may_work or (self._may_work() and self._has_reader()):
                         return found[0]
+                if self._idle <= 1 and self._total > self._limit:
+                    # There is this thread to read, and no other.
+                    self.waits += len(found)
                 queue.extend(found)
 
     def _may_work(self) -> bool:

@@ -27,6 +27,7 @@ STOP = 12
 CHANNEL_VALUES = 13
 CHANNEL_END = 14
 RELEASE = 15
+STACKS = 16
 
 # From Python to Erlang.
 READY = 65
@@ -44,12 +45,15 @@ LEAVING = 76
 PULSE = 77
 CHANGED = 78
 HELLO = 79
+STACKS_RESULT = 80
 
 FLAG_BYTES = 1
 FLAG_TRACEBACK = 2
 FLAG_ATOMS_AS_STR = 4
 FLAG_HANDLE = 8
 FLAG_METADATA = 16
+FLAG_OUTPUT = 32
+FLAG_PROFILE = 64
 
 FUNCTION = 0
 EXPRESSION = 1
@@ -112,16 +116,54 @@ def pong(requests: int, streams: int) -> bytes:
     return _PONG.pack(requests, streams)
 
 
+class Extras(NamedTuple):
+    """What few requests have behind their names, and where it ends."""
+
+    #: A term; empty if there is none.
+    metadata: bytes
+    #: The I/O device that is printed to; none is the node's `user`.
+    output: bytes
+    #: The file for a profile.
+    profile: str
+    end: int
+
+
+def read_extras(flags: int, frame: bytes, offset: int) -> Extras:
+    """What comes behind the names of a target with these flags."""
+    metadata, output, profile = b"", b"", ""
+    if flags & FLAG_METADATA:
+        start = offset + 4
+        end = start + int.from_bytes(frame[offset:start], "big")
+        metadata, offset = bytes(frame[start:end]), end
+    if flags & FLAG_OUTPUT:
+        end = offset + 1 + frame[offset]
+        output, offset = bytes(frame[offset + 1 : end]), end
+    if flags & FLAG_PROFILE:
+        start = offset + 2
+        offset = start + int.from_bytes(frame[offset:start], "big")
+        profile = str(frame[start:offset], "utf-8")
+    if offset > len(frame):
+        raise FrameError("a frame ends before its arguments")
+    return Extras(metadata, output, profile, offset)
+
+
 def about_size(frame: bytes, offset: int) -> int:
-    """The size of what a target has before its arguments: names, and metadata."""
+    """The size of what a target has before its arguments: names, metadata, and the like."""
     if len(frame) < offset + TARGET.size:
         return 0  # Whoever reads the target says what is wrong with it.
     _, flags, first, second = TARGET.unpack_from(frame, offset)
     size: int = TARGET.size + first + second
-    if flags & FLAG_METADATA:
-        start = offset + size
-        size += 4 + int.from_bytes(frame[start : start + 4], "big")
+    if flags >= FLAG_METADATA:
+        size = read_extras(flags, frame, offset + size).end - offset
     return size
+
+
+def extras_of(about: bytes) -> Extras:
+    """The same of what `about_size` bytes of a frame hold."""
+    if len(about) < TARGET.size:
+        return Extras(b"", b"", "", 0)
+    _, flags, first, second = TARGET.unpack_from(about)
+    return read_extras(flags, about, TARGET.size + first + second)
 
 
 def read_target(frame: bytes, offset: int) -> Target:

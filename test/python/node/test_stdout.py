@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from erlang_port.node.lossy_channel import LossyChannel
-from erlang_port.node.stdout import LONGEST, Output
+from erlang_port.node.stdout import LONGEST, Devices, Output
 from erlang_port.runtime.ticker import Ticker
 
 
@@ -43,7 +43,7 @@ def timer() -> Timer:
 
 @pytest.fixture
 def out(kept: Kept, timer: Timer) -> Output:
-    return Output(kept, timer)
+    return Output(kept, Devices(lambda _device: kept), timer)
 
 
 def test_lines_leave_whole(out, kept):
