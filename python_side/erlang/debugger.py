@@ -38,7 +38,10 @@ class _Terminal(io.TextIOBase):
         """A line; when the other side has gone, the command to go on."""
         while b"\n" not in self._read:
             _wait(self._connection)
-            data = self._connection.recv(4096)
+            try:
+                data = self._connection.recv(4096)
+            except OSError:
+                data = b""
             if not data:
                 return "continue\n"
             self._read += data
