@@ -31,8 +31,11 @@ class Regions:
 
     def running(self) -> dict[int, object]:
         """The requests whose code runs, by thread."""
-        with self._lock:
-            return {region.thread: region.request for region in self._all if region.request}
+        return {
+            region.thread: region.request
+            for found in list(self._all.values())
+            if (region := found()) is not None and region.request is not None
+        }
 
     def interrupt(self, request: object) -> Outcome:
         """Breaks off whatever code of this request runs, on any thread."""
