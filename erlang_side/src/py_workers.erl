@@ -21,7 +21,8 @@
     %% When it became ready, in milliseconds of monotonic time.
     since :: integer(),
     os_pid :: pos_integer() | undefined,
-    python :: py_pool:python_info(),
+    %% And what only this module knows: how to have its stacks written.
+    python :: #{stacks => {pos_integer(), non_neg_integer()} | undefined, atom() => term()},
     %% Resident memory in bytes, when it was last read.
     rss = undefined :: non_neg_integer() | undefined,
     %% What Python said last of itself.
@@ -37,7 +38,7 @@ tables() ->
     ok.
 
 %% @doc The calling worker is ready.
--spec enter(#worker{}, py_pool:name(), py_pool:python_info()) -> ok.
+-spec enter(#worker{}, py_pool:name(), #{atom() => term()}) -> ok.
 enter(Worker = #worker{pid = Pid}, Pool, Info) ->
     ets:insert(?TABLE, #row{
         pid = Pid,
