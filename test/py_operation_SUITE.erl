@@ -23,6 +23,7 @@
     workers_that_are_listed/1,
     a_table_for_the_shell/1,
     restart_workers_under_load/1,
+    restart_workers_that_are_recycled/1,
     restart_workers_that_cannot_start/1,
     recycled_by_requests/1,
     recycled_by_age/1,
@@ -83,6 +84,7 @@ groups() ->
         ]},
         {recycling, [], [
             restart_workers_under_load,
+            restart_workers_that_are_recycled,
             restart_workers_that_cannot_start,
             recycled_by_requests,
             recycled_by_age,
@@ -393,6 +395,16 @@ restart_workers_under_load(_Config) ->
     ?assertMatch(#{restarts := 0, last_exit := none}, py:info(mine)).
 
 %% If the first new one cannot start, the reason is returned and the old ones stay.
+%% It returns, even if there is always a worker that is about to be replaced.
+-spec restart_workers_that_are_recycled(ct_suite:ct_config()) -> term().
+restart_workers_that_are_recycled(_Config) ->
+    {ok, _} = py:start_pool(mine, #{workers => 2, max_requests => 1}),
+    Before = os_pids(),
+    Loads = [load(fun() -> {ok, 2} = eval("1 + 1") end) || _ <- [1, 2]],
+    ok = py:restart_workers(mine),
+    ?assertEqual([], [OsPid || OsPid <- os_pids(), lists:member(OsPid, Before)]),
+    [unload(Load) || Load <- Loads].
+
 -spec restart_workers_that_cannot_start(ct_suite:ct_config()) -> term().
 restart_workers_that_cannot_start(Config) ->
     Dir = folder(Config, "broken"),

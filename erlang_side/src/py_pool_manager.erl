@@ -81,7 +81,8 @@
     %% Workers that are to leave, one by one, each when another is ready in its place; and who
     %% waits until all have.
     retiring = [] :: [pid()],
-    restarters = [] :: [gen_server:from()],
+    %% Who waits until these workers have been replaced.
+    restarters = [] :: [{gen_server:from(), [pid()]}],
     python = #{} :: py_pool:python_info(),
     %% Nothing new is taken: the rest of the node is told by the row, see py_pool.
     draining = false :: boolean(),
@@ -298,7 +299,7 @@ handle_call({exec, Code, Opts}, From, State = #state{jobs = Jobs}) ->
     {noreply, next_job(State#state{jobs = py_exec_queue:exec(From, Code, Opts, Wait, Jobs)})};
 handle_call(restart_workers, From, State = #state{workers = Workers, restarters = Restarters}) ->
     Pids = [Pid || {Pid, #slot{worker = #worker{}}} <- maps:to_list(Workers)],
-    NewState = State#state{restarters = [From | Restarters]},
+    NewState = State#state{restarters = [{From, Pids} | Restarters]},
     {noreply, next_retiring(lists:foldl(fun add_retiring/2, NewState, lists:sort(Pids)))};
 handle_call(drain, _From, State) ->
     NewState = publish(State#state{draining = true}),
@@ -678,7 +679,8 @@ next_retiring(State = #state{dedicated = true}) ->
     State;
 next_retiring(State = #state{phase = starting}) ->
     State;
-next_retiring(State = #state{opts = #{workers := Size}}) ->
+next_retiring(Before = #state{opts = #{workers := Size}}) ->
+    State = answer_restarters(Before),
     case {waiting_to_leave(State), length(up_to_date(State)) > Size} of
         {[Pid | Rest], true} ->
             next_retiring(begin_leave(Pid, State#state{retiring = Rest}));
@@ -696,12 +698,26 @@ next_retiring(State = #state{opts = #{workers := Size}}) ->
             answer_restarters(ok, State#state{retiring = []})
     end.
 
+%% Those whose workers are gone from the row: others may be recycled without end.
+answer_restarters(State = #state{restarters = Restarters, workers = Workers}) ->
+    {Waiting, Done} = lists:partition(
+        fun({_From, Pids}) -> lists:any(fun(Pid) -> is_in_row(Pid, Workers) end, Pids) end, Restarters
+    ),
+    lists:foreach(fun({From, _Pids}) -> gen_server:reply(From, ok) end, Done),
+    State#state{restarters = Waiting}.
+
+is_in_row(Pid, Workers) ->
+    case Workers of
+        #{Pid := #slot{worker = #worker{}}} -> true;
+        #{} -> false
+    end.
+
 %% Whether one that has failed, or has died, is to be started by a message that will come.
 is_start_due(#state{failures = Failures, workers = Workers, opts = #{workers := Size}}) ->
     Failures > 0 orelse length([S || S = #slot{worker = W} <- maps:values(Workers), W =:= starting orelse is_record(W, worker)]) < Size.
 
 answer_restarters(Answer, State = #state{restarters = Restarters}) ->
-    lists:foreach(fun(From) -> gen_server:reply(From, Answer) end, Restarters),
+    lists:foreach(fun({From, _Pids}) -> gen_server:reply(From, Answer) end, Restarters),
     State#state{restarters = []}.
 
 %% It is out of the row, and ends what it runs.
