@@ -6,9 +6,9 @@
 -include_lib("stdlib/include/assert.hrl").
 
 -export([all/0, suite/0]).
--export([started_and_stopped/1]).
+-export([started_and_stopped/1, a_worker_started_under_a_name/1]).
 %% Called in the other node.
--export([start/1, check/1, name/1, stop/0]).
+-export([start/1, check/1, name/1, stop/0, start_pool/1, keep/0]).
 
 -define(LONG, 20000).
 
@@ -18,7 +18,7 @@ suite() ->
 
 -spec all() -> [atom()].
 all() ->
-    [started_and_stopped].
+    [started_and_stopped, a_worker_started_under_a_name].
 
 -spec started_and_stopped(ct_suite:ct_config()) -> term().
 started_and_stopped(_Config) ->
@@ -35,6 +35,20 @@ started_and_stopped(_Config) ->
         call(Peer, check, [2]),
         call(Peer, name, [list_to_atom("other_" ++ Name)]),
         call(Peer, check, [3])
+    after
+        peer:stop(Peer)
+    end.
+
+%% Python knows its worker by a name that the node has had for no request.
+-spec a_worker_started_under_a_name(ct_suite:ct_config()) -> term().
+a_worker_started_under_a_name(_Config) ->
+    _ = os:cmd("epmd -daemon"),
+    {ok, Peer, _} = peer:start(#{connection => standard_io, args => paths(), wait_boot => ?LONG}),
+    try
+        call(Peer, name, [list_to_atom("py_brief_" ++ os:getpid() ++ "@127.0.0.1")]),
+        call(Peer, start_pool, [os:getenv("ERLANG_PYTHON", "python3")]),
+        call(Peer, stop, []),
+        call(Peer, keep, [])
     after
         peer:stop(Peer)
     end.
@@ -153,3 +167,16 @@ stop() ->
     ok = net_kernel:stop(),
     nonode@nohost = node(),
     ok.
+
+-spec start_pool(string()) -> ok.
+start_pool(Python) ->
+    ok = application:load(erlang_python),
+    ok = application:set_env(erlang_python, pools, #{default => #{workers => 1, python => Python}}),
+    {ok, _} = application:ensure_all_started(erlang_python),
+    ok.
+
+-spec keep() -> ok.
+keep() ->
+    {ok, List} = py:call(builtins, list, [[1]], #{}, #{return => handle}),
+    {ok, 1} = py:call(List, '__len__', []),
+    py:release(List).

@@ -370,10 +370,13 @@ kind(log) -> ?LOG.
 release(Id) ->
     [<<?RELEASE, 0>>, Id].
 
-%% @doc What references of this node have between their length and their numbers.
+%% @doc What references of this node have between their length and their numbers. A worker may keep
+%% the name from then on.
 -spec node_of_references() -> binary().
 node_of_references() ->
-    <<131, $Z, Count:16, Rest/binary>> = external(make_ref()),
+    External = <<131, $Z, Count:16, Rest/binary>> = external(make_ref()),
+    {_, Name, Creation, _} = identifier(External),
+    remember(Name, Creation),
     binary_part(Rest, 0, byte_size(Rest) - 4 * Count).
 
 %% @doc Asks for a sign of life.
