@@ -8,7 +8,7 @@
 -export([all/0, suite/0]).
 -export([started_and_stopped/1, a_worker_started_under_a_name/1]).
 %% Called in the other node.
--export([start/1, check/1, name/1, stop/0, start_pool/1, keep/0]).
+-export([start/1, check/1, name/1, stop/0, start_pool/1, keep/0, route/1]).
 
 -define(LONG, 20000).
 
@@ -48,7 +48,8 @@ a_worker_started_under_a_name(_Config) ->
         call(Peer, name, [list_to_atom("py_brief_" ++ os:getpid() ++ "@127.0.0.1")]),
         call(Peer, start_pool, [os:getenv("ERLANG_PYTHON", "python3")]),
         call(Peer, stop, []),
-        call(Peer, keep, [])
+        call(Peer, keep, []),
+        call(Peer, route, [list_to_atom("py_other_" ++ os:getpid() ++ "@127.0.0.1")])
     after
         peer:stop(Peer)
     end.
@@ -180,3 +181,11 @@ keep() ->
     {ok, List} = py:call(builtins, list, [[1]], #{}, #{return => handle}),
     {ok, 1} = py:call(List, '__len__', []),
     py:release(List).
+
+%% A request on its way to a pool of this node goes there under each name.
+-spec route(node()) -> ok.
+route(Name) ->
+    {ok, Route} = py_cluster:route(default),
+    ok = name(Name),
+    {Name, _} = py_cluster:next(Route),
+    ok.

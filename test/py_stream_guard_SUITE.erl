@@ -264,7 +264,16 @@ rows_of_what_was_killed(_Config) ->
     true = erlang:suspend_process(Manager),
     [exit(Pid, kill) || Pid <- [hd(Workers), Manager]],
     test_eventually:true(fun() -> length(test_workers:ready(default) -- Workers) =:= 2 end),
-    ?assertEqual(2, ets:info(py_workers, size)).
+    ?assertEqual(2, ets:info(py_workers, size)),
+    %% The manager of a worker of one's own.
+    {ok, {Own, Monitor}} = py:start_worker(#{}, monitor),
+    exit(Own, kill),
+    receive
+        {'DOWN', Monitor, process, Own, killed} -> ok
+    end,
+    {ok, Next} = py:start_worker(#{}),
+    ?assertEqual([default, Next], lists:sort([element(2, Row) || Row <- ets:tab2list(py_pools)])),
+    ok = py:stop_worker(Next).
 
 %% Code that runs in all workers goes on. A registered function is called by code of the
 %% library that waits for it: it is ended, and Python code is told.

@@ -758,7 +758,7 @@ with_worker(Name, Opts, Target, Checked, Fun) ->
         {error, Reason} ->
             case py_pool:may_wait(Name, Reason) of
                 %% What runs the request waits, and not who makes it.
-                true -> Fun(#route{pool = Name, to = {node, node()}}, Target, Checked#{given => Opts});
+                true -> Fun(#route{pool = Name, to = {node, here}}, Target, Checked#{given => Opts});
                 false -> {error, Reason}
             end
     end.

@@ -96,10 +96,12 @@ route({Name, To}) when To =:= any; To =:= local_first ->
 route({Name, Node}) ->
     {ok, #route{pool = Name, to = {node, Node}}};
 route(Name) ->
-    {ok, #route{pool = Name, to = {node, node()}}}.
+    {ok, #route{pool = Name, to = {node, here}}}.
 
 %% @doc The node to ask now, which is not asked again.
 -spec next(route()) -> {node(), route()} | none.
+next(Route = #route{to = {node, here}, tried = []}) ->
+    {node(), Route#route{tried = [node()]}};
 next(Route = #route{to = {node, Node}, tried = []}) ->
     {Node, Route#route{tried = [Node]}};
 next(#route{to = {node, _}}) ->

@@ -1,8 +1,8 @@
 %% Where a request may go: to a node, or to whichever node offers the pool. Each node is
-%% asked once.
+%% asked once. `here' is this node, whose name may change.
 -record(route, {
     pool :: atom() | pid(),
-    to :: {node, node()} | any | local_first,
+    to :: {node, here | node()} | any | local_first,
     tried = [] :: [node()]
 }).
 

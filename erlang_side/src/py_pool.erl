@@ -146,7 +146,17 @@ is_running() ->
 %% again.
 -spec claim(name(), py_options:pool_options(), Parent :: {pid() | undefined, IsOurs :: boolean()}, py_error:reason()) ->
     new | restarted | {error, {already_started, pid()}}.
-claim(Name, Opts, Started = {Parent, IsOurs}, Reason) ->
+claim(Name, Opts, Started, Reason) ->
+    forget_dead(),
+    claim_row(Name, Opts, Started, Reason).
+
+%% Nobody starts the manager of a worker of one's own again, and one that was killed has left its row.
+forget_dead() ->
+    Pids = ets:select(?TABLE, [{'$1', [{is_pid, {element, #row.name, '$1'}}], [{element, #row.name, '$1'}]}]),
+    [forget(Pid) || Pid <- Pids, not is_process_alive(Pid)],
+    ok.
+
+claim_row(Name, Opts, Started = {Parent, IsOurs}, Reason) ->
     New = #row{
         name = Name,
         manager = self(),
@@ -161,7 +171,7 @@ claim(Name, Opts, Started = {Parent, IsOurs}, Reason) ->
         true ->
             new;
         none ->
-            claim(Name, Opts, Started, Reason);
+            claim_row(Name, Opts, Started, Reason);
         Old = #row{manager = Manager} ->
             case await_end(Old) of
                 alive ->
@@ -172,7 +182,7 @@ claim(Name, Opts, Started = {Parent, IsOurs}, Reason) ->
                     Head = erlang:make_tuple(record_info(size, row), '_', Known),
                     case ets:select_replace(?TABLE, [{Head, [], [{const, as_before(Old, New)}]}]) of
                         1 -> restarted;
-                        0 -> claim(Name, Opts, Started, Reason)
+                        0 -> claim_row(Name, Opts, Started, Reason)
                     end
             end
     end.

@@ -512,21 +512,23 @@ abandon(_Far) ->
 %% event for it. The process is never killed between the two, because a signal reaches a
 %% process that runs when it has used up its reductions or waits, and it gets new ones here.
 deliver_end(Event, S = #stream{ref = Ref}) ->
+    %% Made before: it may need the garbage collector, which takes reductions.
+    Message = {py_stream, Ref, Event},
     erlang:yield(),
-    _ = send_end(Event, S),
+    _ = send_end(Message, S),
     forget(Ref).
 
-send_end(done, #stream{sink = {collect, Alias, Runs}}) ->
+send_end({py_stream, _, done}, #stream{sink = {collect, Alias, Runs}}) ->
     Alias ! {Alias, {ok, lists:append(lists:reverse(Runs))}};
-send_end(Error, #stream{sink = {collect, Alias, _}}) ->
+send_end({py_stream, _, Error}, #stream{sink = {collect, Alias, _}}) ->
     Alias ! {Alias, Error};
-send_end(Event, #stream{is_local = true, ref = Ref, owner = Owner}) ->
-    Owner ! {py_stream, Ref, Event};
-send_end(Event, S = #stream{ref = Ref, owner = Owner}) ->
-    case erlang:send(Owner, {py_stream, Ref, Event}, [noconnect, nosuspend]) of
+send_end(Message, #stream{is_local = true, owner = Owner}) ->
+    Owner ! Message;
+send_end(Message, S = #stream{owner = Owner}) ->
+    case erlang:send(Owner, Message, [noconnect, nosuspend]) of
         nosuspend ->
             timer:sleep(1),
-            send_end(Event, S);
+            send_end(Message, S);
         _ ->
             ok
     end.

@@ -587,7 +587,7 @@ blows() ->
     [
         sigkill, sigkill, sigkill, sigterm, sigstop, sigstop_for_long,
         library, library, library, library, library, library, supervised,
-        streams, code, distribution, drain, restart_workers, lost_count
+        streams, descriptors, code, distribution, drain, restart_workers, lost_count
     ].
 
 %% Returns when one of the supervised may be killed next.
@@ -870,7 +870,7 @@ measured(Context) ->
     #{
         tables => tables(),
         processes => kinds_of_processes(),
-        ports => length(erlang:ports()),
+        ports => lists:sort([element(2, erlang:port_info(Port, name)) || Port <- erlang:ports()]),
         descriptors => descriptors(),
         os_processes => os_processes(Context),
         atoms => erlang:system_info(atom_count),
@@ -922,10 +922,16 @@ descriptors() ->
     {ok, Names} = file:list_dir("/proc/self/fd"),
     length(Names).
 
-%% How many processes descend from this node.
+%% What descends from this node.
 os_processes(#{mark := Mark}) ->
     {ok, Names} = file:list_dir("/proc"),
-    length([Name || Name <- Names, is_marked(Name, Mark)]).
+    lists:sort([command(Name) || Name <- Names, is_marked(Name, Mark)]).
+
+command(Name) ->
+    case prim_file:read_file("/proc/" ++ Name ++ "/cmdline") of
+        {ok, Line} -> binary:replace(binary_part(Line, 0, min(200, byte_size(Line))), <<0>>, <<" ">>, [global]);
+        {error, _} -> gone
+    end.
 
 is_marked(Name, Mark) ->
     case prim_file:read_file("/proc/" ++ Name ++ "/environ") of
