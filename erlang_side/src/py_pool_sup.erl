@@ -145,5 +145,6 @@ manager(Name) ->
 
 -spec init([]) -> {ok, {supervisor:sup_flags(), [supervisor:child_spec()]}}.
 init([]) ->
+    py_sealed:forget_all(),
     Managers = [manager(Name, py_sealed:seal(Opts)) || {Name, Opts} <- py_pool:known()],
     {ok, {#{strategy => one_for_one, intensity => 100, period => 1}, Managers}}.

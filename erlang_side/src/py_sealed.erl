@@ -3,7 +3,7 @@
 %% @hidden
 -module(py_sealed).
 
--export([tables/0, seal/1, open/1, forget/1]).
+-export([tables/0, seal/1, open/1, forget/1, forget_all/0]).
 -export_type([key/0]).
 
 -define(TABLE, py_sealed).
@@ -35,3 +35,9 @@ forget(Key) ->
         %% The application has stopped.
         error:badarg -> ok
     end.
+
+%% @doc The supervisor whose children they were for was killed.
+-spec forget_all() -> ok.
+forget_all() ->
+    ets:delete_all_objects(?TABLE),
+    ok.
