@@ -35,11 +35,11 @@ meta(Pid) when is_pid(Pid) ->
 meta(none) ->
     ?LOG_META;
 meta(Pool) ->
-    ?LOG_META#{pool => Pool}.
+    maps:put(pool, Pool, ?LOG_META).
 
 -spec meta(py_pool:name(), pid()) -> logger:metadata().
 meta(Pool, Pid) ->
-    maps:merge(?LOG_META#{pool => Pool, worker => Pid}, py_workers:about(Pid)).
+    maps:merge(maps:merge(?LOG_META, #{pool => Pool, worker => Pid}), py_workers:about(Pid)).
 
 %% @doc A report as one sentence, with what it is about behind it.
 -spec report(logger:report()) -> {io:format(), [term()]}.
