@@ -320,6 +320,8 @@ an_exit_status_may_come_late(Config) ->
     {ok, none} = Send(Python, 19),
     ok = Checked(),
     ok = Checked(),
+    %% A message is traced when it arrives; the answer says that it was handled.
+    _ = sys:get_state(Worker),
     {ok, none} = Send(Helper, 19),
     {ok, none} = Send(Python, 9),
     Found = Checked(),
