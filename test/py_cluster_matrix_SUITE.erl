@@ -241,7 +241,10 @@ shorter() ->
 
 %% Those that have a test of their own here or in py_cluster_SUITE.
 elsewhere() ->
-    [{channel_send, 2}, {channel_send, 3}, {channel_close, 1}, {start_worker, 3}, {stop_worker, 1}, {nodes, 1}, {i, 1}].
+    [
+        {channel_send, 2}, {channel_send, 3}, {channel_close, 1}, {start_worker, 3}, {stop_worker, 1}, {nodes, 1}, {i, 1},
+        {stacks, 1}, {stack_traces, 1}
+    ].
 
 %% Those that are about this node alone.
 of_this_node() ->
