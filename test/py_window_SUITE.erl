@@ -118,7 +118,7 @@ end_per_group(_Group, _Config) ->
 -spec end_per_testcase(atom(), ct_suite:ct_config()) -> ok | {fail, term()}.
 end_per_testcase(_Case, _Config) ->
     try
-        [ok = py:stream_cancel(Ref) || {Ref, _} <- ets:tab2list(py_streams)],
+        [ok = py:stream_cancel(element(1, Row)) || Row <- ets:tab2list(py_streams)],
         test_leftovers:none()
     catch
         error:Reason -> {fail, Reason}
@@ -560,7 +560,7 @@ an_owner_that_is_asleep_is_counted_once(Config) ->
     %% Nor does the length cost it any.
     Full = fun() -> process_info(Owner, message_queue_len) =:= {message_queue_len, Streams * 100} end,
     test_eventually:true(Full),
-    Counts = counts_until_none(fun() -> [stays(Full) || _ <- lists:seq(1, 20)] end, 5),
+    Counts = counts_until_none(fun() -> [stays(Full) || _ <- lists:seq(1, 20)] end, 20),
     ?assert(lists:sum(Counts) =< Streams, Counts),
     1 = erlang:trace(whereis(py_mail_counter), false, [procs]),
     %% It is noticed when it wakes up.
