@@ -1,4 +1,4 @@
-%% @doc Nobody waits for a stream, whether it runs at full speed, waits, or is held back.
+%% @doc A stream at full speed reads for itself; nobody else may wait for that.
 -module(py_reading_SUITE).
 
 -include_lib("common_test/include/ct.hrl").

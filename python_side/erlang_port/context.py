@@ -16,6 +16,7 @@ from erlang_port.runtime.thread_pool import ThreadPool
 from erlang_port.runtime.ticker import Ticker
 from erlang_port.wire import frames
 from erlang_port.wire.frame_writer import FrameWriter
+from erlang_port.wire.receiver import Receiver
 
 #: Tracebacks of failed requests are logged here, at level debug.
 _failures = logging.getLogger("erlang.requests")
@@ -59,6 +60,7 @@ class WorkerContext:
         ticker: Ticker,
         threads: ThreadPool,
         loop: EventLoop,
+        receiver: Receiver,
         regions: Regions,
         none: str,
     ) -> None:
@@ -66,6 +68,7 @@ class WorkerContext:
         self.ticker = ticker
         self.threads = threads
         self.loop = loop
+        self.receiver = receiver
         self.regions = regions
         #: The calling thread's regions of user code.
         self.region = regions.current

@@ -116,16 +116,19 @@ class Worker:
         self._ticker = Ticker(self.abort)
         self._pulse = Pulse(self._ticker, self._counters, self._send_pulse)
         self._threads = ThreadPool(poller, 2 * most_streams, self.abort)
-        self._receiver = Receiver(frame_reader, self.dispatch, self.request_stop)
+        self._receiver = Receiver(
+            frame_reader, poller, self.dispatch, self.request_stop, self._threads.submit
+        )
         self._context = WorkerContext(
             self._frame_writer,
             self._ticker,
             self._threads,
             self._loop,
+            self._receiver,
             regions,
             settings["none"],
         )
-        self._slots = StreamSlots(most_streams, self._threads)
+        self._slots = StreamSlots(most_streams, self._threads, self._receiver)
         self._main_thread = MainThread(regions.current, _print_traceback, self.abort)
         self._table = RequestTable(
             self._context,

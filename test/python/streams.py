@@ -22,6 +22,18 @@ from fakes import FakeTicker
 from port import PATIENCE, PREFIX
 
 
+class NobodyReads:
+    """A reader that no stream takes over."""
+
+    lessee: object = None
+
+    def lease(self, stream: object) -> None:
+        """It stays with the threads."""
+
+    def release(self, stream: object) -> None:
+        """It is there already."""
+
+
 class ThreadForEach:
     """Threads that start at once."""
 
@@ -99,6 +111,7 @@ class StreamContext:
     def __init__(self, node: NodeClient) -> None:
         self.node = node
         self.ticker = FakeTicker()
+        self.receiver = NobodyReads()
         self.threads = ThreadForEach()
         self.encodings = 0
         self._local = threading.local()

@@ -10,14 +10,16 @@ from threading import Lock, get_ident
 from erlang_port.context import Request
 from erlang_port.requests.stream import Stream
 from erlang_port.runtime.thread_pool import ThreadPool, Work
+from erlang_port.wire.receiver import Receiver
 
 
 class StreamSlots:
     """At most `limit` sync streams run; the others wait, in the order in which they came."""
 
-    def __init__(self, limit: int, threads: ThreadPool) -> None:
+    def __init__(self, limit: int, threads: ThreadPool, receiver: Receiver) -> None:
         self._limit = limit
         self._threads = threads
+        self._receiver = receiver
         #: Which makes this object.
         self._main_thread = get_ident()
         #: Guards the two below.
@@ -72,6 +74,7 @@ class StreamSlots:
         self._threads.begin_blocking()
         if request is None or not request.has_slot:
             return self._threads.end_blocking
+        self._receiver.release(request)
         self._next()
 
         def reclaim() -> None:

@@ -13,6 +13,9 @@ import os
 import select
 from threading import Lock
 
+#: As it is before user code, which may replace it.
+_make_poll = select.poll
+
 
 class EpollPoller:
     """Threads wait; an arrival, or a call of `wake`, lets one of them through."""
@@ -24,6 +27,7 @@ class EpollPoller:
         # one reads. The eventfd is never read: each write is an edge of its own.
         self._epoll.register(fd, select.EPOLLIN | select.EPOLLET)
         self._epoll.register(self._wakeup_fd, select.EPOLLIN | select.EPOLLET)
+        self._fd = fd
 
     def wait(self, timeout: float) -> bool:
         """Waits for `timeout` seconds; false when nothing came."""
@@ -40,6 +44,22 @@ class EpollPoller:
         """Lets one thread through."""
         os.eventfd_write(self._wakeup_fd, 1)
 
+    def pause(self) -> None:
+        """From now on arrivals let nobody through: somebody polls."""
+        self._epoll.modify(self._fd, 0)
+
+    def resume(self) -> None:
+        """Arrivals let threads through again, and one that was not read does so now."""
+        self._epoll.modify(self._fd, select.EPOLLIN | select.EPOLLET)
+
+    def poll(self, seconds: float) -> bool:
+        """Waits for an arrival outside the poller."""
+        # An object of its own: a thread that has just lost the right to read may still be
+        # in here when the next one comes, and two in one object are an error.
+        poll = _make_poll()
+        poll.register(self._fd, select.POLLIN)
+        return bool(poll.poll(seconds * 1000))
+
     def descriptors(self) -> tuple[int, ...]:
         """What a forked child must close."""
         return self._wakeup_fd, self._epoll.fileno()
@@ -49,6 +69,7 @@ class PollPoller:
     """The same where there is no epoll (macOS): one thread polls, the others wait for it."""
 
     def __init__(self, fd: int) -> None:
+        self._fd = fd
         self._wakeup_read_fd, self._wakeup_write_fd = os.pipe()
         os.set_blocking(self._wakeup_read_fd, False)
         self._poll = select.poll()
@@ -74,6 +95,16 @@ class PollPoller:
     def wake(self) -> None:
         """Lets one thread through."""
         os.write(self._wakeup_write_fd, b"!")
+
+    def pause(self) -> None:
+        """Arrivals let one through all the same; it finds nothing to read, or reads."""
+
+    def resume(self) -> None:
+        """As it is always."""
+
+    def poll(self, seconds: float) -> bool:
+        """Waits for an arrival outside the poller."""
+        return bool(select.select([self._fd], [], [], seconds)[0])
 
     def descriptors(self) -> tuple[int, ...]:
         """What a forked child must close."""

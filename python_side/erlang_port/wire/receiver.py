@@ -1,4 +1,11 @@
-"""Reading: frames are dispatched in the order of their arrival, by whichever thread is idle."""
+"""Who reads: any idle thread, or for a while the thread of a stream at full speed.
+
+A stream that yields fast waits for credit many times a second. Were another thread to
+read the credit, each of these would cost two hand-overs of the interpreter lock. So such
+a stream reads for itself, between its frames and while it waits; what it reads that
+others are to do is handed to them. It gives that up when it waits for long, when it
+slows down or ends, and the ticker takes it away when the generator does not yield.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +13,7 @@ from collections.abc import Callable
 from threading import Lock
 
 from erlang_port.wire.frame_reader import FrameReader
+from erlang_port.wire.poller import Poller
 
 Work = Callable[[], None]
 Dispatch = Callable[[bytes], Work | None]
@@ -15,13 +23,23 @@ class Receiver:
     """Reads and dispatches, one thread at a time."""
 
     def __init__(
-        self, frame_reader: FrameReader, dispatch: Dispatch, on_end: Callable[[], None]
+        self,
+        frame_reader: FrameReader,
+        poller: Poller,
+        dispatch: Dispatch,
+        on_end: Callable[[], None],
+        submit: Callable[[Work], None],
     ) -> None:
         self._frame_reader = frame_reader
+        self._poller = poller
         self._dispatch = dispatch
         self._on_end = on_end
+        #: What a stream reads and others are to do goes there.
+        self._submit = submit
         #: Held while frames are dispatched: they are, in the order of their arrival.
         self._lock = Lock()
+        #: The stream that reads, if it is not for any idle thread to do.
+        self.lessee: object = None
 
     def read(self) -> list[Work]:
         """Dispatches what has come; returns what is left to be done."""
@@ -29,9 +47,40 @@ class Receiver:
             try:
                 found = self._frame_reader.frames()
             except (EOFError, OSError):
-                self._on_end()
+                self._end()
                 return []
             if len(found) == 1:
                 work = self._dispatch(found[0])
                 return [] if work is None else [work]
             return [work for frame in found if (work := self._dispatch(frame)) is not None]
+
+    def _end(self) -> None:
+        if self.lessee is not None:
+            self.lessee = None
+            self._poller.resume()
+        self._on_end()
+
+    def lease(self, stream: object) -> None:
+        """From now on `stream` reads, unless another one does."""
+        if self.lessee is None and self._lock.acquire(blocking=False):
+            if self.lessee is None:
+                self.lessee = stream
+                self._poller.pause()
+            self._lock.release()
+
+    def release(self, stream: object) -> None:
+        """Any idle thread may read again."""
+        if self.lessee is stream:
+            with self._lock:
+                if self.lessee is stream:
+                    self.lessee = None
+                    # What has come meanwhile opens the poller at once (epoll_ctl(2)).
+                    self._poller.resume()
+
+    def read_here(self, seconds: float) -> bool:
+        """Reads on a stream's own thread; false when nothing came within `seconds`."""
+        if seconds and not self._poller.poll(seconds):
+            return False
+        for work in self.read():
+            self._submit(work)
+        return True

@@ -31,6 +31,13 @@ class Threads:
         self.blocking -= 1
 
 
+class Receiver:
+    """Nobody leases it."""
+
+    def release(self, _stream: object) -> None:
+        """It is not leased."""
+
+
 class Stream:
     """A stream, and its own runner: it runs until it may end."""
 
@@ -73,7 +80,7 @@ def threads() -> Any:
 
 
 def streams(threads: Threads, limit: int, count: int) -> tuple[StreamSlots, list[Any]]:
-    slots = StreamSlots(limit, threads)  # type: ignore[arg-type]
+    slots = StreamSlots(limit, threads, Receiver())  # type: ignore[arg-type]
     return slots, [Stream(slots, order) for order in range(count)]
 
 

@@ -74,6 +74,24 @@ def test_the_end_of_the_input_opens_it_for_one_who_reads_to_the_end(
         frame_reader.frames()
 
 
+def test_an_arrival_while_it_was_paused_is_reported_when_it_is_resumed(
+    any_poller: Poller, pipe: tuple[int, int]
+) -> None:
+    any_poller.pause()
+    assert any_poller.poll(0) is False
+    os.write(pipe[1], b"x")
+    assert any_poller.poll(5) is True
+    any_poller.resume()
+    assert any_poller.wait(5) is True
+    assert os.read(pipe[0], 10) == b"x"
+
+
+def test_wake_works_while_it_is_paused(any_poller: Poller) -> None:
+    any_poller.pause()
+    any_poller.wake()
+    assert any_poller.wait(5) is True
+
+
 def _waiters(made: Poller, count: int, through: Callable[[], object]) -> list[threading.Thread]:
     def wait() -> None:
         if made.wait(10):
@@ -114,3 +132,28 @@ def test_each_wake_lets_one_thread_through(any_poller: Poller) -> None:
         eventually(lambda expected=expected: len(through) == expected)
     for thread in threads:
         thread.join()
+
+
+def test_two_threads_may_poll_at_once() -> None:
+    # The one that has just lost the right to read is still in there when the next one comes.
+    read_fd, write_fd = os.pipe()
+    poller = make_poller(read_fd)
+    found: list[bool | BaseException] = []
+
+    def poll() -> None:
+        try:
+            found.append(poller.poll(10.0))
+        except BaseException as error:
+            found.append(error)
+
+    threads = [threading.Thread(target=poll) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    # Whichever of them are in there by now; the others find the byte at once.
+    assert poller.poll(0.05) is False
+    os.write(write_fd, b"!")
+    for thread in threads:
+        thread.join()
+    assert found == [True, True, True]
+    os.close(read_fd)
+    os.close(write_fd)
