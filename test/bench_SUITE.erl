@@ -32,14 +32,7 @@ an_unknown_section_is_named(_Config) ->
     ?assertMatch({match, _}, re:run(Output, "no_such_section,nonesuch.*ints", [dotall])).
 
 bench(Arguments) ->
-    Root = root(filename:dirname(code:which(?MODULE))),
+    Root = test_program:root(),
     {Status, Output} = test_program:run("script/bench", Arguments, #{cd => Root}),
     ct:log("~ts", [Output]),
     {Status, Output}.
-
-%% The suite runs from a copy under _build, so the root is somewhere above it.
-root(Dir) ->
-    case filelib:is_regular(filename:join(Dir, "rebar.config")) of
-        true -> Dir;
-        false -> root(filename:dirname(Dir))
-    end.

@@ -50,18 +50,11 @@ init_per_suite(Config) ->
     Repository = filename:join(Private, "erlang_python"),
     ok = file:make_dir(Repository),
     Left = [".git", ".venv", "_build", "priv", "logs"],
-    Root = root(filename:dirname(code:which(?MODULE))),
+    Root = test_program:root(),
     {ok, Names} = file:list_dir(Root),
     sh("cp", ["-R" | [filename:join(Root, Name) || Name <- Names -- Left]] ++ [Repository], Private),
     commit(Repository),
     [{python, Python}, {repository, Repository} | Config].
-
-%% The suite runs from a copy under _build, so the root is somewhere above it.
-root(Dir) ->
-    case filelib:is_regular(filename:join(Dir, "rebar.config")) of
-        true -> Dir;
-        false -> root(filename:dirname(Dir))
-    end.
 
 commit(Repository) ->
     sh("git", ["init", "--quiet", "--initial-branch=main"], Repository),

@@ -870,7 +870,7 @@ hidden(Config) ->
 -spec the_demo(ct_suite:ct_config()) -> ok.
 the_demo(_Config) ->
     Lib = filename:dirname(code:lib_dir(erlang_python)),
-    Demo = filename:join(root(filename:dirname(code:which(?MODULE))), "examples/cluster_demo.escript"),
+    Demo = filename:join(test_program:root(), "examples/cluster_demo.escript"),
     {Status, Output} = test_program:run(os:find_executable("escript"), [Demo], #{env => [{"ERL_LIBS", Lib}]}),
     ?assertEqual(0, Status, Output),
     [
@@ -878,10 +878,3 @@ the_demo(_Config) ->
      || Text <- ["nodedown,'one", "error,draining", "py:drain is ok", "had one end"]
     ],
     ok.
-
-%% The suite runs from a copy under _build, so the root is somewhere above it.
-root(Dir) ->
-    case filelib:is_regular(filename:join(Dir, "rebar.config")) of
-        true -> Dir;
-        false -> root(filename:dirname(Dir))
-    end.

@@ -31,7 +31,7 @@ start(Case, Python, Config) ->
     application:set_env(erlang_python, pools, #{}),
     {ok, _} = application:ensure_all_started(erlang_python),
     Bin = filename:dirname(os:find_executable(Python)),
-    Examples = filename:join(root(filename:dirname(code:which(?MODULE))), "examples"),
+    Examples = filename:join(test_program:root(), "examples"),
     Dir = ?config(priv_dir, Config),
     %% What runs on the cluster is imported there.
     Env = [{"PYTHONPATH", Examples ++ ":" ++ filename:absname(Dir)}],
@@ -110,13 +110,6 @@ ended(Program) ->
         {Program, {exit_status, _}} -> ok
     after 20000 ->
         os:cmd("kill -KILL -" ++ integer_to_list(Pid))
-    end.
-
-%% The suite runs from a copy under _build, so the root is somewhere above it.
-root(Dir) ->
-    case filelib:is_regular(filename:join(Dir, "rebar.config")) of
-        true -> Dir;
-        false -> root(filename:dirname(Dir))
     end.
 
 -spec ray(ct_suite:ct_config()) -> ok.

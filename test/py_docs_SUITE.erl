@@ -60,17 +60,7 @@ groups() ->
     ].
 
 documents() ->
-    ["README.md" | filelib:wildcard("docs/*.md", root())].
-
-%% The suite runs from a copy under _build, so the root is somewhere above it.
-root() ->
-    root(filename:dirname(code:which(?MODULE))).
-
-root(Dir) ->
-    case filelib:is_regular(filename:join(Dir, "rebar.config")) of
-        true -> Dir;
-        false -> root(filename:dirname(Dir))
-    end.
+    ["README.md" | filelib:wildcard("docs/*.md", test_program:root())].
 
 -spec init_per_group(atom(), ct_suite:ct_config()) -> ct_suite:ct_config().
 init_per_group(Group, Config) ->
@@ -91,7 +81,7 @@ end_per_group(_Group, _Config) ->
 -spec does_what_it_says(ct_suite:ct_config()) -> {comment, string()}.
 does_what_it_says(Config) ->
     Document = ?config(document, Config),
-    {ok, Text} = file:read_file(filename:join(root(), Document)),
+    {ok, Text} = file:read_file(filename:join(test_program:root(), Document)),
     Options = #{once => Document =:= "README.md"},
     case test_doc_session:run(Document, Text, ?config(dir, Config), Options) of
         {ok, Count} ->

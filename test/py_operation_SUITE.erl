@@ -779,7 +779,7 @@ events(Found) ->
     end.
 
 table_of_events() ->
-    {ok, Page} = file:read_file(filename:join(root(filename:dirname(code:which(?MODULE))), "docs/operations.md")),
+    {ok, Page} = file:read_file(filename:join(test_program:root(), "docs/operations.md")),
     {match, Rows} = re:run(Page, "^\\| `(\\[erlang_python, .*?\\])` \\| (.*?) \\| (.*?) \\|$", [global, multiline, {capture, [1, 2, 3], list}]),
     lists:foldl(
         fun([Name, Measured, Meta], Table) ->
@@ -802,12 +802,6 @@ keys(Text) ->
     case re:run(Text, "`(\\w+)`", [global, {capture, [1], list}]) of
         {match, Names} -> lists:usort([list_to_atom(Name) || [Name] <- Names]);
         nomatch -> []
-    end.
-
-root(Dir) ->
-    case filelib:is_regular(filename:join(Dir, "rebar.config")) of
-        true -> Dir;
-        false -> root(filename:dirname(Dir))
     end.
 
 counters() ->

@@ -172,7 +172,7 @@ types_have_every_option(_Config) ->
 %% docs/options.md has the options that there are, what each may be, and its default.
 -spec the_page_says_what_the_code_does(ct_suite:ct_config()) -> ok.
 the_page_says_what_the_code_does(_Config) ->
-    {ok, Page} = file:read_file(filename:join(root(filename:dirname(code:which(?MODULE))), "docs/options.md")),
+    {ok, Page} = file:read_file(filename:join(test_program:root(), "docs/options.md")),
     [
         begin
             Rows = rows(Section, Page),
@@ -287,12 +287,6 @@ found(Key, Defaults) ->
     case Defaults of
         #{Key := Default} -> {ok, Default};
         #{} -> none
-    end.
-
-root(Dir) ->
-    case filelib:is_regular(filename:join(Dir, "rebar.config")) of
-        true -> Dir;
-        false -> root(filename:dirname(Dir))
     end.
 
 check(Kind, Opts) -> check(Kind, Opts, #{}).

@@ -1,7 +1,7 @@
 %% @doc Runs other programs for the suites.
 -module(test_program).
 
--export([run/3]).
+-export([run/3, root/0]).
 -export_type([options/0]).
 
 -type options() :: #{
@@ -10,6 +10,17 @@
     %% What to type once the program has printed all of these, in any order.
     type => {AfterPrinted :: [string()], iodata()}
 }.
+
+%% @doc The folder of the project. The suites run from a copy under _build, so it is somewhere above.
+-spec root() -> file:filename().
+root() ->
+    root(filename:dirname(code:which(?MODULE))).
+
+root(Dir) ->
+    case filelib:is_regular(filename:join(Dir, "rebar.config")) of
+        true -> Dir;
+        false -> root(filename:dirname(Dir))
+    end.
 
 %% @doc Runs a program to its end and gives its exit status and what it printed, to
 %% standard error as well. Without `type' it has no standard input.
