@@ -28,11 +28,13 @@ all() ->
 
 -spec init_per_suite(ct_suite:ct_config()) -> ct_suite:ct_config().
 init_per_suite(Config) ->
-    Sources = filename:join(filename:dirname(filename:absname(?config(data_dir, Config))), "py_model_SUITE_data"),
-    Pool = #{workers => 2, python_path => [Sources]},
+    Pool = #{workers => 2, python_path => [sources(Config)]},
     ok = application:set_env(erlang_python, pools, #{default => Pool}),
     {ok, _} = application:ensure_all_started(erlang_python),
     Config.
+
+sources(Config) ->
+    filename:join(filename:dirname(filename:absname(?config(data_dir, Config))), "py_model_SUITE_data").
 
 -spec end_per_suite(ct_suite:ct_config()) -> ok.
 end_per_suite(_Config) ->
@@ -88,7 +90,7 @@ mixed(Config) ->
     try
         Call = fun(M, F, Args) -> peer:call(Peer, M, F, Args, infinity) end,
         ok = Call(application, load, [erlang_python]),
-        Pool = #{workers => 3, python_path => [?config(data_dir, Config)], max_requests => 2000},
+        Pool = #{workers => 3, python_path => [sources(Config)], max_requests => 2000},
         Env = [{pools, #{default => Pool}}, {liveness_ms, 1000}, {python, os:getenv("ERLANG_PYTHON", "python3")}],
         [ok = Call(application, set_env, [erlang_python, Key, Value]) || {Key, Value} <- Env],
         Log = #{config => #{file => filename:join(?config(priv_dir, Config), "chaos.log")}, level => all},

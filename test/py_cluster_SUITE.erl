@@ -87,11 +87,8 @@ all() ->
 
 -spec init_per_suite(ct_suite:ct_config()) -> ct_suite:ct_config() | {skip, string()}.
 init_per_suite(Config) ->
-    case test_other_node:distribution() of
+    case test_cluster:start_this_node() of
         ok ->
-            _ = application:load(erlang_python),
-            application:set_env(erlang_python, pools, #{}),
-            {ok, _} = application:ensure_all_started(erlang_python),
             B = test_cluster:start(#{test => #{workers => 2, cluster => true}, alone => #{workers => 1}}),
             [{b, B} | Config];
         Skip ->

@@ -2,10 +2,23 @@
 %% standard input and output, not by distribution, so that they live when nodes part.
 -module(test_cluster).
 
--export([start/1, start/2, stop/1, call/4, kill/1, part/1, clean/1]).
+-export([start_this_node/0, start/1, start/2, stop/1, call/4, kill/1, part/1, clean/1]).
 -export_type([member/0]).
 
 -type member() :: {Peer :: pid(), Node :: node()}.
+
+%% @doc Starts the application here, without a pool, and distribution where it can be had.
+-spec start_this_node() -> ok | {skip, string()}.
+start_this_node() ->
+    case test_other_node:distribution() of
+        ok ->
+            _ = application:load(erlang_python),
+            application:set_env(erlang_python, pools, #{}),
+            {ok, _} = application:ensure_all_started(erlang_python),
+            ok;
+        Skip ->
+            Skip
+    end.
 
 %% @doc Starts a node whose application has these pools.
 -spec start(#{atom() => map()}) -> member().

@@ -1,20 +1,21 @@
 """Functions of every kind, whose results say whether they are right."""
 
 import asyncio
-import itertools
 import subprocess
 import time
 
 import erlang
-
-
-def echo(value):
-    return value
-
-
-async def aecho(value):
-    await asyncio.sleep(0)
-    return value
+from numbers_from_zero import (  # noqa: F401
+    acount,
+    aecho,
+    aforever,
+    aslow,
+    count,
+    echo,
+    fail,
+    forever,
+    slow,
+)
 
 
 def nap(value, *, seconds=0.05):
@@ -34,41 +35,6 @@ def send_back(to, number):
 def child(value):
     subprocess.run(["true"], check=True)
     return value
-
-
-def fail():
-    raise ValueError("no")
-
-
-def count(n):
-    yield from range(n)
-
-
-async def acount(n):
-    for i in range(n):
-        yield i
-
-
-def forever(_):
-    yield from itertools.count()
-
-
-async def aforever(_):
-    for i in itertools.count():
-        yield i
-        await asyncio.sleep(0)
-
-
-def slow(n):
-    for i in range(n):
-        yield i
-        time.sleep(0.001)
-
-
-async def aslow(n):
-    for i in range(n):
-        yield i
-        await asyncio.sleep(0.001)
 
 
 def total(numbers):
