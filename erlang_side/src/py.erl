@@ -40,7 +40,7 @@
 -export([register_function/2, register_function/3, unregister_function/1, functions/0]).
 %% Pools and workers of one's own.
 -export([start_pool/2, stop_pool/1, stop_pool/2, pool_spec/2, drain/2, resume/1, restart_workers/1, nodes/1]).
--export([info/0, stack_traces/1, stacks/1, info/1, i/0, i/1]).
+-export([info/0, info/1, i/0, i/1, stack_traces/1, stacks/1]).
 -export([start_worker/1, start_worker/2, start_worker/3, stop_worker/1, child_spec/1, child_spec/2]).
 
 -export_type([event/0, pool_info/0]).

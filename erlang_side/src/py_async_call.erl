@@ -145,11 +145,7 @@ near(Worker, Call = #call{target = Target, opts = Opts}) ->
 
 written(Worker, Request, Call = #call{target = Target, opts = Opts}) ->
     Watched = py_request:enter(py_request:begun(call, Worker, Target, Request, Opts), 0),
-    QueueTime =
-        case Call#call.waits_since of
-            none -> 0;
-            Since -> erlang:monotonic_time() - Since
-        end,
+    QueueTime = py_request:queue_time(Call#call.waits_since),
     Call#call{worker = Worker, request = Request, target = none, watched = Watched, queue_time = QueueTime}.
 
 request(#call{target = Target, opts = Opts, caller = Caller}) ->

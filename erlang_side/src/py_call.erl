@@ -52,14 +52,10 @@ release(#worker{load = Load}) ->
 
 %% @doc Makes a call and waits for its result.
 -spec run(#worker{}, target(), map()) -> {ok, term()} | {error, py_error:reason()}.
-run(Worker, Target, Opts = #{timeout := Timeout}) ->
-    request(Worker, Target, Opts, Timeout).
-
-%% Everything is ready before the request is counted, so that a caller that is killed is hardly
-%% ever killed between that and the writing. The reference is made here,
-%% before the receive, so that a caller with a long mailbox does not search it (Efficiency Guide,
-%% "Receiving messages").
-request(Worker = #worker{pid = Pid}, Target, Opts, Timeout) ->
+run(Worker = #worker{pid = Pid}, Target, Opts = #{timeout := Timeout}) ->
+    %% Everything is ready before the request is counted, so that a caller that is killed is hardly
+    %% ever killed between that and the writing. The reference is made here, before the receive, so
+    %% that a caller with a long mailbox does not search it (Efficiency Guide, "Receiving messages").
     Ref = erlang:monitor(process, Pid, [{alias, reply_demonitor}]),
     Frame = py_frame:call(py_frame:address(Ref), Opts, Target),
     case reserve(Worker) of

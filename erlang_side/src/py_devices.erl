@@ -35,13 +35,14 @@ new() ->
 %% @doc Hands text to a device. The process that calls this gets the answer, for {@link message/3}.
 -spec print(pid(), binary(), devices()) -> devices().
 print(Pid, Text, #devices{devices = Devices, asked = Asked}) ->
+    To = py_frame:localized(Pid),
     Device =
         case Devices of
             #{Pid := Known} -> Known;
-            #{} -> #device{monitor = erlang:monitor(process, py_frame:localized(Pid))}
+            #{} -> #device{monitor = erlang:monitor(process, To)}
         end,
     Ref = make_ref(),
-    py_frame:localized(Pid) ! {io_request, self(), Ref, {put_chars, unicode, Text}},
+    To ! {io_request, self(), Ref, {put_chars, unicode, Text}},
     Under = (Device#device.asked)#{Ref => byte_size(Text)},
     #devices{devices = Devices#{Pid => Device#device{asked = Under}}, asked = Asked#{Ref => Pid}}.
 

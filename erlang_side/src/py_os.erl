@@ -2,7 +2,7 @@
 %% @hidden
 -module(py_os).
 
--export([close/1, hold_open/2, of_pid/1, of_port/1, open/1, pid/1, rss/1, signal/2, state/1, status/1]).
+-export([close/1, hold_open/2, of_pid/1, of_port/1, open/1, pid/1, rss/1, state/1, status/1]).
 -export_type([process/0, state/0]).
 
 -type state() :: running | stopped | gone | unknown.
@@ -142,12 +142,6 @@ read(Name) ->
         Error ->
             Error
     end.
-
-%% @doc Sends a signal by its number.
--spec signal(pos_integer(), pos_integer()) -> ok.
-signal(Pid, Signal) ->
-    _ = os:cmd(lists:concat(["kill -", Signal, " ", Pid, " 2>/dev/null"])),
-    ok.
 
 %% @doc The status of a port program: above 128 it was a signal, as erl_child_setup
 %% and shells have it.

@@ -10,7 +10,7 @@
 -module(py_reaper).
 -behaviour(gen_server).
 
--export([start_link/0, tables/0, adopt/2, identify/2, allow/1, await/1, is_gone/1, is_running/0]).
+-export([start_link/0, tables/0, adopt/2, identify/2, allow/1, await/1, is_gone/1, is_running/0, signal/2]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
 
 -define(TABLE, py_processes).
@@ -120,6 +120,15 @@ is_gone(Process) ->
         exit:_ -> false
     end.
 
+%% @doc Sends a signal by its number, through the shell that is open for that.
+-spec signal(OsPid :: pos_integer(), Signal :: pos_integer()) -> ok.
+signal(OsPid, Signal) ->
+    try
+        gen_server:call(?MODULE, {signal, OsPid, Signal})
+    catch
+        exit:_ -> ok
+    end.
+
 %%% gen_server callbacks.
 
 -spec init([]) -> {ok, #state{}}.
@@ -147,6 +156,9 @@ handle_call({await, Manager}, From, State = #state{waiting = Waiting}) ->
 handle_call({is_gone, Process}, _From, State = #state{shell = Shell}) ->
     {IsGone, NewShell} = is_gone(Process, Shell),
     {reply, IsGone, State#state{shell = NewShell}};
+handle_call({signal, OsPid, Signal}, _From, State = #state{shell = Shell}) ->
+    {_, NewShell} = py_signal:send(Signal, [OsPid], Shell),
+    {reply, ok, State#state{shell = NewShell}};
 handle_call(_Other, _From, State) ->
     {reply, {error, unknown}, State}.
 

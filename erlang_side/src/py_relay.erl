@@ -156,9 +156,11 @@ handle_cast(_Other, R) ->
 -spec handle_info(term(), #relay{}) -> {noreply, #relay{}} | {stop, term(), #relay{}}.
 %% The other process ends when it has what it waits for. Until then this counts as under way,
 %% so that a node that is stopped after a drain has sent everything.
-handle_info({'DOWN', Monitor, process, _, _}, R = #relay{from_monitor = Monitor, is_done = IsDone}) ->
-    _ = IsDone orelse ended({error, cancelled}, R),
-    IsDone orelse abandon(R),
+handle_info({'DOWN', Monitor, process, _, _}, R = #relay{from_monitor = Monitor, is_done = true}) ->
+    {stop, normal, R};
+handle_info({'DOWN', Monitor, process, _, _}, R = #relay{from_monitor = Monitor}) ->
+    ended({error, cancelled}, R),
+    abandon(R),
     {stop, normal, R};
 handle_info(_Other, R = #relay{is_done = true}) ->
     {noreply, R};

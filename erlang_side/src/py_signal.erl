@@ -35,7 +35,7 @@ open() ->
 
 %% @doc Sends a signal; 0 asks whether there is such a process. The next call needs the shell that
 %% is returned: one that has ended is started again.
--spec send(0 | 9, [target(), ...], shell()) -> {answer(), shell()}.
+-spec send(non_neg_integer(), [target(), ...], shell()) -> {answer(), shell()}.
 send(Signal, Targets, Shell) ->
     Order = ["-", integer_to_list(Signal), [[" ", target(Target)] || Target <- Targets], "\n"],
     case order(Order, Shell) of

@@ -75,7 +75,7 @@ by_signal({OsPid, {Signal, Fd}}) ->
     case file:open(Path, [read, raw, binary]) of
         {ok, File} ->
             {ok, _} = file:position(File, eof),
-            py_os:signal(OsPid, Signal),
+            py_reaper:signal(OsPid, Signal),
             Dump = read(File, ?ANSWER_MS div ?READ_MS, 0, []),
             _ = file:close(File),
             silent(OsPid, Dump);

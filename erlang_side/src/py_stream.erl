@@ -334,11 +334,7 @@ near(Worker = #worker{pid = Pid}, Opts, S = #stream{ref = Ref, owner = Owner, si
     Monitor = erlang:monitor(process, Pid),
     Frame = py_frame:stream(py_frame:address(self()), Ref, Owner, Opts, maps:get(target, Request)),
     _ = py_port:write(Worker, Frame),
-    QueueTime =
-        case S#stream.waits_since of
-            none -> 0;
-            Since -> erlang:monotonic_time() - Since
-        end,
+    QueueTime = py_request:queue_time(S#stream.waits_since),
     Found = S#stream{worker = Worker, worker_monitor = Monitor, queue_time = QueueTime},
     %% More may have been asked for before.
     credit(accepted(maps:update_with(window, fun py_window:initial/1, Opts), Found)).

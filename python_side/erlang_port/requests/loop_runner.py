@@ -179,13 +179,13 @@ class LoopRunner:
     def _give_permits(self) -> bool:
         """Lets values be appended, if any may be; they leave at the end of the turn."""
         stream, pending = self.stream, self._pending
-        room = min(stream.available(), self._batch_size) - len(pending)
+        count = min(stream.available(), self._batch_size) - len(pending)
         held = sum([len(value[0]) for value in pending if type(value) is list])
-        if room <= 0 or (pending and held > stream.run_bytes):
+        if count <= 0 or (pending and held > stream.run_bytes):
             return False
         self._turn_is_over = False
         stream.held_bytes = held
-        self._permits[:] = [None] * room
+        self._permits[:] = [None] * count
         if self._holder is not None:
             self._holder.begin(self._permits, stream.run_bytes - held)
         if not self._flush_is_due:
