@@ -15,6 +15,7 @@
     from_a_bare_node/1,
     handles/1,
     channels/1,
+    a_channel_has_no_gap/1,
     what_is_seen_there/1,
     an_owner_of_another_node/1,
     what_crosses/1,
@@ -44,6 +45,7 @@ all() ->
         from_a_bare_node,
         handles,
         channels,
+        a_channel_has_no_gap,
         what_is_seen_there,
         an_owner_of_another_node,
         what_crosses,
@@ -503,6 +505,45 @@ channels(Config) ->
     test_eventually:equal({error, closed}, fun() -> py:channel_send(Numbers, 1) end),
     _ = b(Config),
     test_cluster:clean(B).
+
+%% A reader on another node gets a prefix of what was sent and then the end, though nodes that part
+%% are connected again at once.
+-spec a_channel_has_no_gap(ct_suite:ct_config()) -> term().
+a_channel_has_no_gap(Config) ->
+    Take =
+        "taken, ended = [], []\n"
+        "def take(numbers):\n"
+        "    try:\n"
+        "        taken.extend(numbers)\n"
+        "    finally:\n"
+        "        ended.append(True)\n",
+    At = #{pool => test},
+    [
+        begin
+            {B, Node} = b(Config),
+            Eval = fun(Code) -> test_cluster:call(B, py, eval, [Code, #{}, At]) end,
+            ok = test_cluster:call(B, py, exec, [Take, At#{replay => false}]),
+            {ok, In} = py:channel(#{window => 1000}),
+            ok = test_cluster:call(B, py, cast, ['__main__', take, [In], #{}, At]),
+            {Sender, Monitor} = spawn_monitor(fun() -> feed(In, 0) end),
+            test_eventually:true(fun() -> Eval("len(taken) > 0") =:= {ok, true} end),
+            timer:sleep(rand:uniform(20)),
+            ok = test_cluster:part(B),
+            pong = net_adm:ping(Node),
+            test_eventually:equal({ok, [true]}, fun() -> Eval("ended") end),
+            ?assertEqual({ok, true}, Eval("taken == list(range(len(taken)))")),
+            receive
+                {'DOWN', Monitor, process, Sender, Reason} -> ?assertEqual(normal, Reason)
+            end
+        end
+     || _ <- lists:seq(1, 20)
+    ].
+
+feed(In, N) ->
+    case py:channel_send(In, N) of
+        ok -> feed(In, N + 1);
+        {error, closed} -> ok
+    end.
 
 %% The node that has the pool lists and counts the requests of others as its own.
 -spec what_is_seen_there(ct_suite:ct_config()) -> ok.

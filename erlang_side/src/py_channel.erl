@@ -37,6 +37,7 @@
     monitor :: reference(),
     %% See guard/2. Frames for a worker of another node go through it.
     guard :: pid(),
+    connection :: py_connection:connection(),
     guard_monitor :: reference()
 }).
 
@@ -317,13 +318,14 @@ write_values(Values, Count, C = #channel{window = Window, flags = Flags, reader 
     Address = Reader#reader.address,
     write(py_frame:channel_values(Address, Flags, Count, max(1, Window div 4), Values), C).
 
-write(Frame, C = #channel{reader = #reader{guard = Guard, worker = Worker}}) ->
-    _ =
-        case node(Guard) =:= node() of
-            true -> py_port:write(Worker, Frame);
-            false -> Guard ! {write, iolist_to_binary(Frame)}
-        end,
-    C.
+write(Frame, C = #channel{reader = #reader{guard = Guard, worker = Worker}}) when node(Guard) =:= node() ->
+    _ = py_port:write(Worker, Frame),
+    C;
+write(Frame, C = #channel{reader = #reader{guard = Guard, connection = Connection}}) ->
+    case py_connection:send(Connection, Guard, {write, iolist_to_binary(Frame)}) of
+        ok -> C;
+        lost -> no_reader(C)
+    end.
 
 %%% What is available.
 
@@ -383,6 +385,7 @@ attached(Guard, Worker = #worker{pid = Pid}, Address, C = #channel{held = Held})
         address = Address,
         monitor = erlang:monitor(process, Pid),
         guard = Guard,
+        connection = py_connection:to(node(Guard)),
         guard_monitor = erlang:monitor(process, Guard)
     },
     Attached = C#channel{reader = Reader, held = []},

@@ -53,6 +53,8 @@
     data_prefix :: binary(),
     owner :: pid(),
     is_local :: boolean(),
+    %% Of an owner on another node, from the first event on.
+    connection = none :: py_connection:connection(),
     %% Where values go: to the owner one by one or as batches, or into a list
     %% that the caller gets when all are there.
     sink :: each | batches | {collect, Alias :: reference(), Runs :: [[term()]]},
@@ -398,6 +400,11 @@ event(Payload, S) ->
 
 decoded({py_stream, _, waiting}, _Size, S = #stream{window = Window}) ->
     S#stream{window = py_window:blocked(Window)};
+decoded(Event, Size, S = #stream{is_local = false, connection = none, owner = Owner}) ->
+    case py_connection:to(node(Owner)) of
+        none -> owner_gone(S);
+        Connection -> decoded(Event, Size, S#stream{connection = Connection})
+    end;
 decoded(Event, Size, S = #stream{ref = Ref, sink = Sink, window = Window}) ->
     {Values, Messages, NewSink} =
         case {Event, Sink} of
@@ -433,11 +440,11 @@ send_each([Value | Rest], Ref, S, N) ->
 send_each([], _Ref, _S, N) ->
     N.
 
-%% A connection that was lost is not made anew: what was sent meanwhile would be missing.
+%% What was sent on a connection that was lost is missing: nothing comes behind it.
 send(Message, #stream{is_local = true, owner = Owner}) ->
     Owner ! Message;
-send(Message, S = #stream{owner = Owner}) ->
-    erlang:send(Owner, Message, [noconnect]) =:= ok orelse owner_gone(S).
+send(Message, S = #stream{owner = Owner, connection = Connection}) ->
+    py_connection:send(Connection, Owner, Message) =:= ok orelse owner_gone(S).
 
 %% A frame that cannot be decoded, or is not this stream's, is the worker's
 %% fault: it is replaced, and the stream ends with it.
@@ -520,8 +527,10 @@ send_end({py_stream, _, Error}, #stream{sink = {collect, Alias, _}}) ->
     Alias ! {Alias, Error};
 send_end(Message, #stream{is_local = true, owner = Owner}) ->
     Owner ! Message;
-send_end(Message, S = #stream{owner = Owner}) ->
-    case erlang:send(Owner, Message, [noconnect, nosuspend]) of
+send_end(Message, S = #stream{owner = Owner, connection = Connection}) ->
+    %% An end behind a gap would say that there is none.
+    case (Connection =:= none orelse py_connection:to(node(Owner)) =:= Connection) andalso
+        erlang:send(Owner, Message, [noconnect, nosuspend]) of
         nosuspend ->
             timer:sleep(1),
             send_end(Message, S);
