@@ -170,11 +170,13 @@ what_waits_is_cancelled_without_running(Config) ->
 -spec what_runs_is_interrupted(ct_suite:ct_config()) -> ok.
 what_runs_is_interrupted(Config) ->
     Opts = ?config(opts, Config),
-    ?assertEqual({error, timeout}, py:call(one_thread, spin, [], #{}, Opts#{timeout => 20})),
+    Spinning = py:spawn_call(one_thread, spin, [], #{}, Opts),
+    {ok, none} = call(main_thread_is_held, [], Config),
+    ?assertEqual({error, timeout}, py:await(Spinning, 20)),
     ?assertEqual({ok, [<<"spun">>]}, call(notes, [], Config)),
-    ?assertEqual(
-        {error, timeout}, py:eval("__import__('one_thread').spin()", #{}, Opts#{timeout => 20})
-    ),
+    Evaluating = spawn(fun() -> py:eval("__import__('one_thread').spin()", #{}, Opts) end),
+    {ok, none} = call(main_thread_is_held, [], Config),
+    true = exit(Evaluating, kill),
     ?assertEqual({ok, [<<"spun">>]}, call(notes, [], Config)),
     %% The thread is as it was.
     [?assertEqual({ok, true}, call(thread, [], Config)) || _ <- lists:seq(1, 20)],

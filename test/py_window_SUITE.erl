@@ -455,7 +455,8 @@ no_timeout_while_the_owner_sleeps(Config) ->
     Streams = [
         begin
             Owner = test_sleeper:start(),
-            More = Opts#{owner => Owner, timeout => 80},
+            %% In that time a busy machine has made the first values, too.
+            More = Opts#{owner => Owner, timeout => 2000},
             {ok, Ref} = start_stream(Function, Args, More, Config),
             {Owner, Ref, Out}
         end
@@ -463,7 +464,7 @@ no_timeout_while_the_owner_sleeps(Config) ->
     ],
     %% There is nothing to wait for but the time in which it should not happen.
     receive
-    after 400 -> ok
+    after 2500 -> ok
     end,
     [
         begin
@@ -482,7 +483,7 @@ no_timeout_while_the_owner_sleeps(Config) ->
 timeout_of_a_generator_that_is_late(Config) ->
     [
         begin
-            {ok, Ref} = start_stream(then_wait, [[1, 1, 1]], Opts#{timeout => 60}, Config),
+            {ok, Ref} = start_stream(then_wait, [[1, 1, 1]], Opts#{timeout => 500}, Config),
             ?assertEqual({[<<"v">>, <<"v">>, <<"v">>], {error, timeout}}, all_values(Ref))
         end
      || Opts <- [
@@ -835,12 +836,12 @@ sleeping_owner_on_another_node(Config) ->
     with_node(fun(Node) ->
         Owner = test_sleeper:start(Node),
         Label = label(),
-        Opts = #{owner => Owner, window => 100, timeout => 200},
+        Opts = #{owner => Owner, window => 100, timeout => 2000},
         {ok, Ref} = start_stream(numbers, [Label], Opts, Config),
         test_eventually:equal(100, fun() -> length(test_sleeper:mail(Owner)) end),
         stays(fun() -> length(test_sleeper:mail(Owner)) =:= 100 end),
         receive
-        after 400 -> ok
+        after 2500 -> ok
         end,
         ?assertEqual(100, pulled(Label, Config)),
         ?assertEqual(3000, length(test_sleeper:take(Owner, Ref, 3000))),

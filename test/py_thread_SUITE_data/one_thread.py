@@ -78,7 +78,9 @@ def forever():
 
 
 def spin():
+    """Never ends; whoever interrupts it waits until it has begun."""
     try:
+        is_held.set()
         while True:
             pass
     finally:
@@ -86,7 +88,7 @@ def spin():
 
 
 async def main_thread_is_held():
-    """Returns when `wait` has begun."""
+    """Returns when `wait` or `spin` has begun."""
     while not is_held.is_set():
         await asyncio.sleep(0.001)
     is_held.clear()
