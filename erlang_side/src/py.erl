@@ -601,14 +601,14 @@ restart_workers(Pool) ->
 %% those of a pool, without `workers'.
 -spec start_worker(options(py_options:pool_options())) -> {ok, pid()} | {error, term()}.
 start_worker(Opts) ->
-    py_pool_manager:start_worker(py_options:worker(Opts), link).
+    py_own_worker:start(py_options:worker(Opts), link).
 
 %% @doc With `monitor', the caller is not linked to it: it gets a `DOWN' message. The
 %% worker still ends with the caller.
 -spec start_worker(options(py_options:pool_options()), link | monitor) ->
     {ok, pid()} | {ok, {pid(), reference()}} | {error, term()}.
 start_worker(Opts, How) when How =:= link; How =:= monitor ->
-    py_pool_manager:start_worker(py_options:worker(Opts), How);
+    py_own_worker:start(py_options:worker(Opts), How);
 start_worker(_Opts, How) ->
     py_badopt:raise(start, How).
 
@@ -638,7 +638,7 @@ stop_worker(Pid) when is_pid(Pid), node(Pid) =/= node() ->
     _ = py_remote:ask(node(Pid), {stop_worker, Pid}, infinity),
     ok;
 stop_worker(Pid) when is_pid(Pid) ->
-    py_pool_manager:stop_worker(Pid).
+    py_own_worker:stop(Pid).
 
 %% @equiv child_spec(py_worker, Opts)
 -spec child_spec(options(py_options:pool_options())) -> supervisor:child_spec().

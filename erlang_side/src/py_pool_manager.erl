@@ -11,7 +11,7 @@
 -include("py_worker.hrl").
 -include_lib("kernel/include/logger.hrl").
 
--export([start_link/2, start_link_ready/2, await_start/1, start_worker/2, start_worker_for/2, stop_worker/1]).
+-export([start_link/2, start_link_ready/2, start_dedicated/2]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2, format_status/1]).
 
 %% A worker that never became ready is started again after this pause, doubled each
@@ -29,31 +29,11 @@
 %% The process of the cluster's groups is restarted in a fraction of this.
 -define(SHOW_AGAIN_MS, 100).
 
-%% What a worker that is recycled may take to end what it runs, unless the application's
-%% `drain_timeout' says otherwise. A larger number keeps its memory for longer, a smaller one
-%% breaks off requests that run for long.
--define(DRAIN_MS, 30000).
-
-%% How long nothing may have run in it until it leaves, and how often that is checked.
--define(IDLE_MS, 100).
-
 %% The most reasons of ends that are counted by themselves; a further one counts as `other'.
 -define(MAX_EXITS, 20).
--define(LEAVE_POLL_MS, 20).
 
--record(slot, {
-    %% How many starts before this one failed.
-    attempt :: non_neg_integer(),
-    %% The journal's number up to which it ran.
-    number :: non_neg_integer(),
-    %% What others need to know of it, once it is ready, and when that was.
-    worker = starting :: starting | {leaving, #worker{}} | #worker{},
-    since = 0 :: integer(),
-    %% For log records about its end.
-    about = #{} :: #{atom() => term()},
-    %% Whether it leaves because another has taken its place.
-    is_recycled = false :: boolean()
-}).
+%% How often it is checked whether a pool that is stopped has ended what it runs.
+-define(DRAIN_POLL_MS, 20).
 
 -record(state, {
     name :: py_pool:name(),
@@ -67,22 +47,18 @@
     %% is not. A pool that ran once goes on trying.
     phase = starting :: starting | started | {failed, py_error:reason()},
     %% Who waits for the end of the first start, and whether they print its progress.
-    waiting = #{} :: #{Monitor :: reference() => {Alias :: reference(), PrintsProgress :: boolean()}},
+    waiting = #{} :: py_first_start:waiting(),
     %% What makes the virtual environment, and the starts that wait for it, by their attempt.
     maker = none :: none | {pid(), reference()},
     held = [] :: [non_neg_integer()],
-    workers = #{} :: #{pid() => #slot{}},
+    workers = #{} :: py_slots:slots(),
     %% The error of requests while there is no worker.
     reason = {worker_exit, starting} :: py_error:reason(),
     failures = 0 :: non_neg_integer(),
     restarts = 0 :: non_neg_integer(),
     %% How often workers ended, by the reason or the limit.
     exits = #{} :: #{term() => pos_integer()},
-    %% Workers that are to leave, one by one, each when another is ready in its place; and who
-    %% waits until all have.
-    retiring = [] :: [pid()],
-    %% Who waits until these workers have been replaced.
-    restarters = [] :: [{gen_server:from(), [pid()]}],
+    replacing = py_replacing:new() :: py_replacing:replacing(),
     python = #{} :: py_pool:python_info(),
     %% Nothing new is taken: the rest of the node is told by the row, see py_pool.
     draining = false :: boolean(),
@@ -93,7 +69,7 @@
 }).
 
 %% @doc Starts a pool's manager, which returns at once: its supervisor must not wait for
-%% Python. Whoever wants to know how the start ends calls {@link await_start/1}.
+%% Python. Whoever wants to know how the start ends calls {@link py_first_start:await/1}.
 -spec start_link(atom(), py_sealed:key()) -> {ok, pid()} | {error, term()}.
 start_link(Name, Key) ->
     gen_server:start_link(?MODULE, {pool, Name, py_sealed:open(Key), true}, []).
@@ -104,7 +80,7 @@ start_link(Name, Key) ->
 start_link_ready(Name, Opts) ->
     case gen_server:start_link(?MODULE, {pool, Name, Opts, false}, []) of
         {ok, Pid} ->
-            case await_start(Pid, parent()) of
+            case py_first_start:await_supervised(Pid) of
                 ok -> {ok, Pid};
                 {_, Reason} -> undo_start(Name, Pid, Reason)
             end;
@@ -127,99 +103,15 @@ undo_start(Name, Pid, Reason) ->
     py_pool:forget(Name, Pid),
     {error, Reason}.
 
-%% Of a process that proc_lib(3) started, and that traps exits as supervisors do.
-parent() ->
-    case {get('$ancestors'), process_info(self(), trap_exit)} of
-        {[Parent | _], {trap_exit, true}} -> ancestor(Parent);
-        _ -> none
-    end.
-
-%% @doc Returns when all workers of the pool take work, or when its first start failed and
-%% its manager has ended. Prints meanwhile what an installer says, if called from a shell.
--spec await_start(pid()) -> ok | {error, term()} | {crashed, py_error:reason()}.
-await_start(Manager) ->
-    await_start(Manager, none).
-
-await_start(Manager, Parent) ->
-    Monitor = monitor(process, Manager, [{alias, explicit_unalias}]),
-    Progress = py_progress:new(),
-    ok = gen_server:cast(Manager, {await_start, self(), Monitor, py_progress:is_shown(Progress)}),
-    Result = await_start(Monitor, Parent, Progress),
-    py_progress:clear(Progress),
-    _ = unalias(Monitor),
-    demonitor(Monitor, [flush]),
-    Result.
-
-await_start(Monitor, Parent, Progress) ->
-    receive
-        {'EXIT', Parent, Reason} = Exit ->
-            %% For the caller, too.
-            self() ! Exit,
-            {error, Reason};
-        {Monitor, {progress, Line}} ->
-            py_progress:show(Line, Progress),
-            await_start(Monitor, Parent, Progress);
-        {Monitor, started} ->
-            ok;
-        {'DOWN', Monitor, process, _, {shutdown, {start_failed, Reason}}} ->
-            {error, Reason};
-        {'DOWN', Monitor, process, _, Stopped} when Stopped =:= shutdown; Stopped =:= noproc ->
-            {error, {worker_exit, stopped}};
-        {'DOWN', Monitor, process, _, Reason} ->
-            {crashed, py_error:worker_exit(Reason)}
-    end.
-
-%% @doc Starts a worker of the caller's own, which ends with its Python process and
-%% with the caller.
--spec start_worker(py_options:pool_options(), link | monitor) ->
+%% @doc Starts the manager of a worker of one's own, and returns when it takes work.
+-spec start_dedicated(link | monitor | Starter :: pid(), py_options:pool_options()) ->
     {ok, pid()} | {ok, {pid(), reference()}} | {error, term()}.
-start_worker(Opts, How) ->
-    case py_pool:is_running() of
-        true ->
-            case py_interpreter:resolve(Opts#{workers => 1}) of
-                {ok, Resolved} -> start_worker(How, Resolved, [{timeout, infinity}]);
-                {error, Reason} -> {error, Reason}
-            end;
-        false -> {error, {not_started, erlang_python}}
-    end.
-
-start_worker(link, Opts, StartOpts) ->
-    started(fun() -> gen_server:start_link(?MODULE, {dedicated, Opts, none}, StartOpts) end);
-start_worker(monitor, Opts, StartOpts) ->
-    started(fun() -> gen_server:start_monitor(?MODULE, {dedicated, Opts, self()}, StartOpts) end).
-
-%% @doc The same for a process of another node, which links to it or monitors it by itself.
--spec start_worker_for(py_options:pool_options(), Starter :: pid()) -> {ok, pid()} | {error, term()}.
-start_worker_for(Opts, Starter) ->
-    case py_pool:is_running() of
-        true ->
-            case py_interpreter:resolve(Opts#{workers => 1}) of
-                {ok, Resolved} -> started(fun() -> gen_server:start(?MODULE, {dedicated, Resolved, Starter}, [{timeout, infinity}]) end);
-                {error, Reason} -> {error, Reason}
-            end;
-        false ->
-            {error, {not_started, erlang_python}}
-    end.
-
-started(Start) ->
-    try Start() of
-        {error, Reason} -> {error, start_failure(Reason)};
-        Started -> Started
-    catch
-        %% The node has as many processes as it may have.
-        error:system_limit -> {error, system_limit}
-    end.
-
-%% @doc Stops a worker of one's own, and returns when its Python process has left.
--spec stop_worker(pid()) -> ok.
-stop_worker(Pid) ->
-    try
-        gen_server:stop(Pid)
-    catch
-        %% It has ended.
-        exit:_ -> ok
-    end,
-    py_reaper:await(Pid).
+start_dedicated(link, Opts) ->
+    gen_server:start_link(?MODULE, {dedicated, Opts, none}, [{timeout, infinity}]);
+start_dedicated(monitor, Opts) ->
+    gen_server:start_monitor(?MODULE, {dedicated, Opts, self()}, [{timeout, infinity}]);
+start_dedicated(Starter, Opts) ->
+    gen_server:start(?MODULE, {dedicated, Opts, Starter}, [{timeout, infinity}]).
 
 %%% gen_server callbacks.
 
@@ -235,7 +127,7 @@ init({dedicated, Opts, Starter}) ->
 claim(State = #state{name = Name, opts = Opts, is_ours = IsOurs, reason = Reason}) ->
     process_flag(trap_exit, true),
     py_log:describe(manager, #{pool => Name}),
-    case py_pool:claim(Name, Opts, {ancestor(hd(get('$ancestors'))), IsOurs}, Reason) of
+    case py_pool:claim(Name, Opts, {py_first_start:parent(), IsOurs}, Reason) of
         new -> start(State, starting);
         %% Even if Python is missing for the moment.
         restarted ->
@@ -255,7 +147,7 @@ start(State = #state{opts = Opts}, Phase) ->
 %% it is later, by handle_info/2.
 await_worker(State = #state{phase = starting}) ->
     %% The process that the worker is for, or its supervisor: proc_lib(3).
-    Parent = ancestor(hd(get('$ancestors'))),
+    Parent = py_first_start:parent(),
     receive
         {'EXIT', Parent, Reason} -> not_started(Reason, State);
         Message when element(1, Message) =:= py_worker; element(1, Message) =:= 'EXIT';
@@ -273,9 +165,6 @@ await_worker(State) ->
 not_started(Reason, State) ->
     ok = terminate(Reason, State),
     {stop, Reason}.
-
-ancestor(Name) when is_atom(Name) -> whereis(Name);
-ancestor(Pid) -> Pid.
 
 %% A pool whose first start failed ends. Its supervisor has it as `transient', and does not
 %% start it again.
@@ -297,10 +186,8 @@ handle_call({exec, _, _}, _From, State = #state{draining = true}) ->
 handle_call({exec, Code, Opts}, From, State = #state{jobs = Jobs}) ->
     Wait = maps:get(worker_wait, State#state.opts),
     {noreply, next_job(State#state{jobs = py_exec_queue:exec(From, Code, Opts, Wait, Jobs)})};
-handle_call(restart_workers, From, State = #state{workers = Workers, restarters = Restarters}) ->
-    Pids = [Pid || {Pid, #slot{worker = #worker{}}} <- maps:to_list(Workers)],
-    NewState = State#state{restarters = [{From, Pids} | Restarters]},
-    {noreply, next_retiring(lists:foldl(fun add_retiring/2, NewState, lists:sort(Pids)))};
+handle_call(restart_workers, From, State = #state{workers = Workers, replacing = Replacing}) ->
+    {noreply, replace(State#state{replacing = py_replacing:restart(From, Workers, Replacing)})};
 handle_call(drain, _From, State) ->
     NewState = publish(State#state{draining = true}),
     {reply, {ok, under_way(NewState)}, NewState};
@@ -314,7 +201,7 @@ handle_call(_Other, _From, State) ->
 
 -spec handle_cast(term(), #state{}) -> {noreply, #state{}}.
 handle_cast({await_start, Pid, Alias, Prints}, State = #state{phase = starting, waiting = Waiting}) ->
-    {noreply, State#state{waiting = Waiting#{monitor(process, Pid) => {Alias, Prints}}}};
+    {noreply, State#state{waiting = py_first_start:add(Pid, Alias, Prints, Waiting)}};
 handle_cast({await_start, _Pid, Alias, _Prints}, State) ->
     Alias ! {Alias, started},
     {noreply, State};
@@ -332,18 +219,17 @@ handle_info({py_worker, Pid, {done, Why}}, State = #state{workers = Workers, nam
     is_map_key(Pid, Workers)
 ->
     py_log:recycled(Name, Pid, Why),
-    {noreply, next_retiring(add_retiring(Pid, count_exit(exit_name(Why), State)))};
-handle_info({leave, Pid, Since, Deadline}, State) ->
-    {noreply, leave(Pid, Since, Deadline, State)};
+    Counted = #state{replacing = Replacing} = count_exit(exit_name(Why), State),
+    {noreply, replace(Counted#state{replacing = py_replacing:add(Pid, Workers, Replacing)})};
+handle_info({leave, Pid, Since, Deadline}, State = #state{workers = Workers}) ->
+    ok = py_replacing:leave(Pid, Since, Deadline, Workers),
+    {noreply, State};
 handle_info({'EXIT', Pid, Reason}, State = #state{workers = Workers}) when is_map_key(Pid, Workers) ->
     exited(Pid, Reason, State);
 handle_info({'DOWN', _, process, Starter, _}, State = #state{starter = Starter}) ->
     {stop, normal, State};
 handle_info({venv, Pid, Line}, State = #state{maker = {Pid, _}, name = Name, waiting = Waiting}) ->
-    case [Alias || {Alias, true} <- maps:values(Waiting)] of
-        [] -> py_log:venv_progress(Name, Line);
-        Shown -> lists:foreach(fun(Alias) -> Alias ! {Alias, {progress, Line}} end, Shown)
-    end,
+    py_first_start:progress(Line, Waiting) =:= none andalso py_log:venv_progress(Name, Line),
     {noreply, State};
 handle_info({'DOWN', Monitor, process, _, _}, State = #state{group_monitor = Monitor}) ->
     _ = erlang:send_after(?SHOW_AGAIN_MS, self(), show_again),
@@ -353,15 +239,15 @@ handle_info(show_again, State) ->
 handle_info({'DOWN', Monitor, process, Pid, Result}, State = #state{maker = {Pid, Monitor}}) ->
     made(Result, State#state{maker = none});
 handle_info({'DOWN', Monitor, process, _, _}, State = #state{waiting = Waiting}) when is_map_key(Monitor, Waiting) ->
-    {noreply, State#state{waiting = maps:remove(Monitor, Waiting)}};
+    {noreply, State#state{waiting = py_first_start:remove(Monitor, Waiting)}};
 handle_info({'DOWN', Monitor, process, _, Reason}, State = #state{jobs = Jobs}) ->
     case py_exec_queue:done(Monitor, Reason, Jobs) of
-        {ran, Rest} -> {noreply, next_job(next_retiring(publish(State#state{jobs = Rest})))};
+        {ran, Rest} -> {noreply, next_job(replace(publish(State#state{jobs = Rest})))};
         {caught_up, Pid, Number, Rest} -> {noreply, caught_up(Pid, Number, State#state{jobs = Rest})};
         unrelated -> {noreply, State}
     end;
 handle_info(exec_late, State = #state{reason = Why, jobs = Jobs}) ->
-    {noreply, State#state{jobs = py_exec_queue:expire(ready(State), Why, Jobs)}};
+    {noreply, State#state{jobs = py_exec_queue:expire(py_slots:ready(State#state.workers), Why, Jobs)}};
 handle_info({not_started, _Attempt, Reason}, State = #state{phase = starting}) ->
     give_up(Reason, State);
 handle_info({not_started, Attempt, Reason}, State) ->
@@ -413,7 +299,7 @@ await_idle(State = #state{workers = Workers}, Deadline) ->
     case under_way(State#state{workers = Alive}) > 0 andalso now_ms() < Deadline of
         true ->
             receive
-            after ?LEAVE_POLL_MS -> await_idle(State, Deadline)
+            after ?DRAIN_POLL_MS -> await_idle(State, Deadline)
             end;
         false ->
             ok
@@ -471,13 +357,12 @@ made(Crash, State) ->
 
 %% The first start ends when every worker is ready.
 announce(State = #state{phase = starting, workers = Workers, waiting = Waiting}) ->
-    case [starting || #slot{worker = starting} <- maps:values(Workers)] of
-        [] ->
-            lists:foreach(fun({Alias, _}) -> Alias ! {Alias, started} end, maps:values(Waiting)),
-            [demonitor(Monitor, [flush]) || Monitor <- maps:keys(Waiting)],
+    case py_slots:is_starting(Workers) of
+        false ->
+            NewState = State#state{phase = started, waiting = py_first_start:started(Waiting)},
             event([pool, start], #{system_time => erlang:system_time()}, #{}, State),
-            State#state{phase = started, waiting = #{}};
-        _ ->
+            NewState;
+        true ->
             State
     end;
 announce(State) ->
@@ -487,7 +372,7 @@ start_one(Attempt, State = #state{name = Name, opts = Opts, workers = Workers}) 
     {Number, Journal} = py_journal:read(Name),
     try py_worker:start_link(Name, Opts, py_settings:settings(Opts, Journal)) of
         {ok, Pid} ->
-            State#state{workers = Workers#{Pid => #slot{attempt = Attempt, number = Number, since = now_ms()}}}
+            State#state{workers = py_slots:add(Pid, Attempt, Number, Workers)}
     catch
         error:system_limit ->
             self() ! {not_started, Attempt, system_limit},
@@ -496,35 +381,26 @@ start_one(Attempt, State = #state{name = Name, opts = Opts, workers = Workers}) 
 
 %% A worker is in the row when it has run all that the others have.
 ready(Pid, Info, Worker, State = #state{workers = Workers, name = Name, jobs = Jobs}) ->
-    Slot = #slot{number = Number} = maps:get(Pid, Workers),
-    Ready = Slot#slot{worker = Worker, since = now_ms(), about = py_workers:about(Pid)},
-    State1 = State#state{workers = Workers#{Pid := Ready}, python = Info, failures = 0},
+    {Number, Took, Ready} = py_slots:ready(Pid, Worker, py_workers:about(Pid), Workers),
+    State1 = State#state{workers = Ready, python = Info, failures = 0},
     py_log:ready(Name, Pid, Info),
-    event([worker, start], #{duration => native(now_ms() - Slot#slot.since)}, #{worker => Pid, python => Info}, State),
+    event([worker, start], #{duration => native(Took)}, #{worker => Pid, python => Info}, State),
     case py_journal:last(Name) of
-        Number -> next_job(next_retiring(publish(State1)));
+        Number -> next_job(replace(publish(State1)));
         _ -> publish(State1#state{jobs = py_exec_queue:catch_up(Pid, Worker, Number, Jobs)})
     end.
 
-ready(#state{workers = Workers}) ->
-    maps:from_list([{Pid, W} || {Pid, #slot{worker = W = #worker{}}} <- maps:to_list(Workers)]).
-
 %% Those that run it now are not behind.
 next_job(State = #state{name = Name, workers = Workers, reason = Reason, jobs = Jobs}) ->
-    {Started, NewJobs} = py_exec_queue:next(ready(State), Reason, Jobs),
-    Last = py_journal:last(Name),
-    Current = lists:foldl(
-        fun(Pid, W) -> maps:update_with(Pid, fun(Slot) -> Slot#slot{number = Last} end, W) end, Workers, Started
-    ),
-    State#state{jobs = NewJobs, workers = Current}.
+    {Started, NewJobs} = py_exec_queue:next(py_slots:ready(Workers), Reason, Jobs),
+    State#state{jobs = NewJobs, workers = py_slots:run(Started, py_journal:last(Name), Workers)}.
 
 %% A worker has run the journal, to which more may have been added since.
 caught_up(Pid, Number, State = #state{name = Name, workers = Workers, jobs = Jobs}) ->
-    case {Workers, py_journal:last(Name)} of
-        {#{Pid := Slot = #slot{worker = #worker{}}}, Number} ->
-            Current = State#state{workers = Workers#{Pid := Slot#slot{number = Number}}},
-            next_job(next_retiring(publish(Current)));
-        {#{Pid := #slot{worker = Worker = #worker{}, number = Before}}, _} ->
+    case {py_slots:find(Pid, Workers), py_journal:last(Name)} of
+        {{ready, _, _}, Number} ->
+            next_job(replace(publish(State#state{workers = py_slots:run([Pid], Number, Workers)})));
+        {{ready, Worker, Before}, _} ->
             From =
                 case Number of
                     failed -> Before;
@@ -535,8 +411,8 @@ caught_up(Pid, Number, State = #state{name = Name, workers = Workers, jobs = Job
             next_job(State)
     end.
 
-publish(State = #state{name = Name, reason = Reason}) ->
-    UpToDate = [W || {_, #slot{worker = W}} <- up_to_date(State)],
+publish(State = #state{name = Name, workers = Workers, reason = Reason}) ->
+    UpToDate = py_slots:up_to_date(py_journal:last(Name), Workers),
     py_pool:publish(Name, UpToDate, Reason, State#state.draining),
     py_pool:publish_about(Name, about(State)),
     show(UpToDate, State).
@@ -558,18 +434,10 @@ watch_groups(State = #state{group_monitor = none}) ->
 watch_groups(State) ->
     State.
 
-up_to_date(#state{name = Name, workers = Workers}) ->
-    Last = py_journal:last(Name),
-    [Entry || Entry = {_, #slot{worker = #worker{}, number = N}} <- maps:to_list(Workers), N =:= Last].
-
 %% How many requests run, in workers that leave, too, and how much code has yet to run in
 %% all of them. What another node asked for is under way until that has its end.
 under_way(#state{name = Name, workers = Workers, jobs = Jobs}) ->
-    Running = [py_pool:requests(running(Worker)) || #slot{worker = Worker} <- maps:values(Workers), Worker =/= starting],
-    max(lists:sum(Running), py_pool:relays(Name)) + py_exec_queue:execs(Jobs).
-
-running({leaving, Worker}) -> Worker;
-running(Worker) -> Worker.
+    max(py_slots:requests(Workers), py_pool:relays(Name)) + py_exec_queue:execs(Jobs).
 
 about(State) ->
     #{
@@ -588,10 +456,9 @@ exited(Pid, Reason, State = #state{phase = starting, workers = Workers}) ->
     give_up(start_failure(Reason), State#state{workers = maps:remove(Pid, Workers)});
 exited(Pid, Reason, State = #state{dedicated = IsDedicated}) ->
     Exit = {worker_exit, Status} = py_error:worker_exit(Reason),
-    {#slot{worker = Was, attempt = Attempt, since = Since, about = About, is_recycled = IsRecycled}, Rest} =
-        maps:take(Pid, State#state.workers),
+    {Ended = #{was := Was, attempt := Attempt, age := Age, about := About}, Rest} = py_slots:take(Pid, State#state.workers),
     State1 = State#state{workers = Rest},
-    ended_event(Pid, Was, Since, Exit, State),
+    ended_event(Pid, Ended, Exit, State),
     py_workers:forget(Pid),
     py_request:sweep(),
     py_async_call:sweep(),
@@ -600,19 +467,18 @@ exited(Pid, Reason, State = #state{dedicated = IsDedicated}) ->
             {noreply, failed(Attempt, start_failure(Reason), State1)};
         _ when IsDedicated ->
             {stop, {shutdown, Exit}, State1#state{reason = Exit}};
-        {leaving, _} when IsRecycled ->
+        recycled ->
             {noreply, publish(State1)};
-        {leaving, _} ->
+        leaving ->
             {noreply, publish(State1#state{reason = Exit})};
-        _ ->
+        ready ->
             ?LOG_WARNING(
                 #{text => "a Python worker ended and is restarted", pool => State#state.name, status => Status},
                 maps:merge(py_log:meta(State#state.name, Pid), About)
             ),
-            IsQuick = now_ms() - Since < ?QUICK_DEATH_MS,
-            _ = restart_later(IsQuick, Attempt),
+            _ = restart_later(Age < ?QUICK_DEATH_MS, Attempt),
             State2 = count_exit(Status, State1#state{restarts = State#state.restarts + 1, reason = Exit}),
-            {noreply, next_retiring(publish(State2))}
+            {noreply, replace(publish(State2))}
     end.
 
 %% Telemetry's events.
@@ -621,12 +487,12 @@ event(Name, Measurements, Meta, #state{name = Pool}) ->
     Now = erlang:monotonic_time(),
     py_telemetry:event(Name, Measurements#{monotonic_time => Now}, Meta#{pool => Pool}).
 
-ended_event(Pid, Was, Since, Reason, State) ->
-    Measurements = #{duration => native(now_ms() - Since)},
-    case Was of
-        {leaving, _} ->
+ended_event(Pid, #{was := Was, age := Age}, Reason, State) ->
+    Measurements = #{duration => native(Age)},
+    case Was =:= leaving orelse Was =:= recycled of
+        true ->
             event([worker, stop], Measurements, #{worker => Pid, reason => Reason}, State);
-        _ ->
+        false ->
             Meta = #{worker => Pid, kind => exit, reason => Reason, stacktrace => []},
             event([worker, exception], Measurements, Meta, State)
     end.
@@ -651,109 +517,47 @@ leaving(Pid, State = #state{name = Name, workers = Workers, dedicated = IsDedica
     ?LOG_NOTICE(#{text => "a signal asked a Python worker to leave", pool => Name}, py_log:meta(Name, Pid)),
     py_workers:forget(Pid),
     IsDedicated orelse (self() ! {start_worker, 0}),
-    Slot = #slot{worker = Worker} = maps:get(Pid, Workers),
-    publish(State#state{workers = Workers#{Pid := Slot#slot{worker = {leaving, Worker}}}}).
+    publish(State#state{workers = py_slots:leaving(Pid, signal, Workers)}).
 
-%%% Recycling: first another worker, then the one in whose place it comes leaves.
-
-add_retiring(Pid, State = #state{retiring = Retiring, workers = Workers}) ->
-    case Workers of
-        #{Pid := #slot{worker = #worker{}}} -> State#state{retiring = (Retiring -- [Pid]) ++ [Pid]};
-        #{} -> State
-    end.
+%%% Replacement, see py_replacing.
 
 %% How many are to be started: one more than the pool has while one is to leave.
-missing(State = #state{workers = Workers, opts = #{workers := Size}, held = Held}) ->
+missing(#state{workers = Workers, replacing = Replacing, opts = #{workers := Size}, held = Held}) ->
     Wanted =
-        case waiting_to_leave(State) of
-            [] -> Size;
-            _ -> Size + 1
+        case py_replacing:is_any(Workers, Replacing) of
+            false -> Size;
+            true -> Size + 1
         end,
-    Staying = [Pid || {Pid, #slot{worker = Worker}} <- maps:to_list(Workers), not is_tuple(Worker) orelse is_record(Worker, worker)],
-    max(0, Wanted - length(Staying) - length(Held)).
+    max(0, Wanted - py_slots:staying(Workers) - length(Held)).
 
-waiting_to_leave(#state{retiring = Retiring, workers = Workers}) ->
-    [Pid || Pid <- Retiring, #{Pid := #slot{worker = #worker{}}} <- [Workers]].
-
-next_retiring(State = #state{dedicated = true}) ->
+replace(State = #state{dedicated = true}) ->
     State;
-next_retiring(State = #state{phase = starting}) ->
+replace(State = #state{phase = starting}) ->
     State;
-next_retiring(Before = #state{opts = #{workers := Size}}) ->
-    State = answer_restarters(Before),
-    case {waiting_to_leave(State), length(up_to_date(State)) > Size} of
-        {[Pid | Rest], true} ->
-            next_retiring(begin_leave(Pid, State#state{retiring = Rest}));
-        {[], true} ->
-            %% One that was to be replaced has died, and came back by itself.
-            [Oldest | _] = lists:keysort(1, [{Since, Pid} || {Pid, #slot{since = Since}} <- up_to_date(State)]),
-            next_retiring(begin_leave(element(2, Oldest), State#state{retiring = []}));
-        {[_ | _] = Retiring, false} ->
-            NewState = State#state{retiring = Retiring},
+replace(State = #state{name = Name, workers = Workers, opts = #{workers := Size}}) ->
+    case py_replacing:next(py_journal:last(Name), Size, Workers, State#state.replacing) of
+        {leave, Pid, Replacing} ->
+            replace(begin_leave(Pid, State#state{replacing = Replacing}));
+        {need, Replacing} ->
+            NewState = State#state{replacing = Replacing},
             case missing(NewState) > 0 andalso not is_start_due(NewState) of
                 true -> start_or_hold([0], NewState);
                 false -> NewState
             end;
-        {[], false} ->
-            answer_restarters(ok, State#state{retiring = []})
-    end.
-
-%% Those whose workers are gone from the row: others may be recycled without end.
-answer_restarters(State = #state{restarters = Restarters, workers = Workers}) ->
-    {Waiting, Done} = lists:partition(
-        fun({_From, Pids}) -> lists:any(fun(Pid) -> is_in_row(Pid, Workers) end, Pids) end, Restarters
-    ),
-    lists:foreach(fun({From, _Pids}) -> gen_server:reply(From, ok) end, Done),
-    State#state{restarters = Waiting}.
-
-is_in_row(Pid, Workers) ->
-    case Workers of
-        #{Pid := #slot{worker = #worker{}}} -> true;
-        #{} -> false
+        {none, Replacing} ->
+            State#state{replacing = Replacing}
     end.
 
 %% Whether one that has failed, or has died, is to be started by a message that will come.
 is_start_due(#state{failures = Failures, workers = Workers, opts = #{workers := Size}}) ->
-    Failures > 0 orelse length([S || S = #slot{worker = W} <- maps:values(Workers), W =:= starting orelse is_record(W, worker)]) < Size.
-
-answer_restarters(Answer, State = #state{restarters = Restarters}) ->
-    lists:foreach(fun({From, _Pids}) -> gen_server:reply(From, Answer) end, Restarters),
-    State#state{restarters = []}.
+    Failures > 0 orelse py_slots:staying(Workers) < Size.
 
 %% It is out of the row, and ends what it runs.
 begin_leave(Pid, State = #state{workers = Workers}) ->
-    Slot = #slot{worker = Worker} = maps:get(Pid, Workers),
     py_workers:forget(Pid),
-    Left = Slot#slot{worker = {leaving, Worker}, is_recycled = true},
-    leave(Pid, now_ms(), deadline(), publish(State#state{workers = Workers#{Pid := Left}})).
-
-deadline() ->
-    case application:get_env(erlang_python, drain_timeout, ?DRAIN_MS) of
-        infinity -> infinity;
-        Ms -> now_ms() + Ms
-    end.
-
-%% Whoever found it in the row before has counted its request by now, or finds the mark.
-leave(Pid, IdleSince, Deadline, State = #state{workers = Workers}) ->
-    case Workers of
-        #{Pid := #slot{worker = {leaving, Worker}}} ->
-            Now = now_ms(),
-            IsIdle = py_pool:requests(Worker) =:= 0,
-            IsLate = is_integer(Deadline) andalso Now >= Deadline,
-            case IsLate orelse (IsIdle andalso Now - IdleSince >= ?IDLE_MS andalso py_pool:close(Worker)) of
-                true ->
-                    true = exit(Pid, shutdown),
-                    ok;
-                false ->
-                    Since = case IsIdle of true -> IdleSince; false -> Now end,
-                    _ = erlang:send_after(?LEAVE_POLL_MS, self(), {leave, Pid, Since, Deadline}),
-                    ok
-            end;
-        #{} ->
-            %% It has died.
-            ok
-    end,
-    State.
+    NewState = publish(State#state{workers = py_slots:leaving(Pid, recycled, Workers)}),
+    ok = py_replacing:leave(Pid, NewState#state.workers),
+    NewState.
 
 restart_later(false, _Attempt) -> self() ! {start_worker, 0};
 restart_later(true, 0) -> self() ! {start_worker, 1};
@@ -772,8 +576,7 @@ failed(Attempt, Reason, State = #state{name = Name, failures = Failures}) ->
     ),
     _ = erlang:send_after(Pause, self(), {start_worker, Attempt + 1}),
     NewState = publish(State#state{failures = Failures + 1, reason = Reason}),
-    %% The workers that there are stay.
-    answer_restarters({error, Reason}, NewState#state{retiring = []}).
+    NewState#state{replacing = py_replacing:failed({error, Reason}, State#state.replacing)}.
 
 pause(Attempt) ->
     min(?LONGEST_PAUSE_MS, ?FIRST_PAUSE_MS bsl min(Attempt, 20)).

@@ -57,7 +57,7 @@ not_started({'EXIT', {system_limit, _}}) -> system_limit;
 not_started({Reason, _Child}) -> Reason.
 
 await_start(Name, Pid) ->
-    case py_pool_manager:await_start(Pid) of
+    case py_first_start:await(Pid) of
         ok ->
             {ok, Pid};
         {error, Reason} ->
@@ -132,7 +132,7 @@ stop_foreign(_Name, {Manager, Parent}) ->
         ok
     catch
         %% It is no supervisor, or is about to end.
-        _:_ -> py_pool_manager:stop_worker(Manager)
+        _:_ -> py_own_worker:stop(Manager)
     end;
 stop_foreign(Name, none) ->
     {error, {no_pool, Name}}.

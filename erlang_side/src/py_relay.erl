@@ -280,7 +280,7 @@ ask(1, {stacks, Pool}) -> py_stacks:of_pool(Pool);
 ask(1, {drain, Pool, Timeout}) -> py_pool:drain(Pool, Timeout);
 ask(1, {resume, Pool}) -> py_pool:resume(Pool);
 ask(1, {restart_workers, Pool}) -> py_pool:restart_workers(Pool);
-ask(1, {start_worker, Opts, Starter}) -> py_pool_manager:start_worker_for(Opts, Starter);
-ask(1, {stop_worker, Pid}) -> py_pool_manager:stop_worker(Pid);
+ask(1, {start_worker, Opts, Starter}) -> py_own_worker:start_for(Opts, Starter);
+ask(1, {stop_worker, Pid}) -> py_own_worker:stop(Pid);
 %% The other way round: code that runs there for a request of this node.
 ask(1, {callback, Question}) -> py_callback:outcome(Question).
