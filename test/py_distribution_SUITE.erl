@@ -6,9 +6,9 @@
 -include_lib("stdlib/include/assert.hrl").
 
 -export([all/0, suite/0]).
--export([started_and_stopped/1, a_worker_started_under_a_name/1]).
+-export([started_and_stopped/1, a_worker_started_under_a_name/1, while_frames_come/1]).
 %% Called in the other node.
--export([start/1, check/1, name/1, stop/0, start_pool/1, keep/0, route/1]).
+-export([start/1, check/1, name/1, stop/0, start_pool/1, keep/0, route/1, addresses/1, echoes/1]).
 
 -define(LONG, 20000).
 
@@ -18,7 +18,7 @@ suite() ->
 
 -spec all() -> [atom()].
 all() ->
-    [started_and_stopped, a_worker_started_under_a_name].
+    [started_and_stopped, a_worker_started_under_a_name, while_frames_come].
 
 -spec started_and_stopped(ct_suite:ct_config()) -> term().
 started_and_stopped(_Config) ->
@@ -34,7 +34,11 @@ started_and_stopped(_Config) ->
         call(Peer, stop, []),
         call(Peer, check, [2]),
         call(Peer, name, [list_to_atom("other_" ++ Name)]),
-        call(Peer, check, [3])
+        call(Peer, check, [3]),
+        %% A name that it has had before, of another creation.
+        call(Peer, stop, []),
+        call(Peer, name, [list_to_atom(Name)]),
+        call(Peer, check, [4])
     after
         peer:stop(Peer)
     end.
@@ -50,6 +54,21 @@ a_worker_started_under_a_name(_Config) ->
         call(Peer, stop, []),
         call(Peer, keep, []),
         call(Peer, route, [list_to_atom("py_other_" ++ os:getpid() ++ "@127.0.0.1")])
+    after
+        peer:stop(Peer)
+    end.
+
+%% The name changes between any two instructions of whoever reads frames, and each frame comes to the
+%% process that it is for.
+-spec while_frames_come(ct_suite:ct_config()) -> term().
+while_frames_come(_Config) ->
+    _ = os:cmd("epmd -daemon"),
+    Name = list_to_atom("py_frames_" ++ os:getpid() ++ "@127.0.0.1"),
+    {ok, Peer, _} = peer:start(#{connection => standard_io, args => paths(), wait_boot => ?LONG}),
+    try
+        call(Peer, addresses, [Name]),
+        call(Peer, start_pool, [os:getenv("ERLANG_PYTHON", "python3")]),
+        call(Peer, echoes, [Name])
     after
         peer:stop(Peer)
     end.
@@ -134,12 +153,16 @@ check(Round, Refs, Owned, Call, Workers) ->
     end,
     {ok, 2.0} = py:call(math, sqrt, [4]),
     {ok, [0, 1, 2]} = py:stream(builtins, range, [3]),
-    %% A pid that Python has kept, under each name that the node has had.
+    %% The pid that Python has kept under each name that the node has had.
     {ok, none} = py:call('__main__', tell, [{?MODULE, node()}]),
-    receive
-        <<"told">> -> ok
-    after 5000 -> error(untold)
-    end,
+    [
+        receive
+            <<"told">> -> ok
+        after 5000 -> error({untold, N})
+        end
+     || N <- lists:seq(0, Round)
+    ],
+    {ok, none} = py:call('__main__', keep, [self()]),
     receive
         <<"named">> -> ok
     after 5000 -> error(not_named)
@@ -147,7 +170,7 @@ check(Round, Refs, Owned, Call, Workers) ->
     {ok, Started} = py:stream_start('__main__', ticks, []),
     {ok, 0} = py:stream_next(Started, ?LONG),
     ok = py:stream_cancel(Started, [flush]),
-    Round =:= 3 andalso ({ok, none} = py:await(Call, ?LONG)),
+    Round =:= 4 andalso ({ok, none} = py:await(Call, ?LONG)),
     #{workers := Now, restarts := 0} = py:info(default),
     Workers = [Pid || #{pid := Pid} <- Now],
     ok.
@@ -159,15 +182,16 @@ follow(Ref, N) ->
 
 -spec name(node()) -> ok.
 name(Name) ->
-    {ok, _} = net_kernel:start([Name, longnames]),
+    %% Distribution that was just stopped refuses for a moment to be started.
+    test_eventually:equal(ok, fun() -> element(1, net_kernel:start([Name, longnames])) end),
     Name = node(),
     ok.
 
 -spec stop() -> ok.
 stop() ->
     ok = net_kernel:stop(),
-    nonode@nohost = node(),
-    ok.
+    %% The name goes when net_kernel's process has ended, which may be a moment later.
+    test_eventually:equal(nonode@nohost, fun erlang:node/0).
 
 -spec start_pool(string()) -> ok.
 start_pool(Python) ->
@@ -181,6 +205,62 @@ keep() ->
     {ok, List} = py:call(builtins, list, [[1]], #{}, #{return => handle}),
     {ok, 1} = py:call(List, '__len__', []),
     py:release(List).
+
+%% Each address is that of a process or an alias of this node, at any time.
+-spec addresses(node()) -> ok.
+addresses(Name) ->
+    Readers = [
+        spawn_monitor(fun() ->
+            Alias = erlang:alias(),
+            read(py_frame:address(self()), self()),
+            read(py_frame:address(Alias), Alias)
+        end)
+     || _ <- lists:seq(1, 8)
+    ],
+    renamed(40, Name),
+    [Reader ! stop || {Reader, _} <- Readers, _ <- [pid, alias]],
+    [receive {'DOWN', Monitor, process, Reader, Reason} -> normal = Reason end || {Reader, Monitor} <- Readers],
+    ok.
+
+read(Address = <<_, Rest/binary>>, Id) ->
+    Id = py_frame:addressee(Rest),
+    receive
+        stop -> ok
+    after 0 -> read(Address, Id)
+    end.
+
+renamed(0, _Name) ->
+    ok;
+renamed(Times, Name) ->
+    ok = name(Name),
+    ok = stop(),
+    renamed(Times - 1, Name).
+
+%% A channel's values come back as a stream's, and what Python says of them is for the channel.
+-spec echoes(node()) -> ok.
+echoes(Name) ->
+    ok = py:exec("def echo(channel):\n    for value in channel: yield value\n"),
+    ok = py:exec("async def async_echo(channel):\n    async for value in channel: yield value\n"),
+    Echoes = [spawn_monitor(fun() -> echo(Function) end) || Function <- [echo, async_echo]],
+    renamed(20, Name),
+    [Echo ! stop || {Echo, _} <- Echoes],
+    [receive {'DOWN', Monitor, process, Echo, Reason} -> normal = Reason end || {Echo, Monitor} <- Echoes],
+    ok.
+
+echo(Function) ->
+    {ok, In} = py:channel(#{window => 4}),
+    {ok, Ref} = py:stream_start('__main__', Function, [In], #{window => 4}),
+    echo(In, Ref, 0).
+
+echo(In, Ref, N) ->
+    [ok = py:channel_send(In, V, ?LONG) || V <- lists:seq(N, N + 7)],
+    [{ok, V} = py:stream_next(Ref, ?LONG) || V <- lists:seq(N, N + 7)],
+    receive
+        stop ->
+            ok = py:channel_close(In),
+            done = py:stream_next(Ref, ?LONG)
+    after 0 -> echo(In, Ref, N + 8)
+    end.
 
 %% A request on its way to a pool of this node goes there under each name.
 -spec route(node()) -> ok.

@@ -131,6 +131,7 @@ bindings(Pid, Ref) ->
         'Ref' => Ref,
         'Address' => <<(byte_size(?PID)), ?PID/binary>>,
         'RefAddress' => <<(byte_size(?REF)), ?REF/binary>>,
+        'Device' => binary:part(?PID, 1, byte_size(?PID) - 1),
         'Function' => py_frame:target(function, {<<"os">>, <<"abc">>}, [1], #{}),
         'Expression' => py_frame:target(expression, {<<"x + 1">>, <<>>}, [], #{<<"x">> => 2}),
         'Flagged' => Flags(bytes, atom, true),

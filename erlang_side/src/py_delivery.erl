@@ -131,8 +131,6 @@ deliver_to({unknown, Name}, _Messages, Remote) ->
 deliver_to({Node, Where}, Messages, Remote) ->
     [{Node, Where, Messages} | Remote].
 
-destination(Id) when is_pid(Id), node(Id) =:= node(); is_reference(Id), node(Id) =:= node() ->
-    {local, Id};
 destination(Id) when is_pid(Id); is_reference(Id) ->
     case py_frame:localized(Id) of
         Local when node(Local) =:= node() -> {local, Local};

@@ -23,9 +23,11 @@
 }).
 
 -record(devices, {
-    devices = #{} :: #{pid() => #device{}},
-    asked = #{} :: #{reference() => pid()}
+    devices = #{} :: #{address() => #device{}},
+    asked = #{} :: #{reference() => address()}
 }).
+-type address() :: binary().
+%% The bytes that Python has for a device. They hold the node's name, which may have changed since.
 -opaque devices() :: #devices{}.
 
 -spec new() -> devices().
@@ -33,50 +35,49 @@ new() ->
     #devices{}.
 
 %% @doc Hands text to a device. The process that calls this gets the answer, for {@link message/3}.
--spec print(pid(), binary(), devices()) -> devices().
-print(Pid, Text, #devices{devices = Devices, asked = Asked}) ->
-    To = py_frame:localized(Pid),
+-spec print({pid(), address()}, binary(), devices()) -> devices().
+print({Pid, Address}, Text, #devices{devices = Devices, asked = Asked}) ->
     Device =
         case Devices of
-            #{Pid := Known} -> Known;
-            #{} -> #device{monitor = erlang:monitor(process, To)}
+            #{Address := Known} -> Known;
+            #{} -> #device{monitor = erlang:monitor(process, Pid)}
         end,
     Ref = make_ref(),
-    To ! {io_request, self(), Ref, {put_chars, unicode, Text}},
+    Pid ! {io_request, self(), Ref, {put_chars, unicode, Text}},
     Under = (Device#device.asked)#{Ref => byte_size(Text)},
-    #devices{devices = Devices#{Pid => Device#device{asked = Under}}, asked = Asked#{Ref => Pid}}.
+    #devices{devices = Devices#{Address => Device#device{asked = Under}}, asked = Asked#{Ref => Address}}.
 
 %% @doc A message that may be of a device.
 -spec message(term(), #worker{}, devices()) -> devices() | unrelated.
 message({io_reply, Ref, _Result}, Worker, D = #devices{devices = Devices, asked = Asked}) ->
     case maps:take(Ref, Asked) of
-        {Pid, Rest} ->
-            Device = #device{asked = Under, taken = Taken} = maps:get(Pid, Devices),
+        {Address, Rest} ->
+            Device = #device{asked = Under, taken = Taken} = maps:get(Address, Devices),
             {Bytes, Others} = maps:take(Ref, Under),
-            New = acknowledged(Worker, Pid, Device#device{asked = Others, taken = Taken + Bytes}),
-            D#devices{devices = Devices#{Pid := New}, asked = Rest};
+            New = acknowledged(Worker, Address, Device#device{asked = Others, taken = Taken + Bytes}),
+            D#devices{devices = Devices#{Address := New}, asked = Rest};
         error ->
             D
     end;
 message({'DOWN', Monitor, process, _, _}, Worker, D = #devices{devices = Devices, asked = Asked}) ->
     case [Found || Found = {_, #device{monitor = M}} <- maps:to_list(Devices), M =:= Monitor] of
-        [{Pid, #device{asked = Under, taken = Taken}}] ->
-            ack(Worker, Pid, lists:sum([Taken | maps:values(Under)])),
-            D#devices{devices = maps:remove(Pid, Devices), asked = maps:without(maps:keys(Under), Asked)};
+        [{Address, #device{asked = Under, taken = Taken}}] ->
+            ack(Worker, Address, lists:sum([Taken | maps:values(Under)])),
+            D#devices{devices = maps:remove(Address, Devices), asked = maps:without(maps:keys(Under), Asked)};
         [] ->
             unrelated
     end;
 message(_Other, _Worker, _Devices) ->
     unrelated.
 
-acknowledged(Worker, Pid, Device = #device{taken = Taken}) when Taken >= ?CREDIT_BYTES ->
-    ack(Worker, Pid, Taken),
+acknowledged(Worker, Address, Device = #device{taken = Taken}) when Taken >= ?CREDIT_BYTES ->
+    ack(Worker, Address, Taken),
     Device#device{taken = 0};
-acknowledged(_Worker, _Pid, Device) ->
+acknowledged(_Worker, _Address, Device) ->
     Device.
 
-ack(_Worker, _Pid, 0) ->
+ack(_Worker, _Address, 0) ->
     ok;
-ack(Worker, Pid, Bytes) ->
-    _ = py_port:write(Worker, py_frame:output_ack(Pid, Bytes)),
+ack(Worker, Address, Bytes) ->
+    _ = py_port:write(Worker, py_frame:output_ack(Address, Bytes)),
     ok.

@@ -36,6 +36,7 @@
     level/1,
     localized/1,
     node_of_references/0,
+    remember_name/0,
     is_own_name/1
 ]).
 -export_type([address/0, counted/0, frame/0, target/0]).
@@ -108,7 +109,7 @@
 -spec address(pid() | reference()) -> address().
 address(PidOrAlias) ->
     {Tag, Name, Creation, Numbers} = identifier(external(PidOrAlias)),
-    remember(Name, Creation),
+    _ = remember(Name, Creation),
     <<(byte_size(Numbers) + 1), Tag, Numbers/binary>>.
 
 %% @doc Who has an address, as Python hands it back.
@@ -137,45 +138,58 @@ identifier(<<131, $Z, _Size:16, Atom, Rest/binary>>) ->
 node_name($w, <<Size, Name:Size/binary, Rest/binary>>) -> {Name, Rest};
 node_name($v, <<Size:16, Name:Size/binary, Rest/binary>>) -> {Name, Rest}.
 
-%% The pid or reference of this node, whatever it is called by now. Raises badarg if the
-%% numbers are no such thing.
-local(Tag, Numbers) ->
-    Name = atom_to_binary(node()),
-    Atom = <<$v, (byte_size(Name)):16, Name/binary>>,
-    Creation = erlang:system_info(creation),
-    binary_to_term(local(Tag, Numbers, Atom, Creation), [safe]).
-
-local($X, <<Numbers:8/binary>>, Atom, Creation) ->
-    <<131, $X, Atom/binary, Numbers/binary, Creation:32>>;
-local($Z, Numbers, Atom, Creation) when byte_size(Numbers) rem 4 =:= 0 ->
-    <<131, $Z, (byte_size(Numbers) div 4):16, Atom/binary, Creation:32, Numbers/binary>>;
-local(_, _, _, _) ->
+%% The pid or reference of this node, whatever it is called by now. Raises badarg if the numbers are no
+%% such thing. These two know no name, which may change at any moment: decoded with the name that was
+%% read just before, it would be a pid of no node, and what is sent to it lost.
+local($X, <<Id:32, Serial:32>>) ->
+    list_to_pid("<0" ++ dotted(Id, dotted(Serial, ">")));
+local($Z, Numbers) ->
+    list_to_ref("#Ref<0" ++ reversed(Numbers, ">"));
+local(_, _) ->
     error(badarg).
 
-%% The names that this node has had while there were requests: Python may have kept a pid since.
-%% Distribution is seldom started, so that a persistent term is right.
+reversed(<<Number:32, Rest/binary>>, Tail) -> reversed(Rest, dotted(Number, Tail));
+reversed(<<>>, Tail) -> Tail;
+reversed(_, _) -> error(badarg).
+
+dotted(Number, Tail) ->
+    [$. | integer_to_list(Number) ++ Tail].
+
+%% The names that this node has had: Python may have kept a pid since. Each has an entry of its own, which
+%% whoever sees it first may put without reading others. Distribution is seldom started, so that persistent
+%% terms are right.
 remember(Name, Creation) ->
-    case persistent_term:get(?MODULE, #{}) of
-        #{{Name, Creation} := _} -> ok;
-        Names -> persistent_term:put(?MODULE, Names#{{Name, Creation} => binary_to_atom(Name)})
-    end.
+    Key = {?MODULE, Name, Creation},
+    is_known(Key) orelse
+        begin
+            persistent_term:put({?MODULE, binary_to_atom(Name)}, true),
+            persistent_term:put(Key, true)
+        end.
+
+is_known(Key) ->
+    persistent_term:get(Key, false).
+
+%% @doc Remembers the node's name, by which it may just have sent a pid to Python.
+-spec remember_name() -> ok.
+remember_name() ->
+    {_, Name, Creation, _} = identifier(external(self())),
+    _ = remember(Name, Creation),
+    ok.
 
 %% @doc Of this node, if it is one that Python has kept since before distribution was started
-%% or stopped, when this node had another name.
+%% or stopped, when this node had another name; or the same one, which is of another creation then.
 -spec localized(pid() | reference()) -> pid() | reference().
-localized(Id) when node(Id) =:= node() ->
-    Id;
 localized(Id) ->
     {Tag, Name, Creation, Numbers} = identifier(external(Id)),
-    case persistent_term:get(?MODULE, #{}) of
-        #{{Name, Creation} := _} -> local(Tag, Numbers);
-        #{} -> Id
+    case is_known({?MODULE, Name, Creation}) of
+        true -> local(Tag, Numbers);
+        false -> Id
     end.
 
 %% @doc Whether it is a name that this node has had.
 -spec is_own_name(node()) -> boolean().
 is_own_name(Node) ->
-    Node =:= node() orelse lists:member(Node, maps:values(persistent_term:get(?MODULE, #{}))).
+    Node =:= node() orelse is_known({?MODULE, Node}).
 
 %% @doc The first frame that a worker gets.
 -spec settings(#{binary() => term()}) -> iodata().
@@ -355,9 +369,8 @@ ack(Kind, Bytes) ->
 
 %% @doc Says how many bytes more have been taken of what Python prints for a group leader. It has
 %% the address that Python has used.
--spec output_ack(pid(), non_neg_integer()) -> iodata().
-output_ack(Device, Bytes) ->
-    <<131, Address/binary>> = external(Device),
+-spec output_ack(binary(), non_neg_integer()) -> iodata().
+output_ack(Address, Bytes) ->
     <<?ACK, (byte_size(Address)), Address/binary, Bytes:64>>.
 
 kind(send) -> ?SEND;
@@ -376,7 +389,7 @@ release(Id) ->
 node_of_references() ->
     External = <<131, $Z, Count:16, Rest/binary>> = external(make_ref()),
     {_, Name, Creation, _} = identifier(External),
-    remember(Name, Creation),
+    _ = remember(Name, Creation),
     binary_part(Rest, 0, byte_size(Rest) - 4 * Count).
 
 %% @doc Asks for a sign of life.
@@ -428,9 +441,10 @@ parse(<<?HELLO, 0>>) -> {hello, none, <<>>};
 parse(<<?STACKS_RESULT, N, Address:N/binary, Payload/binary>>) -> routed(stacks, Address, Payload);
 parse(_) -> error.
 
+%% Python has asked for the answer by the same bytes.
 printed(Device, Payload) ->
     try binary_to_term(<<131, Device/binary>>, [safe]) of
-        Pid when is_pid(Pid) -> {output, Pid, Payload};
+        Pid when is_pid(Pid) -> {output, {localized(Pid), Device}, Payload};
         _ -> error
     catch
         error:badarg -> error

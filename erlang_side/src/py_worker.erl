@@ -275,7 +275,7 @@ handle_frame({Kind, none, Payload}, State = #state{output = {Output, _}}) when
     {noreply, State};
 %% A request's output is with the device before its result is with the caller. A connection that is
 %% busy suspends whoever sends: that is not for this process.
-handle_frame({output, Device, Payload}, State = #state{devices = Devices}) when node(Device) =:= node() ->
+handle_frame({output, Device = {Pid, _}, Payload}, State = #state{devices = Devices}) when node(Pid) =:= node() ->
     {noreply, State#state{devices = py_devices:print(Device, Payload, Devices)}};
 handle_frame({output, Device, Payload}, State = #state{output = {Output, _}}) ->
     Output ! {output, Device, Payload},
@@ -441,6 +441,7 @@ liveness(State = #state{worker = Worker, liveness = Liveness}) ->
     {Finding, NewLiveness} = py_liveness:tick(load(Worker), Liveness),
     py_workers:update(self(), [{is_silent, py_liveness:is_silent(NewLiveness)}]),
     py_request:sweep(self()),
+    py_frame:remember_name(),
     NewState = update_rss(State#state{liveness = NewLiveness}),
     case Finding of
         exit_unknown ->

@@ -45,7 +45,14 @@ run(Opts = #{milliseconds := Ms, users := Users, seed := Seed}) ->
     Context = Opts#{counts => Counts, code => Code, stop => atomics:new(1, []), killer => killer()},
     true = is_pid(maps:get(killer, Context)),
     %% Threads, modules and tables are there before it is measured.
-    ok = users(Users, Seed, Context, fun() -> pause(2000) end),
+    ok = users(Users, Seed, Context, fun() ->
+        pause(2000),
+        %% Distribution, too, leaves a program that looks up the names of hosts.
+        _ = inet:gethostbyname("localhost"),
+        distribute(Context),
+        pause(500),
+        distribute(Context)
+    end),
     ok = py:restart_workers(default),
     settled(),
     _ = measured(Context),
