@@ -753,12 +753,13 @@ with_worker(Name, Opts, Target, Checked, Fun) ->
         {ok, Worker} ->
             case Fun(Worker, Target, Checked) of
                 {error, draining} when is_atom(Name) -> again(Name, Opts, Target, Checked, Fun);
+                unwritten -> Fun(py_cluster:here(Name), Target, Checked#{given => Opts});
                 Result -> Result
             end;
         {error, Reason} ->
             case py_pool:may_wait(Name, Reason) of
                 %% What runs the request waits, and not who makes it.
-                true -> Fun(#route{pool = Name, to = {node, here}}, Target, Checked#{given => Opts});
+                true -> Fun(py_cluster:here(Name), Target, Checked#{given => Opts});
                 false -> {error, Reason}
             end
     end.

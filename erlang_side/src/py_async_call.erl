@@ -133,13 +133,20 @@ enter(Where, Call = #call{opts = #{timeout := Timeout}}) ->
     end.
 
 begun({counted, Worker}, Call = #call{target = Target, opts = Opts}) ->
-    {noreply, written(Worker, py_call:write(Worker, Target, Opts), Call)};
+    case py_call:write(Worker, Target, Opts) of
+        {ok, Request} ->
+            {noreply, written(Worker, Request, Call)};
+        %% Python never gets it: another worker may.
+        unwritten ->
+            begun(py_cluster:here(maps:get(pool, Opts, default)), Call)
+    end;
 begun(Route = #route{pool = Pool}, Call) ->
     found(py_remote:open(call, request(Call), Route), {no_pool, Pool}, Call).
 
 near(Worker, Call = #call{target = Target, opts = Opts}) ->
     case py_call:start(Worker, Target, Opts) of
         {ok, Request} -> {ok, written(Worker, Request, Call)};
+        unwritten -> unwritten;
         Draining -> Draining
     end.
 
@@ -164,7 +171,10 @@ found({near, Route = #route{pool = Pool}}, _Reason, Call = #call{opts = Opts}) -
     Begun =
         case py_pool:find(Pool) of
             {ok, Worker, Defaults} ->
-                near(Worker, Call#call{opts = py_options:call(py_options:given(Opts), Defaults)});
+                case near(Worker, Call#call{opts = py_options:call(py_options:given(Opts), Defaults)}) of
+                    unwritten -> {error, py_pool:unwritten(Pool, Worker)};
+                    Result -> Result
+                end;
             Error ->
                 Error
         end,

@@ -50,8 +50,9 @@ reserve(Worker = #worker{load = Load}) ->
 release(#worker{load = Load}) ->
     atomics:sub(Load, ?LOAD_REQUESTS, 1).
 
-%% @doc Makes a call and waits for its result.
--spec run(#worker{}, target(), map()) -> {ok, term()} | {error, py_error:reason()}.
+%% @doc Makes a call and waits for its result. `unwritten' if the worker has ended, or is about to: it never had
+%% the request.
+-spec run(#worker{}, target(), map()) -> {ok, term()} | {error, py_error:reason()} | unwritten.
 run(Worker = #worker{pid = Pid}, Target, Opts = #{timeout := Timeout}) ->
     %% Everything is ready before the request is counted, so that a caller that is killed is hardly
     %% ever killed between that and the writing. The reference is made here, before the receive, so
@@ -61,12 +62,18 @@ run(Worker = #worker{pid = Pid}, Target, Opts = #{timeout := Timeout}) ->
     case reserve(Worker) of
         ok ->
             py_callers:enter(Worker, Ref),
-            _ = py_port:write(Worker, Frame),
-            await(Worker, Ref, Timeout, py_request:begun(call, Worker, Target, Ref, Opts));
+            case py_port:write(Worker, Frame) of
+                true -> await(Worker, Ref, Timeout, py_request:begun(call, Worker, Target, Ref, Opts));
+                false -> unwritten(Ref)
+            end;
         Draining ->
             erlang:demonitor(Ref, [flush]),
             Draining
     end.
+
+unwritten(Ref) ->
+    erlang:demonitor(Ref, [flush]),
+    unwritten.
 
 await(Worker, Ref, Timeout, Request) ->
     receive
@@ -103,26 +110,28 @@ ended(Result, Request) ->
 
 %% @doc Makes a call whose reply `{Ref, Payload}', for `result/2', or `DOWN' message
 %% comes to the calling process later.
--spec start(#worker{}, target(), py_options:flags()) -> {ok, Ref :: reference()} | {error, draining}.
+-spec start(#worker{}, target(), py_options:flags()) -> {ok, Ref :: reference()} | unwritten | {error, draining}.
 start(Worker, Target, Opts) ->
     case reserve(Worker) of
-        ok -> {ok, write(Worker, Target, Opts)};
+        ok -> write(Worker, Target, Opts);
         Draining -> Draining
     end.
 
 %% @doc The same for a call that is counted already.
--spec write(#worker{}, target(), py_options:flags()) -> Ref :: reference().
+-spec write(#worker{}, target(), py_options:flags()) -> {ok, Ref :: reference()} | unwritten.
 write(Worker, Target, Opts) ->
     write(Worker, fun(Address) -> py_frame:call(Address, Opts, Target) end).
 
 write(Worker = #worker{pid = Pid}, ToFrame) ->
     Ref = erlang:monitor(process, Pid, [{alias, reply_demonitor}]),
     py_callers:enter(Worker, Ref),
-    _ = py_port:write(Worker, ToFrame(py_frame:address(Ref))),
-    Ref.
+    case py_port:write(Worker, ToFrame(py_frame:address(Ref))) of
+        true -> {ok, Ref};
+        false -> unwritten(Ref)
+    end.
 
 %% @doc The same for code that runs in `__main__' of one worker, which a pool that is drained runs, too.
--spec exec(#worker{}, binary(), py_options:flags()) -> Ref :: reference().
+-spec exec(#worker{}, binary(), py_options:flags()) -> {ok, Ref :: reference()} | unwritten.
 exec(Worker = #worker{load = Load}, Code, Flags) ->
     atomics:add(Load, ?LOAD_REQUESTS, 1),
     py_counters:add(Worker, requests, 1),

@@ -14,7 +14,7 @@
 
 -export([child_spec/0, tables/0]).
 -export([show/3, monitor/0, members/1, offering/1]).
--export([route/1, next/1, began/2, ended/2, load/3]).
+-export([route/1, here/1, next/1, began/2, ended/2, load/3]).
 -export_type([place/0, route/0, shown/0]).
 
 -type place() :: atom() | pid() | {atom(), node() | any | local_first | all}.
@@ -97,6 +97,11 @@ route({Name, Node}) ->
     {ok, #route{pool = Name, to = {node, Node}}};
 route(Name) ->
     {ok, #route{pool = Name, to = {node, here}}}.
+
+%% @doc The way to a pool of this node, however it was named.
+-spec here(atom() | pid() | {atom(), node()}) -> route().
+here({Name, _Node}) -> here(Name);
+here(Name) -> #route{pool = Name, to = {node, here}}.
 
 %% @doc The node to ask now, which is not asked again.
 -spec next(route()) -> {node(), route()} | none.

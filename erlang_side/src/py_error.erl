@@ -17,8 +17,7 @@
     | {failed, Sentence :: binary()}
     | atom_limit
     | exit_unknown
-    | killed
-    | noproc.
+    | killed.
 %% What these mean is in docs/failure.md, as it is of the reasons.
 
 -type reason() ::
@@ -69,6 +68,8 @@ worker_exit({shutdown, {worker_exit, Status}}) -> {worker_exit, Status};
 worker_exit({shutdown, Reason}) -> {worker_exit, Reason};
 worker_exit(shutdown) -> {worker_exit, stopped};
 worker_exit(normal) -> {worker_exit, stopped};
+%% It had no time to close its port, so the request may have reached Python.
+worker_exit(noproc) -> {worker_exit, killed};
 worker_exit(Reason) -> {worker_exit, Reason}.
 
 %% @doc A sentence for people.
@@ -134,8 +135,6 @@ format_error({worker_exit, unresponsive}) ->
     "the worker was replaced: its Python process did not answer, and was stopped or had the time of the pool option deaf_after";
 format_error({worker_exit, killed}) ->
     "the node's own process of the worker was killed";
-format_error({worker_exit, noproc}) ->
-    "the worker had ended just before the request was written";
 format_error({worker_exit, {failed, Why}}) ->
     text("the worker was replaced: ~ts", [utf8(Why)]);
 format_error({worker_exit, bad_frame}) ->

@@ -13,12 +13,13 @@
 -record(job, {
     %% Who has yet to answer.
     waiting = #{} :: #{Ref :: reference() => {#worker{}, py_request:request()}},
-    results = [] :: [ok | {error, py_error:reason()}],
+    results = [] :: [ok | unwritten | {error, py_error:reason()}],
     %% What is left of the journal: for which worker, of which pool, up to which number.
     journal = none :: none | {#worker{}, py_pool:name(), Last :: non_neg_integer(), Rest :: [binary()]}
 }).
 
-%% @doc Runs code in workers. The result is that of all of them. Returns a monitor of the process.
+%% @doc Runs code in workers. The result is that of all of them, and `unwritten' if all have ended before
+%% they had it. Returns a monitor of the process.
 -spec exec([#worker{}], binary(), map()) -> reference().
 exec(Workers, Code, Opts) ->
     start({exec, Workers, Code, Opts}).
@@ -39,19 +40,24 @@ enter({exec, Workers, Code, Opts = #{timeout := Timeout}}) ->
     %% The requests have that of the process that makes them.
     group_leader(maps:get(group_leader, Opts, group_leader()), self()),
     _ = is_integer(Timeout) andalso erlang:send_after(Timeout, self(), late),
-    gen_server:enter_loop(?MODULE, [], lists:foldl(fun(W, J) -> run(W, Code, Opts, J) end, #job{}, Workers));
+    enter_loop(next(lists:foldl(fun(W, J) -> run(W, Code, Opts, J) end, #job{}, Workers)));
 enter({catch_up, Worker, Pool, Number}) ->
     Last = py_journal:last(Pool),
     Codes = [Code || {_, Code} <- py_journal:since(Pool, Number)],
-    case next(#job{journal = {Worker, Pool, Last, Codes}}) of
-        {noreply, Job} -> gen_server:enter_loop(?MODULE, [], Job);
-        {stop, Reason, _} -> exit(Reason)
-    end.
+    enter_loop(next(#job{journal = {Worker, Pool, Last, Codes}})).
 
-run(Worker, Code, Opts, Job = #job{waiting = Waiting}) ->
-    Ref = py_call:exec(Worker, Code, Opts),
-    Request = py_request:enter(py_request:begun(exec, Worker, exec, Ref, Opts), 0),
-    Job#job{waiting = Waiting#{Ref => {Worker, Request}}}.
+-spec enter_loop({noreply, #job{}} | {stop, term(), #job{}}) -> no_return().
+enter_loop({noreply, Job}) -> gen_server:enter_loop(?MODULE, [], Job);
+enter_loop({stop, Reason, _Job}) -> exit(Reason).
+
+run(Worker, Code, Opts, Job = #job{waiting = Waiting, results = Results}) ->
+    case py_call:exec(Worker, Code, Opts) of
+        {ok, Ref} ->
+            Request = py_request:enter(py_request:begun(exec, Worker, exec, Ref, Opts), 0),
+            Job#job{waiting = Waiting#{Ref => {Worker, Request}}};
+        unwritten ->
+            Job#job{results = [unwritten | Results]}
+    end.
 
 %%% gen_server callbacks. A server, because such a process survives that the code is loaded twice.
 
@@ -99,13 +105,16 @@ next(Job = #job{waiting = Waiting}) when map_size(Waiting) > 0 ->
     {noreply, Job};
 next(Job = #job{journal = none, results = Results}) ->
     stop(result(lists:usort(Results)), Job);
+next(Job = #job{journal = {_, _, _, _}, results = [unwritten]}) ->
+    %% The worker has ended.
+    stop(unwritten, Job);
 next(Job = #job{journal = {Worker, _Pool, Last, []}, results = Results}) ->
     log_failed(Results, Worker),
     stop(Last, Job);
 next(Job = #job{journal = {Worker, Pool, Last, [Code | Rest]}, results = Results}) ->
     log_failed(Results, Worker),
     Flags = #{binaries => str, atoms => atom, traceback => true},
-    {noreply, run(Worker, Code, Flags, Job#job{results = [], journal = {Worker, Pool, Last, Rest}})}.
+    next(run(Worker, Code, Flags, Job#job{results = [], journal = {Worker, Pool, Last, Rest}})).
 
 stop(Result, Job) ->
     {stop, {shutdown, {result, Result}}, Job}.
@@ -116,8 +125,8 @@ log_failed(Results, Worker) ->
 
 %% If it ran in some workers and others ended meanwhile, it ran: those that replace
 %% them run it from the journal.
-result([ok]) ->
-    ok;
+result([Result]) ->
+    Result;
 result(Results) ->
     IsOk = lists:member(ok, Results),
     case [Error || Error = {error, Reason} <- Results, not (IsOk andalso is_exit(Reason))] of

@@ -145,6 +145,10 @@ now_ms() ->
 %% worker has run the journal up to that number, or could not.
 -spec done(Monitor :: reference(), Reason :: term(), jobs()) ->
     {ran, jobs()} | {caught_up, pid(), non_neg_integer() | failed, jobs()} | unrelated.
+done(Monitor, {shutdown, {result, unwritten}}, Jobs = #jobs{running = {Monitor, Exec}, waiting = Waiting}) ->
+    %% It is the next again, for other workers.
+    forget(Exec, Jobs#jobs.pool),
+    {ran, Jobs#jobs{running = none, waiting = queue:in_r(Exec, Waiting)}};
 done(Monitor, Reason, Jobs = #jobs{running = {Monitor, Exec}, pool = Pool}) ->
     finish(Exec, Reason, Pool),
     {ran, Jobs#jobs{running = none}};
@@ -153,7 +157,7 @@ done(Monitor, Reason, Jobs = #jobs{catching_up = CatchingUp}) ->
         {Pid, Rest} ->
             Number =
                 case Reason of
-                    {shutdown, {result, Last}} -> Last;
+                    {shutdown, {result, Last}} when is_integer(Last) -> Last;
                     _ -> failed
                 end,
             {caught_up, Pid, Number, Jobs#jobs{catching_up = Rest}};
@@ -161,10 +165,13 @@ done(Monitor, Reason, Jobs = #jobs{catching_up = CatchingUp}) ->
             unrelated
     end.
 
-finish(#exec{from = From, code = Code, opts = #{replay := Replay}}, Reason, Pool) ->
+finish(Exec = #exec{from = From}, Reason, Pool) ->
     Result = result(Reason),
-    Result =:= ok orelse (Replay andalso is_known(Reason) andalso py_journal:remove(Pool, Code)),
+    Result =/= ok andalso is_known(Reason) andalso forget(Exec, Pool),
     gen_server:reply(From, Result).
+
+forget(#exec{code = Code, opts = #{replay := Replay}}, Pool) ->
+    Replay andalso py_journal:remove(Pool, Code).
 
 result({shutdown, {result, Result}}) -> Result;
 result(system_limit) -> {error, system_limit};

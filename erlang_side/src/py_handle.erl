@@ -183,12 +183,15 @@ worker({py_handle, {Keeper, _Worker, _Id}}) ->
 gone(Handle = {py_handle, {_Keeper, Worker, _Id}}) ->
     Monitor = erlang:monitor(process, Worker),
     receive
-        {'DOWN', Monitor, process, _, Reason} ->
-            case worker(Handle) of
-                {error, Known} -> Known;
-                %% Its keeper is about to hear of it.
-                {ok, _} -> lost(Reason, Worker)
-            end
+        {'DOWN', Monitor, process, _, noconnection} -> {nodedown, node(Worker)};
+        {'DOWN', Monitor, process, _, _} -> known(Handle)
+    end.
+
+%% If its keeper says that the worker is there, it is about to hear of its end.
+known(Handle) ->
+    case worker(Handle) of
+        {error, Known} -> Known;
+        {ok, _} -> known(Handle)
     end.
 
 %% @doc The name of the object in its worker.

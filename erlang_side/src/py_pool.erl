@@ -5,7 +5,7 @@
 
 -include("py_worker.hrl").
 
--export([is_running/0, choose/1, defaults/1, find/1, may_wait/2, wait_until/1, reserve/1, release/1, exec/3, info/1, names/0]).
+-export([is_running/0, choose/1, defaults/1, find/1, may_wait/2, no_worker/2, unwritten/2, wait_until/1, reserve/1, release/1, exec/3, info/1, names/0]).
 -export([drain/2, resume/1, is_draining/1, requests/1, close/1, restart_workers/1]).
 -export([is_ready/1, pool_load/1, enter/2, leave/0, origin/1, relays/1]).
 -export([tables/0, claim/4, publish/4, publish_about/2, vacate/2, known/0, owner/1, counters/1, forget/1, forget/2]).
@@ -103,6 +103,10 @@
 %% A process that waits for the end of what a pool runs asks this often. A larger number
 %% makes it return later, a smaller one costs messages.
 -define(DRAIN_POLL_MS, 10).
+
+%% Who asks a manager that was killed tries the next one this often. A larger number makes it wait for
+%% longer, a smaller one costs more look-ups.
+-define(MANAGER_POLL_MS, 10).
 
 -record(row, {
     name :: name(),
@@ -443,6 +447,25 @@ may_wait(_Name, {no_pool, _}) -> false;
 may_wait(Name, _Reason) -> worker_wait(Name) > 0.
 
 %% @private
+%% @doc The reason of a request that does not wait where others do.
+-spec no_worker(name(), py_error:reason()) -> py_error:reason().
+no_worker(Name, Reason) ->
+    case may_wait(Name, Reason) of
+        true -> {no_worker, Reason};
+        false -> Reason
+    end.
+
+%% @private
+%% @doc The reason of a request that could not be written to the worker that was chosen: it has ended,
+%% or is about to.
+-spec unwritten(name(), #worker{}) -> py_error:reason().
+unwritten(Name, Worker) ->
+    case row(Name) of
+        none -> {no_pool, Name};
+        _ -> py_port:end_of(Worker)
+    end.
+
+%% @private
 %% @doc Until when, in milliseconds of monotonic time. The request counts as one that has waited.
 -spec wait_until(name()) -> integer() | infinity.
 wait_until(Name) ->
@@ -586,15 +609,33 @@ restart_workers(Name) ->
     ask(Name, restart_workers).
 
 ask(Name, Question) ->
+    ask(Name, Question, none).
+
+ask(Name, Question, WaitUntil) ->
     case manager(Name) of
         {ok, Manager} ->
             try
                 gen_server:call(Manager, Question, infinity)
             catch
+                exit:{noproc, _} -> ask_again(Name, Question, WaitUntil);
                 exit:{Reason, _} -> {error, py_error:worker_exit(Reason)}
             end;
         error ->
             {error, {no_pool, Name}}
+    end.
+
+%% It was killed before it was asked, and another is started. That of a worker of one's own is not.
+ask_again(Name, _Question, _WaitUntil) when is_pid(Name) ->
+    {error, {no_pool, Name}};
+ask_again(Name, Question, none) ->
+    ask_again(Name, Question, wait_until(Name));
+ask_again(Name, Question, WaitUntil) ->
+    case erlang:monotonic_time(millisecond) < WaitUntil of
+        true ->
+            timer:sleep(?MANAGER_POLL_MS),
+            ask(Name, Question, WaitUntil);
+        false ->
+            {error, {no_worker, {worker_exit, killed}}}
     end.
 
 %% @private

@@ -5,7 +5,7 @@
 
 -include("py_worker.hrl").
 
--export([write/2, is_full/1, cancel/2, replace/2]).
+-export([write/2, end_of/1, is_full/1, cancel/2, replace/2]).
 
 %% A large frame waits while the port holds more than this. A larger number
 %% costs memory in the node while Python is busy; a smaller one leaves the pipe
@@ -15,8 +15,7 @@
 
 %% @doc Writes a frame, from whatever process. The port is opened so that it is
 %% never busy: a process that writes is not suspended, and large frames are
-%% held back here instead. `false' if the port is closed: a monitor of the worker
-%% gives the reason.
+%% held back here instead. `false' if the port is closed: Python never gets the frame.
 -spec write(#worker{}, iodata()) -> boolean().
 write(#worker{port = Port}, Frame) ->
     try
@@ -33,6 +32,15 @@ wait_while_full(Port) ->
             wait_while_full(Port);
         false ->
             ok
+    end.
+
+%% @doc Why a worker has ended to which nothing can be written any more.
+-spec end_of(#worker{}) -> py_error:reason().
+end_of(#worker{pid = Pid}) ->
+    Monitor = erlang:monitor(process, Pid),
+    receive
+        {'DOWN', Monitor, process, _, noproc} -> {worker_exit, exit_unknown};
+        {'DOWN', Monitor, process, _, Reason} -> py_error:worker_exit(Reason)
     end.
 
 %% @doc Whether whoever has a large frame to write waits.

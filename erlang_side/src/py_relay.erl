@@ -81,10 +81,12 @@ run(Kind, Request = #{from := From, pool := Pool}) ->
     ok = py_pool:enter(Pool, From),
     case placed(Kind, Request) of
         {ok, Worker, Opts, Defaults} ->
-            serve(begun(Kind, Worker, Opts, Defaults, FromMonitor, Request));
+            case begun(Kind, Worker, Opts, Defaults, FromMonitor, Request) of
+                unwritten -> refuse(py_pool:no_worker(Pool, py_pool:unwritten(Pool, Worker)), Request);
+                R -> serve(R)
+            end;
         {error, Reason} ->
-            refuse(Reason, Request),
-            py_pool:leave()
+            refuse(Reason, Request)
     end.
 
 placed(Kind, Request) ->
@@ -108,22 +110,25 @@ begun(stream, Worker = #worker{pid = Pid}, Opts, Defaults, FromMonitor, Request)
     Monitor = monitor(process, Pid),
     Window = maps:get(window, maps:merge(Defaults, Given), auto),
     About = #{window => Window, window_bytes => maps:get(window_bytes, Opts)},
-    R = relay(stream, Worker, Monitor, Ref, FromMonitor, Request),
     %% If this is killed, the guard has Python cancel.
     ok = py_stream_guard:watch({Ref, self(), Owner, none, Worker}),
-    case erlang:send(From, {py_far, accepted, self(), About, load(Pool)}, [noconnect]) of
-        ok ->
-            _ = py_port:write(Worker, py_frame:stream(py_frame:address(self()), Ref, Owner, Opts, Target)),
-            R;
-        noconnect ->
-            %% Its end is on its way.
-            abandon(R),
-            R
+    case py_port:write(Worker, py_frame:stream(py_frame:address(self()), Ref, Owner, Opts, Target)) of
+        true ->
+            %% If it cannot be sent, the other side has ended, and this hears of it.
+            _ = erlang:send(From, {py_far, accepted, self(), About, load(Pool)}, [noconnect]),
+            relay(stream, Worker, Monitor, Ref, FromMonitor, Request);
+        false ->
+            py_stream_guard:forget(Ref),
+            unwritten
     end;
 begun(call, Worker, Opts, _Defaults, FromMonitor, Request = #{from := From, target := Target}) ->
-    Call = py_call:write(Worker, Target, Opts),
-    ok = py_stream_guard:watch({Call, self(), From, none, {call, Worker}}),
-    relay(call, Worker, Call, Call, FromMonitor, Request).
+    case py_call:write(Worker, Target, Opts) of
+        {ok, Call} ->
+            ok = py_stream_guard:watch({Call, self(), From, none, {call, Worker}}),
+            relay(call, Worker, Call, Call, FromMonitor, Request);
+        unwritten ->
+            unwritten
+    end.
 
 relay(Kind, Worker, Monitor, Ref, FromMonitor, Request = #{from := From, pool := Pool, target := Target}) ->
     #relay{
@@ -242,7 +247,7 @@ abandon(#relay{kind = call, worker = Worker, monitor = Call}) -> py_port:cancel(
 
 refuse(Reason, #{from := From, pool := Pool}) ->
     _ = erlang:send(From, {py_far, refused, Reason, load(Pool)}, [noconnect]),
-    ok.
+    py_pool:leave().
 
 %% A worker on which the request is counted. What is refused here was not written to Python.
 place(Kind, #{pool := Pool, opts := Given}) ->
@@ -254,8 +259,9 @@ place(Kind, #{pool := Pool, opts := Given}) ->
                 %% An option of a later release.
                 error:{badopt, _} -> {error, {not_supported, node()}}
             end;
+        %% Nothing waits for a worker here, since another node may be asked.
         {error, Reason} ->
-            {error, Reason}
+            {error, py_pool:no_worker(Pool, Reason)}
     end.
 
 reserve(Kind, Worker, Opts, Defaults) ->

@@ -114,7 +114,7 @@ collect(Worker, Target, Ref, Opts) ->
             erlang:unalias(Alias),
             receive
                 {Alias, Result} -> Result
-            after 0 -> {error, {stream_exit, Reason}}
+            after 0 -> {error, {stream_exit, py_stream_guard:exit_reason(Reason)}}
             end
     end.
 
@@ -123,18 +123,28 @@ collect(Worker, Target, Ref, Opts) ->
 start(Worker = #worker{}, Target, Ref, Owner, Sink, Opts) ->
     Pid = proc_lib:spawn(?MODULE, init, [self(), {near, Worker}, Ref, Owner, Sink, Opts#{what => what(Target)}]),
     watch(Ref, Pid, Owner, Sink, Worker),
-    _ = py_port:write(Worker, py_frame:stream(py_frame:address(Pid), Ref, Owner, Opts, Target)),
-    Pid ! {'begin', Ref},
-    %% It was killed, and told to be so, before Python knew of it.
-    is_process_alive(Pid) orelse py_port:cancel(Worker, Pid),
+    case py_port:write(Worker, py_frame:stream(py_frame:address(Pid), Ref, Owner, Opts, Target)) of
+        true ->
+            Pid ! {'begin', Ref},
+            %% It was killed, and told to be so, before Python knew of it.
+            _ = is_process_alive(Pid) orelse py_port:cancel(Worker, Pid),
+            ok;
+        false ->
+            %% Python never gets it: another worker may.
+            Pid ! {unwritten, Ref, request(Target, Ref, Owner, Opts)},
+            ok
+    end,
     Pid;
 start(Route, Target, Ref, Owner, Sink, Opts) ->
     %% The process itself sends the request on its way, because the answers are for it.
-    Request = #{target => Target, ref => Ref, owner => Owner, opts => py_options:given(Opts)},
+    Request = request(Target, Ref, Owner, Opts),
     Pid = proc_lib:spawn(?MODULE, init, [self(), {Route, Request}, Ref, Owner, Sink, Opts#{what => what(Target)}]),
     watch(Ref, Pid, Owner, Sink, none),
     Pid ! {'begin', Ref},
     Pid.
+
+request(Target, Ref, Owner, Opts) ->
+    #{target => Target, ref => Ref, owner => Owner, opts => py_options:given(Opts)}.
 
 %% Arguments are not copied to the process.
 what({Kind, A, B, _, _}) -> {Kind, A, B, [], []}.
@@ -193,20 +203,24 @@ init(Caller, Where, Ref, Owner, Sink, Opts = #{what := {_Kind, Module, Function,
     py_log:label(stream, {Module, Function}),
     OwnerMonitor = erlang:monitor(process, Owner),
     %% Before the caller has written the request: no end of the worker is missed.
-    {Worker, WorkerMonitor, Request} =
+    Monitored =
         case Where of
             {near, Near} -> {Near, erlang:monitor(process, Near#worker.pid), none};
             {_Route, Asked} -> {none, none, Asked}
         end,
     CallerMonitor = erlang:monitor(process, Caller),
-    receive
-        {'begin', Ref} ->
-            ok;
-        {'DOWN', CallerMonitor, process, _, _} ->
-            is_record(Worker, worker) andalso py_port:cancel(Worker, self()),
-            forget(Ref),
-            exit(normal)
-    end,
+    {Worker, WorkerMonitor, Request} =
+        receive
+            {'begin', Ref} ->
+                Monitored;
+            {unwritten, Ref, Unwritten} ->
+                erlang:demonitor(element(2, Monitored), [flush]),
+                {none, none, Unwritten};
+            {'DOWN', CallerMonitor, process, _, _} ->
+                is_record(element(1, Monitored), worker) andalso py_port:cancel(element(1, Monitored), self()),
+                forget(Ref),
+                exit(normal)
+        end,
     erlang:demonitor(CallerMonitor, [flush]),
     #{window := Size, window_bytes := Bytes, timeout := Timeout} = Opts,
     S = awaited(#stream{
@@ -225,7 +239,8 @@ init(Caller, Where, Ref, Owner, Sink, Opts = #{what := {_Kind, Module, Function,
         mailbox = py_mailbox:new(Owner, Ref)
     }),
     case Where of
-        {near, _} -> gen_server:enter_loop(?MODULE, [], S, pause(S));
+        {near, _} when Request =:= none -> gen_server:enter_loop(?MODULE, [], S, pause(S));
+        {near, _} -> gen_server:enter_loop(?MODULE, [], S, {continue, py_cluster:here(maps:get(pool, Opts, default))});
         {Route, _} -> gen_server:enter_loop(?MODULE, [], S, {continue, Route})
     end.
 
@@ -299,8 +314,13 @@ found(none, Reason, S) ->
     terminal({error, Reason}, S#stream{worker = none});
 found({near, Route = #route{pool = Pool}}, _Reason, S = #stream{request = Request}) ->
     case reserve(Pool, Request) of
-        {ok, Worker, Opts} -> near(Worker, Opts, S);
-        {error, Reason} -> not_found(Route, Reason, S)
+        {ok, Worker, Opts} ->
+            case near(Worker, Opts, S) of
+                unwritten -> not_found(Route, py_pool:unwritten(Pool, Worker), S);
+                Begun -> Begun
+            end;
+        {error, Reason} ->
+            not_found(Route, Reason, S)
     end.
 
 %% No worker for it here. A request for this node alone waits for one.
@@ -335,11 +355,16 @@ near(Worker = #worker{pid = Pid}, Opts, S = #stream{ref = Ref, owner = Owner, si
     watch(Ref, self(), Owner, Sink, Worker),
     Monitor = erlang:monitor(process, Pid),
     Frame = py_frame:stream(py_frame:address(self()), Ref, Owner, Opts, maps:get(target, Request)),
-    _ = py_port:write(Worker, Frame),
-    QueueTime = py_request:queue_time(S#stream.waits_since),
-    Found = S#stream{worker = Worker, worker_monitor = Monitor, queue_time = QueueTime},
-    %% More may have been asked for before.
-    credit(accepted(maps:update_with(window, fun py_window:initial/1, Opts), Found)).
+    case py_port:write(Worker, Frame) of
+        true ->
+            QueueTime = py_request:queue_time(S#stream.waits_since),
+            Found = S#stream{worker = Worker, worker_monitor = Monitor, queue_time = QueueTime},
+            %% More may have been asked for before.
+            credit(accepted(maps:update_with(window, fun py_window:initial/1, Opts), Found));
+        false ->
+            erlang:demonitor(Monitor, [flush]),
+            unwritten
+    end.
 
 accepted(#{window := Size, window_bytes := Bytes}, S = #stream{window = Window}) ->
     S#stream{window = py_window:accepted(Size, Bytes, Window), request = none}.

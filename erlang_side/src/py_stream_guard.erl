@@ -11,7 +11,7 @@
 
 -include("py_worker.hrl").
 
--export([start_link/0, watch/1, forget/1, process/1]).
+-export([start_link/0, watch/1, forget/1, process/1, exit_reason/1]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
 -export_type([stream/0]).
 
@@ -133,7 +133,8 @@ cancel(none, _Pid, _Ref) -> ok;
 cancel({call, Worker}, _Pid, Ref) -> py_port:cancel(Worker, Ref);
 cancel(Worker, Pid, _Ref) -> py_port:cancel(Worker, Pid).
 
-%% It had ended before it was watched, by an exit that it did not choose.
+%% @doc Why a stream's process has ended. One that had before it was watched did not choose that.
+-spec exit_reason(term()) -> term().
 exit_reason(noproc) -> killed;
 exit_reason(Reason) -> Reason.
 

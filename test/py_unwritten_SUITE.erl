@@ -1,0 +1,322 @@
+%% @doc Requests that meet a worker which has just ended, or is about to. What was not written to Python
+%% waits for another worker, and has an error that says so if there is none; what was written runs
+%% once at most.
+-module(py_unwritten_SUITE).
+
+-include_lib("stdlib/include/assert.hrl").
+-include_lib("erlang_python/erlang_side/src/py_worker.hrl").
+
+-export([all/0, suite/0]).
+-export([init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
+-export([
+    a_closed_port/1,
+    a_killed_worker/1,
+    no_waiting/1,
+    a_worker_that_is_named/1,
+    a_handle/1,
+    a_killed_manager/1,
+    workers_are_killed_all_the_time/1
+]).
+
+-define(LONG, 20000).
+-define(CALLERS, 8).
+-define(KILLS, 40).
+
+-spec suite() -> [{atom(), term()}].
+suite() ->
+    [{timetrap, {minutes, 2}}].
+
+-spec all() -> [atom()].
+all() ->
+    [
+        a_closed_port,
+        a_killed_worker,
+        no_waiting,
+        a_worker_that_is_named,
+        a_handle,
+        a_killed_manager,
+        workers_are_killed_all_the_time
+    ].
+
+-spec init_per_suite(ct_suite:ct_config()) -> ct_suite:ct_config().
+init_per_suite(Config) ->
+    ok = application:set_env(erlang_python, pools, #{}),
+    {ok, _} = application:ensure_all_started(erlang_python),
+    #{level := Level} = logger:get_primary_config(),
+    ok = logger:set_primary_config(level, none),
+    [{level, Level} | Config].
+
+-spec end_per_suite(ct_suite:ct_config()) -> term().
+end_per_suite(Config) ->
+    ok = logger:set_primary_config(level, proplists:get_value(level, Config)),
+    _ = application:stop(erlang_python),
+    application:unset_env(erlang_python, pools).
+
+-spec init_per_testcase(atom(), ct_suite:ct_config()) -> ct_suite:ct_config().
+init_per_testcase(_Case, Config) ->
+    Config.
+
+-spec end_per_testcase(atom(), ct_suite:ct_config()) -> ok.
+end_per_testcase(_Case, _Config) ->
+    try
+        test_leftovers:none()
+    after
+        [ok = py:stop_pool(Pool) || Pool <- py_pool:names()]
+    end.
+
+%%% One request at a time.
+
+%% The worker is there as far as the node knows, and its port is closed.
+-spec a_closed_port(ct_suite:ct_config()) -> ok.
+a_closed_port(_Config) ->
+    {ok, _} = py:start_pool(test, #{workers => 1}),
+    lists:foreach(
+        fun({Kind, Begin, Expected}) ->
+            #worker{pid = Pid, port = Port} = settled(),
+            true = erlang:suspend_process(Pid),
+            true = port_close(Port),
+            Answer = asked(Begin),
+            %% It waits, for as long as the worker is all that there is.
+            ?assertEqual({Kind, pending}, {Kind, answer(Answer, 50)}),
+            true = erlang:resume_process(Pid),
+            ?assertEqual({Kind, Expected}, {Kind, answer(Answer, ?LONG)})
+        end,
+        requests(#{pool => test})
+    ),
+    #{journal := 1} = py:info(test),
+    test_workers:idle(test).
+
+%% The same with a worker whose process is gone, of which its manager has not heard yet.
+-spec a_killed_worker(ct_suite:ct_config()) -> ok.
+a_killed_worker(_Config) ->
+    {ok, _} = py:start_pool(test, #{workers => 1}),
+    {Manager, _} = py_pool:owner(test),
+    lists:foreach(
+        fun({Kind, Begin, Expected}) ->
+            Worker = settled(),
+            ok = sys:suspend(Manager),
+            ok = gone(Worker),
+            Answer = asked(Begin),
+            ?assertEqual({Kind, pending}, {Kind, answer(Answer, 50)}),
+            ok = sys:resume(Manager),
+            ?assertEqual({Kind, Expected}, {Kind, answer(Answer, ?LONG)})
+        end,
+        requests(#{pool => test})
+    ),
+    test_workers:idle(test).
+
+%% Where nothing waits the reason is that of the worker, and never that there was no process of that name.
+-spec no_waiting(ct_suite:ct_config()) -> ok.
+no_waiting(_Config) ->
+    {ok, _} = py:start_pool(test, #{workers => 1, worker_wait => 0}),
+    {Manager, _} = py_pool:owner(test),
+    {ok, Worker} = py_pool:choose(test),
+    ok = sys:suspend(Manager),
+    ok = gone(Worker),
+    [
+        ?assertEqual({Kind, {error, {worker_exit, exit_unknown}}}, {Kind, Begin()})
+     || {Kind, Begin, _} <- requests(#{pool => test}), Kind =/= exec, Kind =/= stream_start
+    ],
+    ok = sys:resume(Manager),
+    test_workers:idle(test).
+
+%% No other worker may run what is for one.
+-spec a_worker_that_is_named(ct_suite:ct_config()) -> ok.
+a_worker_that_is_named(_Config) ->
+    {ok, _} = py:start_pool(test, #{workers => 2}),
+    {Manager, _} = py_pool:owner(test),
+    {ok, Worker = #worker{pid = Pid}} = py_pool:choose(test),
+    ok = sys:suspend(Manager),
+    ok = gone(Worker),
+    [
+        ?assertEqual({Kind, {error, {no_pool, Pid}}}, {Kind, Begin()})
+     || {Kind, Begin, _} <- requests(#{pool => Pid}), Kind =/= exec, Kind =/= stream_start
+    ],
+    ok = sys:resume(Manager),
+    test_workers:idle(test),
+    {ok, Own} = py:start_worker(#{}),
+    {ok, OfOwn} = py_pool:choose(Own),
+    true = unlink(Own),
+    ok = sys:suspend(Own),
+    ok = gone(OfOwn),
+    Answers = [{Kind, asked(Begin)} || {Kind, Begin, _} <- requests(#{pool => Own}), Kind =/= exec, Kind =/= stream_start],
+    [?assertEqual({Kind, pending}, {Kind, answer(Answer, 20)}) || {Kind, Answer} <- Answers],
+    ok = sys:resume(Own),
+    [?assertEqual({Kind, {error, {no_pool, Own}}}, {Kind, answer(Answer, ?LONG)}) || {Kind, Answer} <- Answers],
+    ok.
+
+%% A handle says what became of the worker that had the object.
+-spec a_handle(ct_suite:ct_config()) -> ok.
+a_handle(_Config) ->
+    {ok, _} = py:start_pool(test, #{workers => 1}),
+    {ok, Handle} = py:eval("[1, 2, 3]", #{}, #{pool => test, return => handle}),
+    {ok, Worker} = py_pool:choose(test),
+    {Manager, _} = py_pool:owner(test),
+    ok = sys:suspend(Manager),
+    ok = gone(Worker),
+    Killed = {error, {worker_exit, killed}},
+    ?assertEqual(Killed, py:call(Handle, index, [2])),
+    ?assertEqual(Killed, py:await(py:spawn_call(Handle, index, [2]))),
+    ?assertEqual(Killed, py:stream(builtins, iter, [Handle])),
+    ok = sys:resume(Manager),
+    test_workers:idle(test).
+
+%% Code for a pool whose manager was killed runs when there is another one.
+-spec a_killed_manager(ct_suite:ct_config()) -> ok.
+a_killed_manager(_Config) ->
+    {ok, _} = py:start_pool(test, #{workers => 1}),
+    {Manager, _} = py_pool:owner(test),
+    true = erlang:suspend_process(whereis(py_pool_sup)),
+    Monitor = monitor(process, Manager),
+    exit(Manager, kill),
+    receive
+        {'DOWN', Monitor, process, Manager, _} -> ok
+    end,
+    Answers = [{Kind, asked(Begin), Expected} || {Kind, Begin, Expected} <- requests(#{pool => test})],
+    Drain = asked(fun() -> py:drain(test, ?LONG) end),
+    [?assertEqual({Kind, pending}, {Kind, answer(Answer, 20)}) || {Kind, Answer, _} <- Answers],
+    ?assertEqual(pending, answer(Drain, 0)),
+    unlink(Drain),
+    exit(Drain, kill),
+    true = erlang:resume_process(whereis(py_pool_sup)),
+    [?assertEqual({Kind, Expected}, {Kind, answer(Answer, ?LONG)}) || {Kind, Answer, Expected} <- Answers],
+    test_workers:idle(test).
+
+requests(On) ->
+    [
+        {call, fun() -> py:call(math, sqrt, [4], #{}, On) end, {ok, 2.0}},
+        {large, fun() -> py:call(builtins, len, [binary:copy(<<"x">>, 1 bsl 20)], #{}, On) end, {ok, 1 bsl 20}},
+        {eval, fun() -> py:eval("1 + 1", #{}, On) end, {ok, 2}},
+        {exec, fun() -> py:exec("x = 1", On) end, ok},
+        {spawn_call, fun() -> py:await(py:spawn_call(math, sqrt, [4], #{}, On)) end, {ok, 2.0}},
+        {stream, fun() -> py:stream(builtins, range, [3], #{}, On) end, {ok, [0, 1, 2]}},
+        {stream_eval, fun() -> py:stream_eval("range(3)", #{}, On) end, {ok, [0, 1, 2]}},
+        {stream_start,
+            fun() ->
+                {ok, Ref} = py:stream_start(builtins, range, [2], On#{demand => 1}),
+                {ok, 0} = py:stream_next(Ref, ?LONG),
+                ok = py:stream_demand(Ref, 5),
+                [py:stream_next(Ref, ?LONG), py:stream_next(Ref, ?LONG)]
+            end,
+            [{ok, 1}, done]}
+    ].
+
+%% A worker that has been ready for so long that the next one starts at once.
+settled() ->
+    Self = self(),
+    Ref = make_ref(),
+    test_eventually:true(fun() ->
+        #{workers := Workers} = py:info(test),
+        case [Worker || #{pid := Pid, age := Age} <- Workers, Age > 200, {ok, Worker} <- [py_pool:choose(Pid)]] of
+            [] -> false;
+            [Worker | _] -> {Ref, Worker} =:= (Self ! {Ref, Worker})
+        end
+    end),
+    receive
+        {Ref, Worker} -> Worker
+    end.
+
+%% The process of a worker has ended, and so has its port.
+gone(#worker{pid = Pid, port = Port}) ->
+    Monitors = [monitor(process, Pid), monitor(port, Port)],
+    exit(Pid, kill),
+    [
+        receive
+            {'DOWN', Monitor, _, _, _} -> ok
+        end
+     || Monitor <- Monitors
+    ],
+    ok.
+
+asked(Fun) ->
+    Self = self(),
+    spawn_link(fun() -> Self ! {self(), Fun()} end).
+
+answer(Pid, Ms) ->
+    receive
+        {Pid, Answer} -> Answer
+    after Ms -> pending
+    end.
+
+%%% Many at once.
+
+%% Every request has one answer, whatever ends workers meanwhile. What says that it was not started
+%% has not run, and what has a result has run once.
+-spec workers_are_killed_all_the_time(ct_suite:ct_config()) -> ok.
+workers_are_killed_all_the_time(Config) ->
+    File = filename:join(proplists:get_value(priv_dir, Config), "ran"),
+    {ok, _} = py:start_pool(test, #{workers => 2}),
+    Code = io_lib:format(
+        "import os, sys, types\n"
+        "_file = os.open(~p, os.O_CREAT | os.O_APPEND | os.O_WRONLY)\n"
+        "def ran(n):\n"
+        "    os.write(_file, b'%d\\n' % n)\n"
+        "    return n\n"
+        "def ran_iter(n):\n"
+        "    yield ran(n)\n"
+        "sys.modules['m'] = types.SimpleNamespace(ran=ran, ran_iter=ran_iter)\n",
+        [File]
+    ),
+    ok = py:exec(Code, #{pool => test}),
+    Counter = atomics:new(1, []),
+    Callers = [asked(fun() -> call(Counter, N, []) end) || N <- lists:seq(1, ?CALLERS)],
+    ok = kill(?KILLS),
+    [Caller ! stop || Caller <- Callers],
+    Answers = maps:from_list(lists:append([answer(Caller, ?LONG) || Caller <- Callers])),
+    test_workers:idle(test),
+    {ok, Lines} = file:read_file(File),
+    Ran = [binary_to_integer(Line) || Line <- binary:split(Lines, <<"\n">>, [global, trim])],
+    %% Nothing ran twice.
+    ?assertEqual(lists:sort(Ran), lists:usort(Ran)),
+    HasRun = maps:from_keys(Ran, true),
+    Kinds = maps:fold(
+        fun(N, Answer, Counts) ->
+            Kind = kind(N, Answer, maps:is_key(N, HasRun)),
+            maps:update_with(Kind, fun(Count) -> Count + 1 end, 1, Counts)
+        end,
+        #{},
+        Answers
+    ),
+    ct:pal("~p", [Kinds]),
+    %% The other outcomes are there, too: calls were running when their workers were killed.
+    ?assertMatch(#{ok := _, worker_exit := _}, Kinds),
+    ok.
+
+call(Counter, Turn, Answers) ->
+    receive
+        stop -> Answers
+    after 0 ->
+        N = atomics:add_get(Counter, 1, 1),
+        call(Counter, Turn + 1, [{N, ran(Turn rem 5, N)} | Answers])
+    end.
+
+ran(0, N) -> py:call(m, ran, [N], #{}, #{pool => test});
+ran(1, N) -> py:eval("ran(n)", #{n => N}, #{pool => test});
+ran(2, N) -> py:await(py:spawn_call(m, ran, [N], #{}, #{pool => test}));
+ran(3, N) -> one(py:stream(m, ran_iter, [N], #{}, #{pool => test}));
+ran(4, N) ->
+    case py:eval("ran(n)", #{n => N}, #{pool => test, return => handle}) of
+        {ok, Handle} ->
+            ok = py:release(Handle),
+            {ok, N};
+        Error ->
+            Error
+    end.
+
+one({ok, [N]}) -> {ok, N};
+one(Error) -> Error.
+
+kind(N, {ok, N}, true) -> ok;
+kind(_, {error, {worker_exit, Status}}, _) when Status =:= killed; Status =:= {signal, 9} -> worker_exit;
+kind(_, {error, {no_worker, _}}, false) -> no_worker.
+
+%% By turns the process of the node and that of the system.
+kill(0) ->
+    ok;
+kill(N) ->
+    #worker{pid = Pid} = settled(),
+    case N rem 2 of
+        0 -> exit(Pid, kill);
+        1 -> ok = test_workers:kill(Pid)
+    end,
+    kill(N - 1).
