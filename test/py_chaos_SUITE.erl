@@ -7,7 +7,7 @@
 -include_lib("stdlib/include/assert.hrl").
 
 -export([all/0, suite/0]).
--export([init_per_suite/1, end_per_suite/1, init_per_testcase/2]).
+-export([init_per_suite/1, end_per_suite/1]).
 -export([chaos/1, mixed/1]).
 
 -define(SECONDS, "8").
@@ -40,16 +40,6 @@ sources(Config) ->
 end_per_suite(_Config) ->
     ok = application:stop(erlang_python),
     ok = application:unset_env(erlang_python, pools).
-
-%% By hand only: it still finds a pipe that stands still, and a value that is missing, once in some minutes.
--spec init_per_testcase(atom(), ct_suite:ct_config()) -> ct_suite:ct_config() | {skip, string()}.
-init_per_testcase(mixed, Config) ->
-    case os:getenv("CHAOS") of
-        false -> {skip, "only by script/chaos mixed, as long as it finds faults"};
-        _ -> Config
-    end;
-init_per_testcase(_Case, Config) ->
-    Config.
 
 %% With 50 streams at all times and a death every 200 ms, each stream has its values in
 %% order and one end, and what dies is there again.

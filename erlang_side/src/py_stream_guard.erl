@@ -124,7 +124,10 @@ tell(Reason, {Ref, Pid, _Owner, Told, Worker}) ->
         unknown when Reason =:= noproc ->
             ok;
         _ ->
-            is_pid(Told) andalso send(Told, {py_stream, Ref, {error, {stream_exit, exit_reason(Reason)}}}),
+            Event = {py_stream, Ref, {error, {stream_exit, exit_reason(Reason)}}},
+            %% If this is killed, it is not between the two, see deliver_end/2 of py_stream.
+            erlang:yield(),
+            is_pid(Told) andalso send(Told, Event),
             forget(Ref),
             cancel(Worker, Pid, Ref)
     end.
