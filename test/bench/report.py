@@ -152,8 +152,8 @@ def reach_table(figures: Figures) -> list[str]:
         value = reach.figure(figures)
         if value is None:
             continue
-        limit = ("at least " if reach.at_least else "at most ") + number(reach.limit)
-        met = "yes" if reach.is_met(value) else "**no**"
+        limit = ("at least " if reach.at_least else "at most ") + number(reach.limit_of(figures))
+        met = "yes" if reach.is_met(value, figures) else "**no**"
         lines.append(f"| {reach.what} | {number(value)} {reach.unit} | {limit} | {met} |")
     return lines
 
