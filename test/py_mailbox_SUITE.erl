@@ -9,7 +9,9 @@
     a_count_without_progress_is_not_repeated_soon/1,
     a_count_with_progress_may_be_repeated_at_once/1,
     an_owner_that_sleeps_is_counted_once/1,
-    the_mailbox_of_one_that_has_ended_is_empty/1
+    the_mailbox_of_one_that_has_ended_is_empty/1,
+    mail_that_is_too_large_is_not_copied/1,
+    mail_in_the_heap_is_copied_once/1
 ]).
 
 %% Polls after which a count is worth its price.
@@ -28,7 +30,9 @@ all() ->
         a_count_without_progress_is_not_repeated_soon,
         a_count_with_progress_may_be_repeated_at_once,
         an_owner_that_sleeps_is_counted_once,
-        the_mailbox_of_one_that_has_ended_is_empty
+        the_mailbox_of_one_that_has_ended_is_empty,
+        mail_that_is_too_large_is_not_copied,
+        mail_in_the_heap_is_copied_once
     ].
 
 -spec init_per_testcase(atom(), ct_suite:ct_config()) -> ct_suite:ct_config().
@@ -97,6 +101,34 @@ the_mailbox_of_one_that_has_ended_is_empty(_Config) ->
     {length, 0, _} = poll(Mailbox, 0, 3),
     ok.
 
+%% More than 256 MiB: the node would need as much again. Whoever asks has an answer, and there is a
+%% count again as soon as there is less mail.
+-spec mail_that_is_too_large_is_not_copied(ct_suite:ct_config()) -> ok.
+mail_that_is_too_large_is_not_copied(_Config) ->
+    {Owner, Mailbox} = new(7, 3),
+    Others = fill(Owner, 300),
+    Traced = trace_copies(Owner),
+    {counted, Unknown, _} = poll(Mailbox, ?MANY, 5),
+    %% All that it has may be of the stream, as far as is known.
+    true = Unknown > Others,
+    0 = stop_trace(Traced),
+    ok = take(Owner, Others * 9 div 10),
+    {counted, 3, _} = poll(Mailbox, ?MANY, 5),
+    stop(Owner).
+
+%% The collector may have moved the mail to where the owner has its own terms.
+-spec mail_in_the_heap_is_copied_once(ct_suite:ct_config()) -> ok.
+mail_in_the_heap_is_copied_once(_Config) ->
+    {Owner, Mailbox} = new(7, 3),
+    Others = fill(Owner, 300),
+    true = erlang:garbage_collect(Owner),
+    Traced = trace_copies(Owner),
+    [{counted, Unknown, _}, {counted, Unknown, _}] = [poll(Mailbox, ?MANY, 5) || _ <- [1, 2]],
+    1 = stop_trace(Traced),
+    ok = take(Owner, Others * 9 div 10),
+    {counted, 3, _} = poll(Mailbox, ?MANY, 5),
+    stop(Owner).
+
 %%% What the cases share.
 
 %% An owner with `Others' messages of others, and `Events' events of the stream.
@@ -133,8 +165,56 @@ owner() ->
         {run, From} ->
             From ! {ran, self()},
             owner();
+        {take, N, From} ->
+            [
+                receive
+                    {other, _} -> ok
+                end
+             || _ <- lists:seq(1, N)
+            ],
+            From ! {taken, self()},
+            owner();
         stop ->
             ok
+    end.
+
+%% Mail of others, of so many MiB, in messages of 8,000 bytes. Returns their number.
+fill(Owner, MiB) ->
+    Value = lists:seq(1, 500),
+    N = MiB * 1048576 div 8000,
+    [Owner ! {other, Value} || _ <- lists:seq(1, N)],
+    N.
+
+take(Owner, N) ->
+    Owner ! {take, N, self()},
+    receive
+        {taken, Owner} -> ok
+    end.
+
+%% How often the messages of a process are copied from now on. Traced to a process of its own, since what
+%% waits for an answer takes all messages.
+trace_copies(Owner) ->
+    Tracer = spawn_link(fun() -> copies(0) end),
+    1 = erlang:trace(whereis(py_mail_counter), true, [call, set_on_spawn, {tracer, Tracer}]),
+    1 = erlang:trace_pattern({erlang, process_info, 2}, [{[Owner, messages], [], []}], []),
+    Tracer.
+
+stop_trace(Tracer) ->
+    1 = erlang:trace(whereis(py_mail_counter), false, [all]),
+    _ = erlang:trace_pattern({erlang, process_info, 2}, false, []),
+    Delivered = erlang:trace_delivered(all),
+    receive
+        {trace_delivered, all, Delivered} -> ok
+    end,
+    Tracer ! {stop, self()},
+    receive
+        {Tracer, N} -> N
+    end.
+
+copies(N) ->
+    receive
+        {trace, _, call, {erlang, process_info, _}} -> copies(N + 1);
+        {stop, From} -> From ! {self(), N}
     end.
 
 run(Owner) ->

@@ -11,14 +11,16 @@
 -export([start_link/0, ask/4, check/2]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2]).
 %% Called by spawn_opt/4.
--export([count/1]).
+-export([count/2]).
 -export_type([counted/0, request/0]).
 
-%% The words that a count may copy before it is given up.
+%% The words of mail that a count copies at most. Mail that the collector has moved into the owner's heap
+%% cannot be told from what else is there: a count is given up then when it has made the copy,
+%% and not made again until there is less mail.
 -define(MAX_WORDS, 32 * 1024 * 1024).
 
-%% Undisturbed, a check of the mailbox costs its owner one reduction. An owner that ran used more.
--define(REDUCTIONS_OF_A_COUNT, 1).
+%% Undisturbed, a check of the mailbox and of its size costs its owner two reductions. An owner that ran used more.
+-define(REDUCTIONS_OF_A_COUNT, 2).
 
 -record(counted, {
     %% All messages, and those of the stream.
@@ -53,7 +55,9 @@
     %% By owner, the oldest first.
     waiting = [] :: [{Owner :: pid(), [asker()]}],
     %% Owners that had not run when they were counted last.
-    asleep = #{} :: #{Owner :: pid() => #asleep{}}
+    asleep = #{} :: #{Owner :: pid() => #asleep{}},
+    %% Owners whose copy was too large, and how many messages they had.
+    large = #{} :: #{Owner :: pid() => non_neg_integer()}
 }).
 
 %% Owners that are remembered, before those that have ended are forgotten.
@@ -154,9 +158,11 @@ next(State = #state{running = Running, waiting = Waiting}) ->
             State
     end.
 
-start(Owner, Askers, State = #state{running = Running}) ->
+start(Owner, Askers, State = #state{running = Running, large = Large}) ->
     Started = erlang:monotonic_time(),
-    try spawn_opt(?MODULE, count, [Owner], [monitor, {max_heap_size, limit()}]) of
+    %% An atom is more than any number.
+    Max = maps:get(Owner, Large, infinity),
+    try spawn_opt(?MODULE, count, [Owner, Max], [monitor, {max_heap_size, limit()}]) of
         {Process, Monitor} ->
             Job = #job{owner = Owner, process = Process, monitor = Monitor, askers = Askers, started = Started},
             State#state{running = Running#{node(Owner) => Job}}
@@ -180,7 +186,12 @@ remember({counted, Length, Events, Before, After}, #job{owner = Owner, started =
             #{} -> After
         end,
     Asleep = #asleep{first = First, last = After, length = Length, events = Events, started = Started},
-    State#state{asleep = living(Owners#{Owner => Asleep})};
+    State#state{asleep = living(Owners#{Owner => Asleep}), large = maps:remove(Owner, State#state.large)};
+remember(killed, #job{owner = Owner}, State = #state{asleep = Owners, large = Large}) when node(Owner) =:= node() ->
+    case process_info(Owner, message_queue_len) of
+        {_, Length} -> State#state{asleep = maps:remove(Owner, Owners), large = living(Large#{Owner => Length})};
+        undefined -> State#state{asleep = maps:remove(Owner, Owners)}
+    end;
 remember(_, #job{owner = Owner}, State = #state{asleep = Owners}) ->
     State#state{asleep = maps:remove(Owner, Owners)}.
 
@@ -205,19 +216,21 @@ reply_all(Answer, Askers) ->
 %%% The process of a count. The copy of the mailbox is its own, and goes with it.
 
 %% @private Its exit is the answer.
--spec count(Owner :: pid()) -> no_return().
-count(Owner) ->
+-spec count(Owner :: pid(), Max :: non_neg_integer() | infinity) -> no_return().
+count(Owner, Max) ->
     exit(
         try
-            counts(Owner)
+            counts(Owner, Max)
         catch
             %% The owner has ended, or its node is gone.
             _:_ -> unknown
         end
     ).
 
-counts(Owner) when node(Owner) =:= node() ->
-    {reductions, Before} = process_info(Owner, reductions),
+counts(Owner, Max) when node(Owner) =:= node() ->
+    [{reductions, Before}, {message_queue_len, LengthBefore}, {memory, Memory}, {garbage_collection_info, Heap}] =
+        process_info(Owner, [reductions, message_queue_len, memory, garbage_collection_info]),
+    true = LengthBefore < Max andalso Memory - heap_bytes(Heap) =< ?MAX_WORDS * erlang:system_info(wordsize),
     {messages, Messages} = process_info(Owner, messages),
     [{reductions, After}, {message_queue_len, LengthAfter}] =
         process_info(Owner, [reductions, message_queue_len]),
@@ -230,11 +243,17 @@ counts(Owner) when node(Owner) =:= node() ->
         end,
     {counted, Length, events(Messages, #{}), Before, Reductions};
 %% There, as an expression: nothing of this application need be loaded.
-counts(Owner) ->
-    Bindings = #{'Owner' => Owner, 'Limit' => limit()},
+counts(Owner, _Max) ->
+    Bindings = #{'Owner' => Owner, 'Limit' => limit(), 'MaxWords' => ?MAX_WORDS},
     {value, {Length, Refs}, _} =
         erpc:call(node(Owner), erl_eval, exprs, [count_expression(), Bindings]),
     {counted, Length, maps:from_list(Refs), unknown, unknown}.
+
+%% What is beyond is mail.
+heap_bytes(Heap) ->
+    {_, Young} = lists:keyfind(heap_block_size, 1, Heap),
+    {_, Old} = lists:keyfind(old_heap_block_size, 1, Heap),
+    (Young + Old) * erlang:system_info(wordsize).
 
 events([{py_stream, Ref, _} | Rest], Counts) ->
     case Counts of
@@ -251,6 +270,9 @@ count_expression() ->
     {ok, Tokens, _} = erl_scan:string(
         "(fun() ->"
         "process_flag(max_heap_size, Limit),"
+        "[{memory, Memory}, {garbage_collection_info, Heap}] = process_info(Owner, [memory, garbage_collection_info]),"
+        "{_, Young} = lists:keyfind(heap_block_size, 1, Heap), {_, Old} = lists:keyfind(old_heap_block_size, 1, Heap),"
+        "true = Memory div erlang:system_info(wordsize) - Young - Old =< MaxWords,"
         "{messages, Ms} = process_info(Owner, messages),"
         "Refs = lists:sort([R || {py_stream, R, _} <- Ms]),"
         "{length(Ms), lists:foldl(fun(R, [{R, N} | Rest]) -> [{R, N + 1} | Rest]; (R, Rest) -> [{R, 1} | Rest] end, [], Refs)}"
