@@ -287,7 +287,7 @@ a_fold_that_raises(_Config) ->
             {ok, Ref} = py:stream_start(itertools, count, [], Opts),
             ?assertException(Class, bad_row, py:stream_fold(fun(_, _) -> erlang:Class(bad_row) end, 0, Ref)),
             ?assertEqual({messages, []}, process_info(self(), messages)),
-            ?assertEqual(none, py_stream:owner(Ref))
+            ?assertEqual(none, py_streams:owner(Ref))
         end
      || Class <- [error, exit, throw], Opts <- [#{}, #{batch => 10}]
     ],
@@ -317,7 +317,7 @@ events_are_for_the_owner(_Config) ->
     ok = py:stream_cancel(Ref, [flush]),
     %% A stream that has ended and whose events wait.
     {ok, Ended} = py:stream_start(builtins, range, [3]),
-    test_eventually:equal(none, fun() -> py_stream:owner(Ended) end),
+    test_eventually:equal(none, fun() -> py_streams:owner(Ended) end),
     ?assertEqual({ok, 3}, py:stream_fold(fun(N, Acc) -> {cont, Acc + N} end, 0, Ended)).
 
 %% @private The handler of the log.

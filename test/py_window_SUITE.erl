@@ -827,6 +827,10 @@ owner_on_another_node(Config) ->
         ],
         {ok, Failing} = start_stream(count, [none], #{owner => Owner}, Config),
         ?assertMatch({[], {error, {'TypeError', _}}}, test_sleeper:take_all(Owner, Failing)),
+        %% Not decoded, see py_sink: also the first one.
+        Large = [binary:copy(<<N>>, 100000) || N <- [1, 2]],
+        {ok, LargeRef} = py:stream_start(builtins, iter, [Large], #{owner => Owner}),
+        ?assertEqual({Large, done}, test_sleeper:take_all(Owner, LargeRef)),
         test_sleeper:stop(Owner)
     end).
 

@@ -130,9 +130,9 @@ stream_cancel(Ref, Opts) when node(Ref) =/= node() ->
     Opts =:= [flush] andalso flush(Ref),
     ok;
 stream_cancel(Ref, []) when is_reference(Ref) ->
-    py_stream:cancel(Ref);
+    py_streams:cancel(Ref);
 stream_cancel(Ref, [flush]) when is_reference(Ref) ->
-    py_stream:cancel_flush(Ref),
+    py_streams:cancel_flush(Ref),
     flush(Ref);
 stream_cancel(_Ref, Opts) ->
     check_cancel(Opts).
@@ -151,7 +151,7 @@ flush(Ref) ->
 stream_demand(Ref, N) when is_integer(N), N > 0, node(Ref) =/= node() ->
     erpc:cast(node(Ref), py, stream_demand, [Ref, N]);
 stream_demand(Ref, N) when is_reference(Ref), is_integer(N), N > 0 ->
-    py_stream:demand(Ref, N);
+    py_streams:demand(Ref, N);
 stream_demand(_Ref, N) ->
     py_badopt:raise(demand, N).
 
@@ -189,7 +189,7 @@ next_event(Ref, Timeout) ->
 
 %% The node of the stream knows its owner; another node does not ask for each event.
 check_owner(Ref) ->
-    Owner = py_stream:owner(Ref),
+    Owner = py_streams:owner(Ref),
     Owner =:= none orelse Owner =:= self() orelse error({not_owner, Ref}).
 
 %% @doc Folds over a stream whose owner is the caller. `Fun(Value, Acc)' returns

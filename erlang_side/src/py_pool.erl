@@ -402,7 +402,7 @@ origin(Pid) when is_pid(Pid) ->
     end;
 origin(Call) when is_reference(Call) ->
     %% The guard has it, see py_relay.
-    case py_stream_guard:process(Call) of
+    case py_streams:process(Call) of
         {ok, Pid} -> origin(Pid);
         error -> error
     end;

@@ -118,7 +118,7 @@ begun(stream, Worker = #worker{pid = Pid}, Opts, Defaults, FromMonitor, Request)
             _ = erlang:send(From, {py_far, accepted, self(), About, load(Pool)}, [noconnect]),
             relay(stream, Worker, Monitor, Ref, FromMonitor, Request);
         false ->
-            py_stream_guard:forget(Ref),
+            py_streams:forget(Ref),
             unwritten
     end;
 begun(call, Worker, Opts, _Defaults, FromMonitor, Request = #{from := From, target := Target}) ->
@@ -196,7 +196,7 @@ handle_info(_Other, R) ->
 
 -spec terminate(term(), #relay{}) -> ok.
 terminate(_Reason, #relay{ref = Ref}) ->
-    py_stream_guard:forget(Ref),
+    py_streams:forget(Ref),
     py_pool:leave().
 
 %% Values are the owner's, and nobody else's to see.

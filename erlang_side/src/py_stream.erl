@@ -4,10 +4,6 @@
 %%
 %% It is on the node where the stream was started. If that is not the pool's, what it needs of
 %% the worker it has of a relay there, see py_remote.
-%%
-%% The table py_streams maps the stream's reference to its process, for whoever
-%% wants to cancel it or to ask for more, and to its owner. A row goes when the owner has
-%% its terminal event: see py_stream_guard, which sends that of a process that was killed.
 %% @hidden
 -module(py_stream).
 -behaviour(gen_server).
@@ -15,11 +11,9 @@
 -include("py_worker.hrl").
 -include("py_cluster.hrl").
 
--export([start/4, collect/4, cancel/1, cancel_flush/1, demand/2, owner/1, tables/0]).
+-export([start/4, collect/4]).
 -export([init/6]).
 -export([init/1, handle_continue/2, handle_call/3, handle_cast/2, handle_info/2, format_status/1]).
-
--define(TABLE, py_streams).
 
 %% An owner that is slow to take its mail is polled: at first without a pause,
 %% because a timer is never shorter than a millisecond and an owner at full speed
@@ -43,22 +37,11 @@
 %% longer than it must, a smaller one costs more while a pool has no worker.
 -define(WAIT_MS, 10).
 
-%% A frame of this many bytes is checked for a value that is a bare binary. Smaller
-%% ones cost less to copy than the larger frames that they would keep alive.
--define(LARGE_FRAME, 16384).
-
 -record(stream, {
     ref :: reference(),
-    %% What a frame with one value begins with.
-    data_prefix :: binary(),
     owner :: pid(),
-    is_local :: boolean(),
-    %% Of an owner on another node, from the first event on.
-    connection = none :: py_connection:connection(),
-    %% Where values go: to the owner one by one or as batches, or into a list
-    %% that the caller gets when all are there.
-    sink :: each | batches | {collect, Alias :: reference(), Runs :: [[term()]]},
-    %% What yields them. Until it is found there is none, and the request for it is kept.
+    sink :: py_sink:sink(),
+    %% What yields the values. Until it is found there is none, and the request for it is kept.
     worker = none :: none | #worker{} | py_remote:remote(),
     request = none :: none | map(),
     %% Until when it waits for a worker, in milliseconds of monotonic time. An atom is more than
@@ -81,12 +64,6 @@
     bytes = 0 :: non_neg_integer(),
     outcome = {error, cancelled} :: done | {error, py_error:reason()}
 }).
-
-%% @doc Makes the table; its owner outlives every stream.
--spec tables() -> ok.
-tables() ->
-    ?TABLE = ets:new(?TABLE, [named_table, public, {write_concurrency, true}]),
-    ok.
 
 %% @doc Starts a stream on a worker, or wherever the route leads. `Opts' are checked options.
 -spec start(#worker{} | py_cluster:route(), py_call:target(), reference(), map()) -> pid().
@@ -122,7 +99,7 @@ collect(Worker, Target, Ref, Opts) ->
 %% stream's process waits until that is done: a caller that is killed before leaves nothing.
 start(Worker = #worker{}, Target, Ref, Owner, Sink, Opts) ->
     Pid = proc_lib:spawn(?MODULE, init, [self(), {near, Worker}, Ref, Owner, Sink, Opts#{what => what(Target)}]),
-    watch(Ref, Pid, Owner, Sink, Worker),
+    py_stream_guard:watch({Ref, Pid, Owner, py_sink:told(Sink, Owner), Worker}),
     case py_port:write(Worker, py_frame:stream(py_frame:address(Pid), Ref, Owner, Opts, Target)) of
         true ->
             Pid ! {'begin', Ref},
@@ -139,7 +116,7 @@ start(Route, Target, Ref, Owner, Sink, Opts) ->
     %% The process itself sends the request on its way, because the answers are for it.
     Request = request(Target, Ref, Owner, Opts),
     Pid = proc_lib:spawn(?MODULE, init, [self(), {Route, Request}, Ref, Owner, Sink, Opts#{what => what(Target)}]),
-    watch(Ref, Pid, Owner, Sink, none),
+    py_stream_guard:watch({Ref, Pid, Owner, py_sink:told(Sink, Owner), none}),
     Pid ! {'begin', Ref},
     Pid.
 
@@ -148,52 +125,6 @@ request(Target, Ref, Owner, Opts) ->
 
 %% Arguments are not copied to the process.
 what({Kind, A, B, _, _}) -> {Kind, A, B, [], []}.
-
-watch(Ref, Pid, Owner, {collect, _, _}, Worker) -> py_stream_guard:watch({Ref, Pid, Owner, none, Worker});
-watch(Ref, Pid, Owner, _Sink, Worker) -> py_stream_guard:watch({Ref, Pid, Owner, Owner, Worker}).
-
-%% @doc Ends a stream: its owner gets `{error, cancelled}' unless it has had its
-%% terminal event. A reference that is not a running stream's does no harm.
--spec cancel(reference()) -> ok.
-cancel(Ref) ->
-    _ = whereis_do(Ref, fun(Pid) -> Pid ! {py_cancel, Ref} end),
-    ok.
-
-%% @doc The same, and returns when the stream's process has sent its last event.
--spec cancel_flush(reference()) -> ok.
-cancel_flush(Ref) ->
-    _ = whereis_do(Ref, fun(Pid) ->
-        Monitor = erlang:monitor(process, Pid),
-        Pid ! {py_cancel, Ref},
-        receive
-            {'DOWN', Monitor, process, Pid, _} -> ok
-        end
-    end),
-    ok.
-
-%% @doc Lets `N' more values through.
--spec demand(reference(), pos_integer()) -> ok.
-demand(Ref, N) ->
-    _ = whereis_do(Ref, fun(Pid) -> Pid ! {py_demand, Ref, N} end),
-    ok.
-
-%% @doc The owner of a stream of this node that has not ended. One that has ended has
-%% sent its last event.
--spec owner(reference()) -> pid() | none.
-owner(Ref) ->
-    try
-        ets:lookup_element(?TABLE, Ref, 3)
-    catch
-        error:badarg -> none
-    end.
-
-whereis_do(Ref, Fun) ->
-    try ets:lookup_element(?TABLE, Ref, 2) of
-        Pid -> Fun(Pid)
-    catch
-        %% It has ended, or the application does not run.
-        error:badarg -> ok
-    end.
 
 %%% The process.
 
@@ -218,17 +149,15 @@ init(Caller, Where, Ref, Owner, Sink, Opts = #{what := {_Kind, Module, Function,
                 {none, none, Unwritten};
             {'DOWN', CallerMonitor, process, _, _} ->
                 is_record(element(1, Monitored), worker) andalso py_port:cancel(element(1, Monitored), self()),
-                forget(Ref),
+                py_streams:forget(Ref),
                 exit(normal)
         end,
     erlang:demonitor(CallerMonitor, [flush]),
     #{window := Size, window_bytes := Bytes, timeout := Timeout} = Opts,
     S = awaited(#stream{
         ref = Ref,
-        data_prefix = py_frame:data_prefix(Ref),
         owner = Owner,
-        is_local = node(Owner) =:= node(),
-        sink = Sink,
+        sink = py_sink:new(Ref, Owner, Sink),
         worker = Worker,
         request = Request,
         watched = watched(Worker, Ref, Opts),
@@ -287,7 +216,7 @@ message({py_event, Payload}, S) ->
 message({py_far, Number, Seen, Payload}, S) when is_integer(Number) ->
     poll(far_event(Number, Seen, Payload, S));
 message({py_last, Payload}, S) ->
-    last(decode(Payload, S), S);
+    last(Payload, S);
 message(timeout, S) ->
     poll_timeout(S);
 message({find_worker, Route}, S) ->
@@ -352,7 +281,7 @@ reserve(Pool, #{opts := Given}) ->
 
 %% The choice fell on this node: from here on it is a stream as any other.
 near(Worker = #worker{pid = Pid}, Opts, S = #stream{ref = Ref, owner = Owner, sink = Sink, request = Request}) ->
-    watch(Ref, self(), Owner, Sink, Worker),
+    py_stream_guard:watch({Ref, self(), Owner, py_sink:told(Sink), Worker}),
     Monitor = erlang:monitor(process, Pid),
     Frame = py_frame:stream(py_frame:address(self()), Ref, Owner, Opts, maps:get(target, Request)),
     case py_port:write(Worker, Frame) of
@@ -379,7 +308,7 @@ far(Message, S = #stream{worker = Remote}) ->
                 false -> Accepted
             end;
         {last, Payload, NewRemote} ->
-            last(decode(Payload, S), S#stream{worker = NewRemote});
+            last(Payload, S#stream{worker = NewRemote});
         {refused, Reason, Found} ->
             found(Found, Reason, S);
         {ended, Reason} ->
@@ -405,99 +334,28 @@ format_status(Status) ->
 
 %%% Events.
 
-%% One large binary is not decoded, which would copy it: the value is that part
-%% of the frame.
-event(Payload, S = #stream{sink = each, data_prefix = Prefix}) when
-    byte_size(Payload) >= ?LARGE_FRAME
-->
-    Size = byte_size(Prefix),
-    case Payload of
-        <<Prefix:Size/binary, $m, Length:32, Value:Length/binary>> ->
-            #stream{ref = Ref, window = Window} = S,
-            _ = send({py_stream, Ref, {data, Value}}, S),
-            NewWindow = py_window:received(1, byte_size(Payload), 1, Window),
-            awaited(counted(1, byte_size(Payload), S#stream{window = NewWindow, polls = 0}));
-        _ ->
-            decoded(decode(Payload, S), byte_size(Payload), S)
-    end;
-event(Payload, S) ->
-    decoded(decode(Payload, S), byte_size(Payload), S).
-
-decoded({py_stream, _, waiting}, _Size, S = #stream{window = Window}) ->
-    S#stream{window = py_window:blocked(Window)};
-decoded(Event, Size, S = #stream{is_local = false, connection = none, owner = Owner}) ->
-    case py_connection:to(node(Owner)) of
-        none -> owner_gone(S);
-        Connection -> decoded(Event, Size, S#stream{connection = Connection})
-    end;
-decoded(Event, Size, S = #stream{ref = Ref, sink = Sink, window = Window}) ->
-    {Values, Messages, NewSink} =
-        case {Event, Sink} of
-            {{py_stream, Ref, {batch, Run}}, each} ->
-                N = send_each(Run, Ref, S, 0),
-                {N, N, Sink};
-            {Message = {py_stream, Ref, {data, _}}, each} ->
-                _ = send(Message, S),
-                {1, 1, Sink};
-            {Message = {py_stream, Ref, {batch, Run}}, batches} ->
-                _ = send(Message, S),
-                {length(Run), 1, Sink};
-            {{py_stream, Ref, {data, Value}}, batches} ->
-                _ = send({py_stream, Ref, {batch, [Value]}}, S),
-                {1, 1, Sink};
-            {{py_stream, Ref, {batch, Run}}, {collect, Alias, Runs}} ->
-                {length(Run), 1, {collect, Alias, [Run | Runs]}};
-            {{py_stream, Ref, {data, Value}}, {collect, Alias, Runs}} ->
-                {1, 1, {collect, Alias, [[Value] | Runs]}};
-            _ ->
-                protocol_error(S)
-        end,
-    NewWindow = py_window:received(Values, Size, Messages, Window),
-    awaited(counted(Values, Size, S#stream{sink = NewSink, window = NewWindow, polls = 0})).
+event(Payload, S = #stream{sink = Sink, window = Window}) ->
+    case py_sink:deliver(Payload, Sink) of
+        {Values, Messages, NewSink} ->
+            Size = byte_size(Payload),
+            NewWindow = py_window:received(Values, Size, Messages, Window),
+            awaited(counted(Values, Size, S#stream{sink = NewSink, window = NewWindow, polls = 0}));
+        waiting ->
+            S#stream{window = py_window:blocked(Window)};
+        lost ->
+            owner_gone(S);
+        atom_limit ->
+            stop(atom_limit, S);
+        bad_frame ->
+            protocol_error(S)
+    end.
 
 counted(Values, Size, S = #stream{worker = Worker, values = V, bytes = B}) ->
     is_record(Worker, worker) andalso py_counters:add(Worker, values, Values),
     S#stream{values = V + Values, bytes = B + Size}.
 
-send_each([Value | Rest], Ref, S, N) ->
-    _ = send({py_stream, Ref, {data, Value}}, S),
-    send_each(Rest, Ref, S, N + 1);
-send_each([], _Ref, _S, N) ->
-    N.
-
-%% What was sent on a connection that was lost is missing: nothing comes behind it.
-send(Message, #stream{is_local = true, owner = Owner}) ->
-    Owner ! Message;
-send(Message, S = #stream{owner = Owner, connection = Connection}) ->
-    py_connection:send(Connection, Owner, Message) =:= ok orelse owner_gone(S).
-
 %% A frame that cannot be decoded, or is not this stream's, is the worker's
 %% fault: it is replaced, and the stream ends with it.
-decode(Payload, S = #stream{ref = Ref}) ->
-    case py_etf:decode(Payload) of
-        {ok, Message = {py_stream, Ref, {batch, [_ | _] = Run}}} when length(Run) > 0 -> Message;
-        {ok, {py_stream, Ref, {batch, _}}} -> protocol_error(S);
-        {ok, Message = {py_stream, Ref, _}} -> Message;
-        {ok, {py_stream, Other, Event}} -> renamed(Other, Event, Payload, S);
-        {error, atom_limit} -> stop(atom_limit, S);
-        _ -> protocol_error(S)
-    end.
-
-%% The name of the node has changed since Python was sent the reference.
-renamed(Other, Event, Payload, S = #stream{ref = Ref, data_prefix = DataPrefix}) ->
-    Prefix = py_frame:event_prefix(DataPrefix),
-    Size = byte_size(Prefix),
-    case Payload of
-        <<Prefix:Size/binary, _/binary>> when is_reference(Other) ->
-            case Event of
-                {batch, [_ | _] = Run} when length(Run) > 0 -> {py_stream, Ref, Event};
-                {batch, _} -> protocol_error(S);
-                _ -> {py_stream, Ref, Event}
-            end;
-        _ ->
-            protocol_error(S)
-    end.
-
 -spec protocol_error(#stream{}) -> no_return().
 protocol_error(S = #stream{worker = Worker}) ->
     case Worker of
@@ -508,10 +366,14 @@ protocol_error(S = #stream{worker = Worker}) ->
 
 %%% The end.
 
--spec last(term(), #stream{}) -> no_return().
-last({py_stream, _Ref, done}, S) -> terminal(done, S);
-last({py_stream, _Ref, {error, Reason}}, S) -> terminal({error, py_error:reason(Reason)}, S);
-last(_, S) -> protocol_error(S).
+-spec last(binary(), #stream{}) -> no_return().
+last(Payload, S = #stream{sink = Sink}) ->
+    case py_sink:decode(Payload, Sink) of
+        {ok, {py_stream, _Ref, done}} -> terminal(done, S);
+        {ok, {py_stream, _Ref, {error, Reason}}} -> terminal({error, py_error:reason(Reason)}, S);
+        {error, atom_limit} -> stop(atom_limit, S);
+        _ -> protocol_error(S)
+    end.
 
 -spec terminal(done | {error, term()}, #stream{}) -> no_return().
 terminal(Event, S) ->
@@ -539,42 +401,17 @@ abandon(_Far) ->
 %% The row goes with the event: who finds a row of a process that was killed sends the
 %% event for it. The process is never killed between the two, because a signal reaches a
 %% process that runs when it has used up its reductions or waits, and it gets new ones here.
-deliver_end(Event, S = #stream{ref = Ref}) ->
+deliver_end(Event, #stream{ref = Ref, sink = Sink}) ->
     %% Made before: it may need the garbage collector, which takes reductions.
     Message = {py_stream, Ref, Event},
     erlang:yield(),
-    _ = send_end(Message, S),
-    forget(Ref).
-
-send_end({py_stream, _, done}, #stream{sink = {collect, Alias, Runs}}) ->
-    Alias ! {Alias, {ok, lists:append(lists:reverse(Runs))}};
-send_end({py_stream, _, Error}, #stream{sink = {collect, Alias, _}}) ->
-    Alias ! {Alias, Error};
-send_end(Message, #stream{is_local = true, owner = Owner}) ->
-    Owner ! Message;
-send_end(Message, S = #stream{owner = Owner, connection = Connection}) ->
-    %% An end behind a gap would say that there is none.
-    case (Connection =:= none orelse py_connection:to(node(Owner)) =:= Connection) andalso
-        erlang:send(Owner, Message, [noconnect, nosuspend]) of
-        nosuspend ->
-            timer:sleep(1),
-            send_end(Message, S);
-        _ ->
-            ok
-    end.
-
-forget(Ref) ->
-    try
-        ets:delete(?TABLE, Ref)
-    catch
-        %% The top supervisor was killed, and the table with it.
-        error:badarg -> true
-    end.
+    py_sink:finish(Message, Sink),
+    py_streams:forget(Ref).
 
 -spec finish(#stream{}) -> no_return().
 finish(S = #stream{ref = Ref, worker = Worker}) ->
     Worker =:= none orelse is_record(Worker, worker) orelse py_remote:finished(Worker),
-    forget(Ref),
+    py_streams:forget(Ref),
     py_request:ended(S#stream.watched, S#stream.outcome, #{
         values => S#stream.values, bytes => S#stream.bytes, queue_time => S#stream.queue_time
     }),
@@ -591,12 +428,15 @@ poll(S = #stream{window = Window}) ->
     end.
 
 %% What was collected was taken.
-update_in_flight(S = #stream{sink = {collect, _, _}, window = Window}) ->
-    S#stream{window = py_window:observed(0, Window)};
-update_in_flight(S = #stream{window = Window, mailbox = Mailbox, polls = Polls}) ->
-    InFlight = py_window:in_flight(Window),
-    {Length, NewMailbox} = py_mailbox:poll(Mailbox, Polls, InFlight, py_window:sent(Window)),
-    S#stream{window = py_window:observed(Length, Window), mailbox = NewMailbox}.
+update_in_flight(S = #stream{sink = Sink, window = Window, mailbox = Mailbox, polls = Polls}) ->
+    case py_sink:is_collecting(Sink) of
+        true ->
+            S#stream{window = py_window:observed(0, Window)};
+        false ->
+            InFlight = py_window:in_flight(Window),
+            {Length, NewMailbox} = py_mailbox:poll(Mailbox, Polls, InFlight, py_window:sent(Window)),
+            S#stream{window = py_window:observed(Length, Window), mailbox = NewMailbox}
+    end.
 
 %% What another node answers about its mailbox.
 mail(Message, S = #stream{mailbox = Mailbox, window = Window}) ->
@@ -650,14 +490,8 @@ pause(S = #stream{window = Window, deadline = Deadline}) ->
 pause_ms(Polls, _Mailbox) when Polls < ?SPINS -> 0;
 pause_ms(Polls, Mailbox) ->
     Asleep = min(?LONGEST_PAUSE_ASLEEP_MS, py_mailbox:asleep(Mailbox) div ?PART_OF_SLEEP),
-    Longest = max(Asleep, ?LONGEST_PAUSE_MS * (1 + running() div ?STREAMS_PER_PAUSE)),
+    Longest = max(Asleep, ?LONGEST_PAUSE_MS * (1 + py_streams:number() div ?STREAMS_PER_PAUSE)),
     min(Longest, 1 bsl min(Polls - ?SPINS, 20)).
-
-running() ->
-    case ets:info(?TABLE, size) of
-        undefined -> 0;
-        Size -> Size
-    end.
 
 poll_timeout(S = #stream{deadline = Deadline, window = Window, polls = Polls}) ->
     case Deadline =/= infinity andalso py_window:waiting(Window) andalso now_ms() >= Deadline of

@@ -9,21 +9,10 @@
 -module(py_stream_guard).
 -behaviour(gen_server).
 
--include("py_worker.hrl").
-
--export([start_link/0, watch/1, forget/1, process/1, exit_reason/1]).
+-export([start_link/0, watch/1, exit_reason/1]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
--export_type([stream/0]).
 
--type stream() :: {
-    Ref :: reference(), Pid :: pid(), Owner :: pid(), Told :: pid() | none, Worker :: #worker{} | {call, #worker{}} | none
-}.
-%% A row of py_streams. Who collects the values gets no event, and monitors the process. Without a
-%% worker the stream is of another node, which monitors the process as well. A relay's call is watched, too.
-
--define(TABLE, py_streams).
-
--record(state, {streams = #{} :: #{pid() => stream()}}).
+-record(state, {streams = #{} :: #{pid() => py_streams:stream()}}).
 
 %% No limit of the heap holds for it: nobody watches the last one that watches.
 -spec start_link() -> {ok, pid()} | {error, term()}.
@@ -32,31 +21,11 @@ start_link() ->
 
 %% @doc Enters a stream. Without a table or a guard, which is a moment after the top
 %% supervisor was killed, nobody needs to: its worker ends as well.
--spec watch(stream()) -> ok.
+-spec watch(py_streams:stream()) -> ok.
 watch(Stream) ->
-    try
-        ets:insert(?TABLE, Stream),
-        gen_server:cast(?MODULE, {watch, Stream})
-    catch
-        error:badarg -> ok
-    end.
-
-%% @doc The stream has ended in order.
--spec forget(reference()) -> true.
-forget(Ref) ->
-    try
-        ets:delete(?TABLE, Ref)
-    catch
-        error:badarg -> true
-    end.
-
-%% @doc The process that was entered with a reference.
--spec process(reference()) -> {ok, pid()} | error.
-process(Ref) ->
-    try
-        {ok, ets:lookup_element(?TABLE, Ref, 2)}
-    catch
-        error:badarg -> error
+    case py_streams:enter(Stream) of
+        true -> gen_server:cast(?MODULE, {watch, Stream});
+        false -> ok
     end.
 
 %%% gen_server callbacks.
@@ -64,7 +33,7 @@ process(Ref) ->
 -spec init([]) -> {ok, #state{}}.
 init([]) ->
     process_flag(trap_exit, true),
-    {ok, lists:foldl(fun add/2, #state{}, ets:tab2list(?TABLE))}.
+    {ok, lists:foldl(fun add/2, #state{}, py_streams:all())}.
 
 -spec handle_call(term(), gen_server:from(), #state{}) -> {reply, term(), #state{}}.
 handle_call(_Other, _From, State) ->
@@ -116,7 +85,7 @@ ended(Pid, Reason, State = #state{streams = Streams}) ->
 %% The row goes with the terminal event. If the table is gone, the top supervisor was killed, and
 %% only the reason says whether the stream came to its end.
 tell(Reason, {Ref, Pid, _Owner, Told, Worker}) ->
-    case is_row(Ref) of
+    case py_streams:is_entered(Ref) of
         false when Reason =:= noproc ->
             ok;
         false ->
@@ -128,7 +97,7 @@ tell(Reason, {Ref, Pid, _Owner, Told, Worker}) ->
             %% If this is killed, it is not between the two, see deliver_end/2 of py_stream.
             erlang:yield(),
             is_pid(Told) andalso send(Told, Event),
-            forget(Ref),
+            py_streams:forget(Ref),
             cancel(Worker, Pid, Ref)
     end.
 
@@ -149,11 +118,3 @@ send(Told, Event) ->
         catch
             error:system_limit -> erlang:send(Told, Event, [noconnect])
         end.
-
-is_row(Ref) ->
-    try
-        ets:member(?TABLE, Ref)
-    catch
-        error:badarg -> unknown
-    end.
-

@@ -15,7 +15,7 @@ start_link() ->
 -spec init([]) -> {ok, {supervisor:sup_flags(), [supervisor:child_spec()]}}.
 init([]) ->
     ok = py_etf:init(),
-    ok = py_stream:tables(),
+    ok = py_streams:tables(),
     ok = py_pool:tables(),
     ok = py_functions:tables(),
     ok = py_sealed:tables(),

@@ -490,7 +490,7 @@ where(Process) ->
     end.
 
 stream_process(Ref) ->
-    {ok, Pid} = py_stream_guard:process(Ref),
+    {ok, Pid} = py_streams:process(Ref),
     Pid.
 
 values([], Ref, Next, Expected, Encoded) ->
