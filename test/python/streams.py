@@ -108,6 +108,9 @@ class NodeClient:
 class StreamContext:
     """As much of a worker's context as streams use."""
 
+    #: How values are encoded: one of `encoder.ways`, by default the first.
+    way: str | None = None
+
     def __init__(self, node: NodeClient) -> None:
         self.node = node
         self.ticker = FakeTicker()
@@ -131,7 +134,7 @@ class StreamContext:
 
     def encoder(self) -> Encoder:
         self.encodings += 1
-        return Encoder()
+        return Encoder(way=self.way)
 
     def region(self) -> InterruptibleRegion:
         try:

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Callable, Sequence
-from itertools import repeat
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from types import NoneType
 from typing import Any, Final, TypeAlias
 
@@ -67,12 +67,28 @@ _SHORT_ROW: Final = 64
 are checked faster otherwise, are checked cell by cell. Smaller: long rows go the longer way."""
 _NIL: Final = b"s\3nil"
 _NOT_FINITE: Final = re.compile(rb"F[\x7f\xff][\xf0-\xff]")
+#: What erlpack writes for floats that are not finite, and what is meant.
+_NOT_FINITE_TERMS: Final = (
+    (b"F\x7f\xf8" + bytes(6), atom_bytes("nan")),
+    (b"F\xff\xf8" + bytes(6), atom_bytes("nan")),
+    (b"F\x7f\xf0" + bytes(6), atom_bytes("infinity")),
+    (b"F\xff\xf0" + bytes(6), atom_bytes("neg_infinity")),
+)
 _SCALAR_BYTES: Final = 16
 """No number, boolean or None, and no header, takes more bytes in what erlpack writes."""
 
 # What erlpack raises for values of the right types that it cannot write; NotImplementedError only
 # when another thread has changed the value since it was checked.
 _REFUSED: Final = (OverflowError, UnicodeError, NotImplementedError, _EncodingError)
+
+
+def _cells(rows: Sequence[Any]) -> Iterator[Any]:
+    kinds = kinds_of(rows)
+    if dict not in kinds:
+        return chain.from_iterable(rows)
+    if len(kinds) == 1:
+        return chain.from_iterable(map(dict.values, rows))
+    return chain.from_iterable(row.values() if type(row) is dict else row for row in rows)
 
 
 def ways() -> tuple[str, ...]:
@@ -143,42 +159,50 @@ class Encoder:
     def _row(self, value: Any, kind: type) -> bytes | None:
         """A short row of scalars, which erlpack packs as it is; None where that may be wrong.
 
-        erlpack writes None as the atom nil, and floats that are not finite as such. Both are
-        found in the bytes, which is faster than to check each cell. Text may hold the same
-        bytes: such a row goes the longer way.
+        See `_corrected`: to find None in the bytes is faster than to check each cell.
         """
         if len(value) > _SHORT_ROW:
             return None
-        cells = value
+        row = value
         if kind is dict:
-            if not _STR_KEYS.issuperset(map(type, value)):
+            row = value.copy()
+            if not _STR_KEYS.issuperset(map(type, row)):
                 return None
-            cells = value.values()
-        kinds = set(map(type, cells))
-        if not kinds <= _RUN_SCALARS:
+        if not _RUN_SCALARS.issuperset(map(type, row.values() if kind is dict else row)):
             return None
         pack = self._pack
         if pack is None:
             return None
         try:
             # No code of anybody's runs while scalars are packed, see `_packed`.
-            encoded = pack(value)
+            encoded = pack(row)
         except _REFUSED:
             return None
-        if len(encoded) >= _FORMAT_LIMIT:
-            return None
+        return self._corrected(encoded, (row,)) if len(encoded) < _FORMAT_LIMIT else None
+
+    def _corrected(self, encoded: bytes, rows: Sequence[Any]) -> bytes | None:
+        """What erlpack made of rows, with None and floats as they are meant; None if unsure.
+
+        erlpack writes None as the atom nil, and floats that are not finite as such. Text may
+        hold the same bytes: so they are replaced where there are as many as the cells have.
+        """
         # A byte is found faster than a pattern, and most floats have neither.
-        if (
-            float in kinds
-            and (0x7F in encoded or 0xFF in encoded)
-            and _NOT_FINITE.search(encoded) is not None
-        ):
-            return None
-        if NoneType not in kinds:
-            return encoded
-        if encoded.count(_NIL) != [*cells].count(None):
-            return None
-        return encoded.replace(_NIL, self._encoded_none)
+        if (0x7F in encoded or 0xFF in encoded) and _NOT_FINITE.search(encoded) is not None:
+            found = 0
+            for bits, term in _NOT_FINITE_TERMS:
+                replaced = encoded.replace(bits, term)
+                found += (len(encoded) - len(replaced)) // (len(bits) - len(term))
+                encoded = replaced
+            # What is left is a NaN with other bits, or text.
+            if _NOT_FINITE.search(encoded) is not None or found != sum(
+                [v - v != 0.0 for v in _cells(rows) if type(v) is float]
+            ):
+                return None
+        if _NIL in encoded and self._encoded_none != _NIL:
+            if encoded.count(_NIL) != [*_cells(rows)].count(None):
+                return None
+            encoded = encoded.replace(_NIL, self._encoded_none)
+        return encoded
 
     def _packed(self, data: Any) -> bytes | None:
         """What erlpack makes of a value that has been checked, version byte first; or None."""
@@ -227,42 +251,48 @@ class Encoder:
             return None
         return self._compiled.encode_list(held, limit)  # type: ignore[no-any-return]
 
-    def encode_rows(self, rows: Sequence[tuple[Any, ...]], limit: int) -> bytes | None:
-        """A list of tuples of scalars, as bytes without version byte, where all go together.
+    def snapshot(self, value: Any) -> Any:
+        """A tuple or dictionary for `encode_rows` that nobody else can change; None if none is.
 
-        None where that may be wrong or is more than `limit` bytes; see `_row`.
+        Raises what encoders of the cells raise.
         """
-        encoded = self._packed(rows if type(rows) is list else [*rows])
+        if self._pack is None:
+            return None
+        try:
+            return to_erlpack(value, self._none)
+        except (NotForErlpackError, RecursionError):
+            return None
+
+    def encode_rows(self, rows: list[Any], limit: int) -> bytes | None:
+        """A list of tuples and dictionaries, as bytes without version byte, all in one.
+
+        The cells of each are scalars, or it is a `snapshot`; keys are str, or it is one.
+        None where erlpack may be wrong, or that is more than `limit` bytes.
+        """
+        encoded = self._packed(rows)
         if encoded is None or len(encoded) > limit:
             return None
-        if (0x7F in encoded or 0xFF in encoded) and _NOT_FINITE.search(encoded) is not None:
-            return None
-        nones = encoded.count(_NIL)
-        if nones:
-            if nones != sum(map(tuple.count, rows, repeat(None))):
-                return None
-            encoded = encoded.replace(_NIL, self._encoded_none)
-        return encoded[1:]
+        encoded = self._corrected(encoded, rows)
+        return None if encoded is None or len(encoded) > limit else encoded[1:]
 
     def encode_run(
-        self, values: Sequence[Any], start: int, limit: int
+        self, values: Sequence[Any], start: int, limit: int, kinds: set[type] | None = None
     ) -> tuple[bytes, int, Exception | None]:
         """One list of values[start:start + count], as bytes without version byte.
 
         Returns (bytes, count, error). Takes values until the bytes exceed `limit`, so they are
         more than that by less than the last value; it may stop sooner. With an error,
         values[start + count] is the value that cannot be encoded. The count is 0 only for no values
-        or if the first one fails.
+        or if the first one fails. `kinds` are the types among the values, if they are known.
         """
         chunk = values if start == 0 and type(values) is list else list(values[start:])
-        encoded = self._encode_scalars(chunk, limit)
+        encoded = self._encode_scalars(chunk, limit, kinds or kinds_of(chunk))
         if encoded is not None:
             return encoded, len(chunk), None
         return self._encode_each(chunk, limit)
 
-    def _encode_scalars(self, chunk: list[Any], limit: int) -> bytes | None:
+    def _encode_scalars(self, chunk: list[Any], limit: int, kinds: set[type]) -> bytes | None:
         """The whole chunk, if it holds only scalars and is sure to keep to the limit, else None."""
-        kinds = kinds_of(chunk)
         if not kinds or not kinds <= _RUN_SCALARS:
             return None
         available = limit - _SCALAR_BYTES * (len(chunk) + 1)

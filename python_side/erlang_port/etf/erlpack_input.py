@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import chain, groupby
-from types import NoneType
 from typing import Any, Final
 
 from erlang_port.etf.conversions import OPAQUE, convert
@@ -25,7 +24,6 @@ class NotForErlpackError(Exception):
 VERBATIM_TYPES: Final = frozenset((int, str, bytes, bool, Atom))
 _FLOATS: Final = frozenset((float,))
 _STR_KEYS: Final = frozenset((str,))
-_SCALAR: Final = VERBATIM_TYPES | {float, NoneType}
 
 # The node knows these, so they do not count as made here.
 _NAN, _INFINITY, _NEG_INFINITY = map(received_atom, ("nan", "infinity", "neg_infinity"))
@@ -39,6 +37,10 @@ _LARGE_DEPTH: Final = 20
 """A container of `_LARGE` elements or more counts as `_LARGE_DEPTH` levels: a cycle through one is
 then soon left to the exact writer, which finds it out. Larger: lists of lists of lists of a
 thousand elements go the slow way. Smaller: finding such a cycle takes longer."""
+
+_SHORT: Final = 16
+"""Elements up to which each one's type is looked up. Larger or smaller: lists of about that many
+elements take longer to check."""
 
 
 def kinds_of(values: Iterable[Any]) -> set[type]:
@@ -54,9 +56,9 @@ def kinds_of(values: Iterable[Any]) -> set[type]:
 
 
 def to_erlpack(value: Any, none: Atom, depth: int = 0) -> Any:
-    """An equal term made only of what erlpack writes right.
+    """An equal term made only of what erlpack writes right, which nobody else can change.
 
-    Returns `value` itself where it is that already and holds no containers. `none` is what None
+    Lists and dictionaries are copied, and what was checked is the copy. `none` is what None
     becomes. Each value returned has been checked in full: exact types only, no None, only finite
     floats, keys that cannot be the same term twice. Raises NotForErlpackError where no such value
     exists, TypeError for a type without a rule, and what encoders and ``__erlang__`` raise.
@@ -65,9 +67,9 @@ def to_erlpack(value: Any, none: Atom, depth: int = 0) -> Any:
     if kind in VERBATIM_TYPES:
         return value
     if kind is dict:
-        return _plain_dict(value, none, depth)
+        return _plain_dict(value.copy(), none, depth)
     if kind is list or kind is FrozenList:
-        return _plain_items(value, none, depth)
+        return _plain_items([*value], none, depth)
     if kind is tuple:
         items = _plain_items(value, none, depth)
         return items if items is value else tuple(items)
@@ -78,7 +80,7 @@ def to_erlpack(value: Any, none: Atom, depth: int = 0) -> Any:
     if kind in OPAQUE or depth >= _PLAIN_DEPTH:
         raise NotForErlpackError
     if kind is FrozenDict:
-        return _plain_dict(value, none, depth)
+        return _plain_dict(value.copy(), none, depth)
     return to_erlpack(convert(value), none, depth + 1)
 
 
@@ -91,56 +93,57 @@ def _finite(value: float) -> Any:
 
 
 def _plain_items(values: Any, none: Atom, depth: int) -> Any:
-    kinds = kinds_of(values)
-    if kinds <= VERBATIM_TYPES:
+    if len(values) > _SHORT:
+        kinds = kinds_of(values)
+        if kinds <= VERBATIM_TYPES:
+            return values
+        if kinds == _FLOATS:
+            # The sum of a list with a NaN or an infinity is one of them. (That of finite floats may
+            # be infinite; they then go the longer way for nothing.)
+            total = sum(values)
+            if total - total == 0.0:
+                return values
+    elif VERBATIM_TYPES.issuperset(map(type, values)):
         return values
     if depth >= _PLAIN_DEPTH:
         raise NotForErlpackError
-    if kinds <= _SCALAR:
-        if float in kinds:
-            return _plain_floats(values, kinds, none)
-        return [none if v is None else v for v in values]
     depth += 1 if len(values) < _LARGE else _LARGE_DEPTH
-    return [to_erlpack(v, none, depth) for v in values]
+    return [
+        v
+        if type(v) in VERBATIM_TYPES or (type(v) is float and v - v == 0.0)
+        else none
+        if v is None
+        else to_erlpack(v, none, depth)
+        for v in values
+    ]
 
 
-def _plain_floats(values: Any, kinds: set[type], none: Atom) -> Any:
-    """Scalars with floats among them."""
-    if kinds == _FLOATS:
-        # The sum of a list with a NaN or an infinity is one of them. (That of finite floats may be
-        # infinite; they then go the longer way for nothing.)
-        total = sum(values)
-        if total - total == 0.0:
-            return values
-    return [v if type(v) in VERBATIM_TYPES else none if v is None else _finite(v) for v in values]
-
-
-def _plain_dict(value: dict[Any, Any], none: Atom, depth: int) -> dict[Any, Any]:
+def _plain_dict(copy: dict[Any, Any], none: Atom, depth: int) -> dict[Any, Any]:
+    """The same for a dictionary that is the caller's own; its entries are replaced."""
     if depth >= _PLAIN_DEPTH:
         raise NotForErlpackError
-    key_kinds = set(map(type, value))
-    if key_kinds != _STR_KEYS and not _plain_keys(value, key_kinds):
+    if not (_STR_KEYS.issuperset(map(type, copy)) or _plain_keys(copy)):
         raise NotForErlpackError
-    if set(map(type, value.values())) <= VERBATIM_TYPES:
-        return value
-    # Most entries stay as they are, so a copy with some replaced is made faster than a new dict.
-    copy = value.copy()
     inner = depth + (1 if len(copy) < _LARGE else _LARGE_DEPTH)
     for key, entry in copy.items():
         kind = type(entry)
         if kind in VERBATIM_TYPES:
             continue
-        if entry is None:
+        if kind is float:
+            if entry - entry != 0.0:
+                copy[key] = _finite(entry)
+        elif entry is None:
             copy[key] = none
-        elif kind is not float:
+        elif kind is list:
+            copy[key] = _plain_items(entry[:], none, inner)
+        else:
             copy[key] = to_erlpack(entry, none, inner)
-        elif entry - entry != 0.0:
-            copy[key] = _finite(entry)
     return copy
 
 
-def _plain_keys(value: dict[Any, Any], kinds: set[type]) -> bool:
+def _plain_keys(value: dict[Any, Any]) -> bool:
     """Whether erlpack writes the keys right as they are, and no two as the same term."""
+    kinds = set(map(type, value))
     if kinds == {tuple}:
         kinds = set(map(type, chain.from_iterable(value)))
     return kinds <= VERBATIM_TYPES and safe_keys(kinds)

@@ -39,6 +39,8 @@ class BatchCollector:
         self._permits: list[None] = []
         #: Whether the last batch held values of one fixed type only.
         self._is_uniform = True
+        #: The types of what `take` returned last.
+        self.kinds: set[type] = set()
 
     def hold_by(self, hold: Callable[[Any], Any], holder: Any) -> Callable[[Any], Any]:
         """How a value is held that is not of a fixed type: by `holder`, if there is one.
@@ -70,6 +72,8 @@ class BatchCollector:
         Raises what the iterator raises; what it yielded before is in `pending`.
         """
         pending = self.pending
+        self.kinds.clear()
+        is_alone = not pending
         values: Iterator[Any] = map(_second, self._permits, iterator)
         if _IS_FREE_THREADED:
             # There `extend` holds the lock of the deque while the generator computes, and whoever
@@ -93,6 +97,8 @@ class BatchCollector:
             pending.extend(group)
             second = next(groups, None)
             if second is None:
+                if is_alone:
+                    self.kinds.add(kind)
                 return
             group = second[1]
         self._is_uniform = False
@@ -103,9 +109,9 @@ class BatchCollector:
         """All that is pending, while nobody collects."""
         values = list(self.pending)
         self.pending.clear()
-        if values and not self._is_uniform:
-            kinds = kinds_of(values)
-            self._is_uniform = len(kinds) == 1 and kinds <= self._fixed_types
+        if values and not self.kinds:
+            self.kinds = kinds_of(values)
+            self._is_uniform = len(self.kinds) == 1 and self.kinds <= self._fixed_types
         return values
 
     def take_while_collecting(self) -> list[Any]:

@@ -26,7 +26,8 @@ RUNS_PER_WINDOW = 4
 FIXED_TYPES: frozenset[type] = frozenset((int, float, bool, NoneType, str, bytes))
 
 _NO_TYPES: frozenset[type] = frozenset()
-_ROWS = frozenset((tuple,))
+_ROWS = frozenset((tuple, dict))
+_STR_KEYS = frozenset((str,))
 _BINARY = struct.Struct(">BI")
 _LIST = struct.Struct(">BI")
 
@@ -107,6 +108,8 @@ class Stream:
         self.fixed_types: frozenset[type] = FIXED_TYPES if self._format is None else _NO_TYPES
         #: The encoded bytes that are held.
         self.held_bytes = 0
+        #: Copies a row, so that nobody can change what is held; None if that is of no use.
+        self._snapshot: Callable[[Any], Any] | None = None
         self._encode: Callable[[Any], bytes]
         self._encoded_from: int
         longest = RUN_LENGTH if options.batch < 0 else options.batch
@@ -154,16 +157,32 @@ class Stream:
         return False
 
     def hold(self, value: Any) -> Any:
-        """The value as it is now: itself if it cannot change, else its encoding in a list.
+        """The value as it is now: itself if it cannot change, a copy, or its encoding in a list.
 
         Called where the value was yielded, on the generator's own thread, before it goes on.
-        What is held has no other lists: they are encoded, too.
+        What is held is no other list: those are encoded, too.
         """
         kind = type(value)
         fixed = self.fixed_types
-        if kind in fixed or (kind is tuple and fixed.issuperset(map(type, value))):
+        # What is empty has a format of its own where there is one.
+        if kind in fixed or (
+            kind is tuple and fixed.issuperset(map(type, value)) and (value or fixed)
+        ):
             return value
+        if kind is dict:
+            # Checked is the copy: another thread may change the dictionary now.
+            copy = value.copy()
+            if (
+                fixed.issuperset(map(type, copy.values()))
+                and _STR_KEYS.issuperset(map(type, copy))
+                and (copy or fixed)
+            ):
+                return copy
         try:
+            if self._snapshot is not None and kind in _ROWS:
+                held = self._snapshot(value)
+                if held is not None:
+                    return held
             encoded = self._encode(value)[self._encoded_from :]
         except StopIteration as error:
             # It would end the iteration as if nothing had happened (PEP 479).
@@ -183,6 +202,8 @@ class Stream:
             encoder = self.context.encoder()
             self._encode = encoder.encode
             self._encoded_from = 1  # After the version byte.
+            if encoder.way == "erlpack":
+                self._snapshot = encoder.snapshot
             return encoder.holder()
 
         def formatted(value: Any) -> bytes:
@@ -193,18 +214,24 @@ class Stream:
         self._encoded_from = 0
         return None
 
-    def frame(self, held: list[Any]) -> tuple[list[Any], int, int, Exception | None]:
-        """As many held values as make one frame: buffers, bytes, values, and what stopped it."""
+    def frame(
+        self, held: list[Any], kinds: set[type] | None = None
+    ) -> tuple[list[Any], int, int, Exception | None]:
+        """As many held values as make one frame: buffers, bytes, values, and what stopped it.
+
+        `kinds` are the types among them, if they are known.
+        """
         if len(held) == 1:
             return self._lone_frame(held[0])
         buffers: list[Any] = []
         count = 0
         error: Exception | None = None
         try:
-            body, count, error = self._list_of(held)
+            kinds = kinds or kinds_of(held)
+            body, count, error = self._list_of(held, kinds)
             if count > 1 and len(body) + len(self._batch_prefix) > self.window.max_bytes:
                 # Its last value would take the frame past the whole window.
-                body, count, error = self._list_of(held[: count - 1])
+                body, count, error = self._list_of(held[: count - 1], kinds)
             if count:
                 buffers = [self._batch_prefix, body]
         except Exception as raised:
@@ -215,19 +242,18 @@ class Stream:
         buffers.insert(0, frames.header(frames.EVENT, self.address, size))
         return buffers, size, count, error
 
-    def _list_of(self, held: list[Any]) -> tuple[bytes, int, Exception | None]:
+    def _list_of(self, held: list[Any], kinds: set[type]) -> tuple[bytes, int, Exception | None]:
         """A list of as many held values as fit a frame, as `Encoder.encode_run` makes it."""
         encoder = self.context.encoder()
         together = encoder.encode_held(held, self.run_bytes)
         if together is not None:
             return *together, None
-        kinds = kinds_of(held)
         if list not in kinds:
-            if kinds == _ROWS:
+            if kinds <= _ROWS:
                 rows = encoder.encode_rows(held, self.run_bytes)
                 if rows is not None:
                     return rows, len(held), None
-            return encoder.encode_run(held, 0, self.run_bytes)
+            return encoder.encode_run(held, 0, self.run_bytes, kinds)
         if len(kinds) == 1:
             # Each holds its encoding.
             encodings = list(chain.from_iterable(held))

@@ -233,7 +233,7 @@ class ThreadRunner:
                 held = len(values)
                 # What was yielded after a value that cannot be sent is not sent.
                 if self._failure is None:
-                    self._send(values, True)
+                    self._send(values, True, collector.kinds)
         if stream.is_cancelled:
             raise Cancelled
         if self._failure is not None:
@@ -266,13 +266,13 @@ class ThreadRunner:
         ):
             receiver.read_here(0)
 
-    def _send(self, values: list[Any], wait: bool) -> list[Any]:
+    def _send(self, values: list[Any], wait: bool, kinds: set[type] | None = None) -> list[Any]:
         """Sends held values in as many frames as it takes; the lock is held.
 
         Returns what did not fit where it may not wait.
         """
         while values:
-            buffers, size, count, error = self.stream.frame(values)
+            buffers, size, count, error = self.stream.frame(values, kinds)
             if count:
                 while not self.stream.fits(size) and not self.stream.is_cancelled:
                     if not wait:

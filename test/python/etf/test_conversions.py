@@ -426,8 +426,12 @@ class TestPlain:
         ],
         ids=repr,
     )
-    def test_what_erlpack_writes_right_is_left_alone(self, value):
-        assert to_erlpack(value, NONE) is value
+    def test_what_erlpack_writes_right_stays_as_it_is(self, value):
+        mended = to_erlpack(value, NONE)
+        assert type(mended) is type(value)
+        assert mended == value
+        # Nobody else can change it.
+        assert (mended is value) is (type(value) not in (list, dict))
 
     @pytest.mark.parametrize(
         ("value", "expected"),

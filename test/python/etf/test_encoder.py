@@ -7,6 +7,7 @@ import gc
 import json
 import math
 import os
+import struct
 import subprocess
 import sys
 import threading
@@ -401,6 +402,7 @@ CELLS = st.one_of(
 @given(rows=st.lists(st.lists(CELLS, max_size=5).map(tuple), min_size=1, max_size=8))
 def test_rows_together_are_what_the_exact_writer_makes_of_them(none, rows):
     made, exact = Encoder(none, WAYS[-2 if has_erlpack() else -1]), Encoder(none, "python")
+    rows = [{str(at): v for at, v in enumerate(row)} if len(row) == 3 else row for row in rows]
     together = made.encode_rows(rows, 1 << 20)
     try:
         expected = meaning(decode(exact.encode(rows), 0, "bytes"))
@@ -409,7 +411,8 @@ def test_rows_together_are_what_the_exact_writer_makes_of_them(none, rows):
         return
     if together is not None:
         assert meaning(decode(b"\x83" + together, 0, "bytes")) == expected
-    for value in (rows[0], [*rows[0]], {str(at): cell for at, cell in enumerate(rows[0])}):
+    cells = [*rows[0].values()] if type(rows[0]) is dict else [*rows[0]]
+    for value in (tuple(cells), cells, {str(at): cell for at, cell in enumerate(cells)}):
         one = meaning(decode(made.encode(value), 0, "bytes"))
         assert one == meaning(decode(exact.encode(value), 0, "bytes"))
 
@@ -417,9 +420,33 @@ def test_rows_together_are_what_the_exact_writer_makes_of_them(none, rows):
 def test_rows_of_plain_cells_go_together():
     made = Encoder(way="erlpack" if has_erlpack() else "python")
     if has_erlpack():
-        for cells in ((1, "a", 1.5, True), (1, None), ("b", None, -1), (-2.5,), ()):
-            assert made.encode_rows([cells] * 3, 1 << 20) is not None
+        for cells in ((1, "a", 1.5, True), (1, None), ("b", math.nan, -math.inf), (-2.5,), ()):
+            named = {str(at): cell for at, cell in enumerate(cells)}
+            for rows in ([cells] * 3, [named] * 3, [cells, named]):
+                together = made.encode_rows(rows, 1 << 20)
+                assert together is not None
+                assert back(b"\x83" + together) == back(Encoder(way="python").encode(rows))
     assert made.encode_rows([("x" * 100,)] * 3, 200) is None
+
+
+@pytest.mark.skipif(not has_erlpack(), reason="erlpack is not installed")
+@pytest.mark.parametrize(
+    "cells",
+    [
+        ("s\3nil", 1),
+        (None, "s\3nil"),
+        (b"F\x7f\xf8" + bytes(6), 1.5),
+        (b"F\xff\xf0" + bytes(6), math.inf),
+        (b"F\x7f\xf8", math.nan),
+        (struct.unpack(">d", b"\x7f\xf8\0\0\0\0\0\1")[0],),
+        (struct.unpack(">d", b"\x7f\xf8\0\0\0\0\0\1")[0], b"F\x7f\xf8" + bytes(6)),
+    ],
+)
+def test_rows_that_hold_bytes_of_none_or_of_no_number_go_the_longer_way(cells):
+    made, exact = Encoder(way="erlpack"), Encoder(way="python")
+    assert made.encode_rows([cells], 1 << 20) is None
+    for value in (cells, dict(enumerate(cells)), {str(at): v for at, v in enumerate(cells)}):
+        assert back(made.encode(value)) == back(exact.encode(value))
 
 
 @pytest.mark.skipif("accelerator" not in WAYS, reason="the accelerator is not installed")

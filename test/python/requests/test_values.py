@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import math
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -20,10 +22,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from erlang_port.etf.decoder import decode
-from erlang_port.etf.encoder import Encoder
+from erlang_port.etf.encoder import Encoder, ways
 from erlang_port.etf.formats import encode_json, encode_msgpack
 from erlang_port.wire.frames import StreamOptions
-from streams import options
+from streams import StreamContext, options
+
+
+@pytest.fixture(params=ways(), autouse=True, scope="module")
+def _way(request: pytest.FixtureRequest) -> Iterator[None]:
+    StreamContext.way = request.param
+    yield
+    StreamContext.way = None
 
 
 @dataclass
@@ -50,6 +59,7 @@ class State:
     def __init__(self) -> None:
         self.list: list[Any] = [0]
         self.dict: dict[str, Any] = {"n": 0}
+        self.flat: dict[str, Any] = {"n": 0, "none": None, "nan": math.nan}
         self.set: set[int] = {0}
         self.bytes = bytearray(b"0")
         self.row = Row()
@@ -64,6 +74,8 @@ class State:
             self.list.clear()
         self.dict["n"] = n
         self.dict["more"] = [n]
+        self.flat["n"] = n
+        self.flat["none" if n % 2 else "more"] = n / 2 if n % 4 else None
         self.set.clear()
         self.set.add(n)
         self.bytes[:] = b"%d" % (n % 10)
@@ -75,6 +87,7 @@ class State:
         return [
             self.list,
             self.dict,
+            self.flat,
             self.set,
             self.bytes,
             self.row,
@@ -83,6 +96,10 @@ class State:
             [self.dict, self.dict],
             (self.list, self.number),
             (self.number, "text", None, 1.5),
+            (self.number, Decimal(self.number), self.flat, math.inf),
+            {self.number: self.number, "name": [self.flat]},
+            {},
+            (),
             {"deep": {"row": self.row, "bytes": self.bytes}},
             self.number,
             f"text {self.number}",
