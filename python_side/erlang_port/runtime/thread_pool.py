@@ -108,8 +108,7 @@ class ThreadPool:
     def close(self) -> None:
         """Lets idle threads end; those that work end after it."""
         self._closed = True
-        for _ in range(self._total):
-            self._poller.wake()
+        self._poller.wake()
 
     def statistics(self) -> dict[str, int]:
         """Threads in all, threads that wait, and pieces of work that wait for one."""
@@ -188,7 +187,7 @@ class ThreadPool:
                         self._idle += 1
                 else:
                     if self._has_reader():
-                        # Two writes to the eventfd may wake only one thread (epoll(7)), so
+                        # What is handed in while a thread is on its way wakes no other, so
                         # each thread that takes work wakes the next.
                         if queue:
                             poller.wake()
@@ -196,7 +195,10 @@ class ThreadPool:
                     queue.appendleft(work)
                     del work
             came = poller.wait(REFUSED_SECONDS if queue else IDLE_SECONDS)
-            if self._closed or (not came and self._may_leave()):
+            if self._closed:
+                poller.wake()  # The next one.
+                return None
+            if not came and self._may_leave():
                 return None
             if came:
                 found = self._read()

@@ -16,6 +16,9 @@ from threading import Lock
 #: As it is before user code, which may replace it.
 _make_poll = select.poll
 
+#: As it is where there is epoll.
+_HANG_UP = 0x10
+
 
 class EpollPoller:
     """Threads wait; an arrival, or a call of `wake`, lets one of them through."""
@@ -28,21 +31,29 @@ class EpollPoller:
         self._epoll.register(fd, select.EPOLLIN | select.EPOLLET)
         self._epoll.register(self._wakeup_fd, select.EPOLLIN | select.EPOLLET)
         self._fd = fd
+        #: Whether `wake` was called, and no thread has come through for it.
+        self._wakes = False
 
     def wait(self, timeout: float) -> bool:
         """Waits for `timeout` seconds; false when nothing came."""
         events = self._epoll.poll(timeout, 1)
         if not events:
             return False
-        if events[0][1] & select.EPOLLHUP:
+        fd, flags = events[0]
+        if fd == self._wakeup_fd:
+            # Before the caller checks what there is to do: what comes later wakes again.
+            self._wakes = False
+        elif flags & _HANG_UP:
             # epoll reports data and hang-up in one edge. The thread that reads the data does
             # not see the hang-up, so another thread is woken to read the end.
             self.wake()
         return True
 
     def wake(self) -> None:
-        """Lets one thread through."""
-        os.eventfd_write(self._wakeup_fd, 1)
+        """Lets one thread through, unless one is on its way that was not through yet."""
+        if not self._wakes:
+            self._wakes = True
+            os.eventfd_write(self._wakeup_fd, 1)
 
     def pause(self) -> None:
         """From now on arrivals let nobody through: somebody polls."""
