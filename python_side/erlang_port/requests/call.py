@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import asyncio
 
 #: Finds what is to be called: a function, its arguments, its keyword arguments.
-Bind = Callable[[], tuple[Callable[..., Any], list[Any], dict[str, Any]]]
+Bind = Callable[..., tuple[Callable[..., Any], list[Any], dict[str, Any]]]
 
 #: Keeps the result of the request with an address; what the reply says of it.
 Keep = Callable[[bytes, Any], Any]
@@ -47,6 +47,7 @@ class Call:
         address: bytes,
         flags: int,
         bind: Bind,
+        source: tuple[Any, ...],
         keep: Keep | None = None,
     ) -> None:
         self.context = context
@@ -54,7 +55,8 @@ class Call:
         self.address = address
         self.traceback = bool(flags & frames.FLAG_TRACEBACK)
         #: Holds the arguments, until they have been used.
-        self._bind: Bind | None = bind
+        self._source: tuple[Any, ...] | None = source
+        self._bind = bind
         #: Makes a handle of the result, if one is wanted.
         self._keep = keep
         self._task: asyncio.Task[Any] | None = None
@@ -83,7 +85,7 @@ class Call:
             answer = variables.run(self._error, error)
         finally:
             region.request = None
-        self._bind = None
+        self._source = None
         if isinstance(answer, list):
             self._send(answer)
         else:
@@ -94,8 +96,8 @@ class Call:
         try:
             if self.is_cancelled:
                 raise Cancelled
-            assert self._bind is not None
-            function, args, kwargs = self._bind()
+            assert self._source is not None
+            function, args, kwargs = self._bind(*self._source)
             value = function(*args, **kwargs) if kwargs else function(*args)
             if type(value) not in _PLAIN and is_awaitable(value):
                 return value  # type: ignore[no-any-return]

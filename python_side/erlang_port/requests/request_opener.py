@@ -64,30 +64,37 @@ class RequestOpener:
 
     def _on_stream(self, frame: bytes, address: bytes, offset: int) -> Work | None:
         options, target = frames.read_stream(frame, offset)
-        stream = Stream(self._context, self._end, address, options, frame[target + 1])
+        flags = frame[target + 1]
+        names = frames.names_of(frame, target)
+        stream = Stream(self._context, self._end, address, options, flags)
         stream.order = next(self._orders)
-        stream.about = frame[target : target + frames.about_size(frame, target)]
-        if frame[target + 1] & frames.FLAG_OUTPUT:
+        stream.about = frames.about_of(frame, target, names)
+        if flags & frames.FLAG_OUTPUT:
             stream.output = frames.extras_of(stream.about).output
         stream.runner = runner = ThreadRunner(stream)
         self._requests[address] = stream
-        work = partial(self._open, runner, frame, target)
+        work = partial(self._open, runner, frame, target, names)
         return self._placed(stream, work, frame, target) if self._uses_main else work
 
     def _on_call(self, frame: bytes, address: bytes, offset: int) -> Work | None:
+        flags = frame[offset + 1]
+        names = frames.names_of(frame, offset)
         call = Call(
             self._context,
             self._end,
             address,
-            frame[offset + 1],
-            partial(self._targets.bind, frame, offset),
-            self._handles.keep if frame[offset + 1] & frames.FLAG_HANDLE else None,
+            flags,
+            self._targets.bind,
+            (frame, offset, names),
+            self._handles.keep if flags & frames.FLAG_HANDLE else None,
         )
-        call.about = frame[offset : offset + frames.about_size(frame, offset)]
-        if frame[offset + 1] & frames.FLAG_OUTPUT:
-            call.output = frames.extras_of(call.about).output
-        self._requests[address] = call
         # Here and below without a call where none is needed: most requests are calls.
+        call.about = names
+        if flags >= frames.FLAG_METADATA:
+            call.about = frames.about_of(frame, offset, names)
+            if flags & frames.FLAG_OUTPUT:
+                call.output = frames.extras_of(call.about).output
+        self._requests[address] = call
         return self._placed(call, call.run, frame, offset) if self._uses_main else call.run
 
     def _on_exec(self, frame: bytes, address: bytes, offset: int) -> None:
@@ -100,6 +107,7 @@ class RequestOpener:
             address,
             flags,
             lambda: (profiled_if(self._main_module.execute, extras.profile), [code.decode()], {}),
+            (),
         )
         # As if it were an expression, which it is called after.
         name = frames.TARGET.pack(frames.EXPRESSION, flags, len(_EXEC), 0) + _EXEC
@@ -117,13 +125,13 @@ class RequestOpener:
 
     # Streams: from a request to an iterator; on a thread.
 
-    def _open(self, runner: ThreadRunner, frame: bytes, target: int) -> None:
+    def _open(self, runner: ThreadRunner, frame: bytes, target: int, names: bytes) -> None:
         stream = runner.stream
 
         def source() -> tuple[bool, Any]:
             if stream.is_cancelled:
                 raise Cancelled
-            function, args, kwargs = self._targets.bind(frame, target)
+            function, args, kwargs = self._targets.bind(frame, target, names)
             value = function(*args, **kwargs)
             kind = type(value)
             if kind is GeneratorType:

@@ -64,7 +64,7 @@ class RequestTable:
 
         Raises frames.FrameTooLargeError; the request is then still there.
         """
-        size = sum(map(len, buffers))
+        size = len(buffers[0]) + len(buffers[1]) if len(buffers) == 2 else sum(map(len, buffers))
         header = frames.header(kind, request.address, size)
         self.requests.pop(request.address, None)
         if not self._pulse.is_due:

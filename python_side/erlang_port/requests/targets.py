@@ -19,6 +19,9 @@ from erlang_port.wire import frames
 #: that are bound to one.
 _DEFINITIONS = (FunctionType, BuiltinFunctionType, type)
 
+#: What is named, and what binaries and atoms in its arguments become.
+_Known = tuple[frames.Target, str, str]
+
 
 class Targets:
     """Finds what a request names, within what the pool allows."""
@@ -28,7 +31,7 @@ class Targets:
         self._find_object = find_object
         self._modules: set[str] | None = None
         self._functions: set[tuple[str, str]] = set()
-        self._targets: dict[bytes, frames.Target] = {}
+        self._targets: dict[bytes, _Known] = {}
         #: Modules whose import has ended.
         self._imported: set[str] = set()
         if allow != "all":
@@ -50,8 +53,11 @@ class Targets:
             found = sys.modules.get(module) if module in self._imported else None
             if found is None:
                 found = self._module(module)
-            for part in name.split(".") if "." in name else (name,):
-                found = getattr(found, part)
+            if "." not in name:
+                found = getattr(found, name)
+            else:
+                for part in name.split("."):
+                    found = getattr(found, part)
         if not callable(found):
             raise TypeError(f"'{module}.{name}' is not callable: it is a {type(found).__name__!r}")
         return found  # type: ignore[no-any-return]
@@ -113,18 +119,15 @@ class Targets:
         return eval(_compiled(code), namespace)
 
     def bind(
-        self, frame: bytes, offset: int
+        self, frame: bytes, offset: int, names: bytes
     ) -> tuple[Callable[..., Any], list[Any], dict[str, Any]]:
-        """What a request asks for: a function, its arguments, its keyword arguments."""
-        _, _, first, second = frames.TARGET.unpack_from(frame, offset)
-        size = frames.TARGET.size + first + second
+        """What a request asks for: a function, its arguments, its keyword arguments.
+
+        `names` is what `frames.names_of` returns.
+        """
         # Most requests are for what was asked for before: their names need no decoding.
-        target = self._targets.get(bytes(frame[offset : offset + size]))
-        if target is None:
-            target = self._remember(frame, offset, size)
-        binaries = "bytes" if target.flags & frames.FLAG_BYTES else "str"
-        atoms = "str" if target.flags & frames.FLAG_ATOMS_AS_STR else "atom"
-        start = offset + size
+        target, binaries, atoms = self._targets.get(names) or self._remember(frame, offset, names)
+        start = offset + len(names)
         extras = None
         if target.flags >= frames.FLAG_METADATA:
             extras = frames.read_extras(target.flags, frame, start)
@@ -134,12 +137,12 @@ class Targets:
         if frame[end:] != _NO_KWARGS:
             kwargs = _names(decoder.decode(frame, end, binaries, atoms))
         function: Callable[..., Any]
-        if target.kind == frames.EXPRESSION:
-            function, args, kwargs = self.expression, [target.first, kwargs], {}
+        if target.kind == frames.FUNCTION:
+            function = self.function(target.first, target.second)
         elif target.kind == frames.METHOD:
             function = self.method(target.first, target.second)
         else:
-            function = self.function(target.first, target.second)
+            function, args, kwargs = self.expression, [target.first, kwargs], {}
         if extras is not None:
             function = profiled_if(function, extras.profile)
         return function, args, kwargs
@@ -163,13 +166,18 @@ class Targets:
                 found = found.__func__
         return isinstance(found, FunctionType) and bool(found.__code__.co_flags & _ASYNC)
 
-    def _remember(self, frame: bytes, offset: int, size: int) -> frames.Target:
+    def _remember(self, frame: bytes, offset: int, names: bytes) -> _Known:
         target = frames.read_target(frame, offset)
-        if target.kind == frames.METHOD:
-            return target  # One for each object would leave no place for others.
-        if size <= _LONG_TARGET and len(self._targets) < _MAX_TARGETS:
-            self._targets[bytes(frame[offset : offset + size])] = target
-        return target
+        known = (
+            target,
+            "bytes" if target.flags & frames.FLAG_BYTES else "str",
+            "str" if target.flags & frames.FLAG_ATOMS_AS_STR else "atom",
+        )
+        # One for each object of a method would leave no room for others.
+        is_method = target.kind == frames.METHOD
+        if not is_method and len(names) <= _LONG_TARGET and len(self._targets) < _MAX_TARGETS:
+            self._targets[names] = known
+        return known
 
 
 #: CO_COROUTINE and CO_ASYNC_GENERATOR of the module `inspect`.

@@ -39,17 +39,21 @@ class FrameReader:
         bytearray; one that there is no memory for is a OversizedFrame.
         """
         frames: list[bytes] = []
+        if not self._rest and self._large is None and not self._skip:
+            try:
+                chunk = os.read(self._fd, CHUNK)
+            except BlockingIOError:
+                return frames
+            # One frame, whole: nearly every read of a call.
+            size = len(chunk)
+            if size < CHUNK and chunk[:4] == _LENGTH.pack(size - 4 & _ALL):
+                return [chunk[4:]]
+            if not self._split(chunk, frames):
+                return frames
         while True:
             try:
                 if self._skip:
                     more = self._pass_over()
-                elif not self._rest and self._large is None:
-                    chunk = os.read(self._fd, CHUNK)
-                    # One frame, whole: nearly every read of a call.
-                    if len(chunk) < CHUNK and chunk[:4] == _LENGTH.pack(len(chunk) - 4 & _ALL):
-                        frames.append(chunk[4:])
-                        return frames
-                    more = self._split(chunk, frames)
                 elif self._large is not None:
                     more = self._fill(frames)
                 else:

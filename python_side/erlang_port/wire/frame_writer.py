@@ -34,7 +34,7 @@ class FrameWriter:
 
     def put(self, buffers: Sequence[Buffer], size: int) -> None:
         """Sends one frame of `size` bytes; does not wait for another thread's write."""
-        if not self._queue and size <= JOIN_BYTES and self._writing.acquire(blocking=False):
+        if not self._queue and size <= JOIN_BYTES and self._writing.acquire(False):
             # Nobody is queued: the common case, without the queue.
             try:
                 if not self._queue:
@@ -44,7 +44,8 @@ class FrameWriter:
                 self._writing.release()
         if size:
             self._queue.append((size, buffers))
-        self.write_queued()
+        if self._queue:
+            self.write_queued()
 
     def put_later(self, buffers: Sequence[Buffer], size: int) -> None:
         """Queues one frame of `size` bytes, for `write_queued` or for whoever writes before."""

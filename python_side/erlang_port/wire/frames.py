@@ -55,6 +55,9 @@ FLAG_METADATA = 16
 FLAG_OUTPUT = 32
 FLAG_PROFILE = 64
 
+#: The flags of a target with something behind its names are these or more.
+_WITH_EXTRAS = bytes((FLAG_METADATA,))
+
 FUNCTION = 0
 EXPRESSION = 1
 METHOD = 2
@@ -62,7 +65,7 @@ METHOD = 2
 #: ``{packet, 4}`` can announce this much; the node reads a frame as one binary.
 MAX_FRAME = 0xFFFFFFFF - 1024
 
-_LENGTH = struct.Struct(">I")
+_HEADER = struct.Struct(">IBB")
 #: Kind, flags, and how long the names or the code are, which follow; then come arguments.
 TARGET = struct.Struct(">BBII")
 _STREAM = struct.Struct(">QQqqqBBH")
@@ -108,7 +111,7 @@ def header(kind: int, address: bytes, size: int) -> bytes:
     length = 2 + len(address) + size
     if length > MAX_FRAME:
         raise FrameTooLargeError(f"a value of {size} encoded bytes is too large for one frame")
-    return b"%b%c%c%b" % (_LENGTH.pack(length), kind, len(address), address)
+    return _HEADER.pack(length, kind, len(address)) + address
 
 
 def pong(requests: int, streams: int) -> bytes:
@@ -147,19 +150,27 @@ def read_extras(flags: int, frame: bytes, offset: int) -> Extras:
     return Extras(metadata, output, profile, offset)
 
 
-def about_size(frame: bytes, offset: int) -> int:
-    """The size of what a target has before its arguments: names, metadata, and the like."""
+def names_of(frame: bytes, offset: int) -> bytes:
+    """The part of a target that is the same in each request for the same: kind, flags, names.
+
+    Empty or too short where the frame ends before: `read_target` raises for that.
+    """
     if len(frame) < offset + TARGET.size:
-        return 0  # Whoever reads the target says what is wrong with it.
-    _, flags, first, second = TARGET.unpack_from(frame, offset)
-    size: int = TARGET.size + first + second
-    if flags >= FLAG_METADATA:
-        size = read_extras(flags, frame, offset + size).end - offset
-    return size
+        return b""
+    _, _, first, second = TARGET.unpack_from(frame, offset)
+    return bytes(frame[offset : offset + TARGET.size + first + second])
+
+
+def about_of(frame: bytes, offset: int, names: bytes) -> bytes:
+    """What a target has before its arguments: its names, and what few have behind them."""
+    if names[1:2] < _WITH_EXTRAS:
+        return names
+    extras = read_extras(names[1], frame, offset + len(names))
+    return bytes(frame[offset : extras.end])
 
 
 def extras_of(about: bytes) -> Extras:
-    """The same of what `about_size` bytes of a frame hold."""
+    """The same of what `about_of` returns."""
     if len(about) < TARGET.size:
         return Extras(b"", b"", "", 0)
     _, flags, first, second = TARGET.unpack_from(about)
