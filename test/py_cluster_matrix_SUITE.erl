@@ -708,7 +708,9 @@ a_greeting_with_a_version(Config) ->
     Groups = test_cluster:call(B, erlang, whereis, [erlang_python]),
     Groups ! {discover, self(), 1},
     receive
-        {'$gen_cast', {sync, Groups, Shown}} -> ?assertMatch({{1, test}, [_]}, lists:keyfind({1, test}, 1, Shown))
+        {'$gen_cast', {sync, Groups, Shown}} -> ?assertMatch({{1, test}, [_]}, lists:keyfind({1, test}, 1, Shown));
+        %% The answer of one to another.
+        {'$gen_cast', {local_data, Groups, 1, Shown}} -> ?assertMatch(#{{1, test} := [_]}, Shown)
     after ?LONG -> error(no_answer)
     end,
     ?assertEqual(Groups, test_cluster:call(B, erlang, whereis, [erlang_python])),

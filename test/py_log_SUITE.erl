@@ -34,11 +34,11 @@ what_is_logged_says_how_it_reads(_Config) ->
     {ok, _} = application:ensure_all_started(erlang_python),
     ok = logger:add_handler(?MODULE, ?MODULE, #{config => self()}),
     try
-        ok = py:cast(math, sqrt, [-1]),
+        ok = py:cast(operator, index, [<<"1">>]),
         receive
             {logged, Event = #{msg := {report, #{text := "a py:cast failed"}}}} ->
                 Line = unicode:characters_to_list(logger_formatter:format(Event, #{template => [msg], single_line => true})),
-                ?assertEqual("a py:cast failed (function: sqrt, module: math, pool: default, reason: ValueError: math domain error)", Line)
+                ?assertEqual("a py:cast failed (function: index, module: operator, pool: default, reason: TypeError: 'str' object cannot be interpreted as an integer)", Line)
         end
     after
         ok = logger:remove_handler(?MODULE),

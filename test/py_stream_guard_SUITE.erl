@@ -278,8 +278,9 @@ rows_of_what_was_killed(_Config) ->
 %% Code that runs in all workers goes on. A registered function is called by code of the
 %% library that waits for it: it is ended, and Python code is told.
 -spec what_waits_survives_new_code(ct_suite:ct_config()) -> ok.
-what_waits_survives_new_code(_Config) ->
+what_waits_survives_new_code(Config) ->
     Self = self(),
+    Loaded = filename:join(?config(priv_dir, Config), "loaded"),
     ok = py:register_function(owner, fun([]) -> Self end),
     ok = py:exec("to = erlang.call('owner')"),
     ok = py:register_function(waits, fun([]) -> Self ! waits, receive after infinity -> ok end end),
@@ -288,7 +289,12 @@ what_waits_survives_new_code(_Config) ->
         waits -> ok
     end,
     %% Whoever waits for it waits in the library's code.
-    {Caller, Monitor} = spawn_monitor(fun() -> py:exec("erlang.send(to, 'runs'); time.sleep(1); ran = 'ran'") end),
+    Code = [
+        "import os\nerlang.send(to, 'runs')\n"
+        "while not os.path.exists('", Loaded, "'):\n    time.sleep(0.01)\n"
+        "ran = 'ran'"
+    ],
+    {Caller, Monitor} = spawn_monitor(fun() -> py:exec(Code) end),
     [
         receive
             <<"runs">> -> ok
@@ -301,6 +307,7 @@ what_waits_survives_new_code(_Config) ->
     receive
         {'DOWN', Monitor, process, Caller, Reason} -> ?assertEqual(killed, Reason)
     end,
+    ok = file:write_file(Loaded, <<>>),
     test_eventually:equal({ok, <<"ran">>}, fun() -> py:eval("globals().get('ran')") end),
     ok = py:exec("after = 1"),
     ?assertMatch(#{journal := 4}, py:info(default)),

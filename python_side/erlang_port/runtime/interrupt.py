@@ -34,6 +34,9 @@ interrupts tries again. A thread that is met in the program's own work each time
 prints without end is, raises the exception itself when it goes back to user code: `shielded`.
 
 (`PyThreadState_SetAsyncExc`, Python/C API, "Initialization, Finalization, and ThreadPool".)
+
+From CPython 3.13 on no exception is set. There the thread is armed, see monitoring.py: it raises
+the interrupt by itself where that may be, and whoever interrupts learns of it the next time.
 """
 
 from __future__ import annotations
@@ -49,7 +52,15 @@ from types import FrameType
 from typing import Any, TypeVar
 
 from erlang_port.errors import Cancelled
-from erlang_port.runtime.safe_points import Place, frame_of, place_of, place_of_call, set_if_at
+from erlang_port.runtime.monitoring import arm, disarm
+from erlang_port.runtime.safe_points import (
+    Place,
+    frame_of,
+    open_codes,
+    place_of,
+    place_of_call,
+    set_if_at,
+)
 
 T = TypeVar("T")
 
@@ -88,7 +99,7 @@ class Outcome(IntEnum):
 
     #: The thread runs no code of the request.
     ELSEWHERE = 0
-    #: It must not be broken off where it is: try again.
+    #: It must not be broken off where it is, or does that by itself: try again.
     LATER = 1
     #: The exception is raised in it.
     RAISED = 2
@@ -99,6 +110,7 @@ class InterruptibleRegion:
 
     __slots__ = (
         "__weakref__",
+        "_armed_for",
         "_due",
         "_event",
         "_lock",
@@ -125,6 +137,8 @@ class InterruptibleRegion:
         #: An interrupt was set, and perhaps not raised yet.
         self.is_set = False
         self._set_at = 0.0
+        #: The request whose code the thread is to break off by itself, where it may.
+        self._armed_for: object = None
         #: The request whose code is broken off when the program's own work is over.
         self._due: object = None
         #: The one whose code was, which who interrupts does not know yet.
@@ -152,13 +166,17 @@ class InterruptibleRegion:
     def clear_pending(self) -> None:
         """Takes an interrupt back that was set and not raised; or raises it."""
         self.is_set = False
+        if self._armed_for is not None:
+            self._armed_for = None
+            disarm(self.thread)
         _clear_async_exc(self.thread, None)
 
     def shielded(self, function: Callable[..., T], *args: Any) -> T:
         """Calls what no interrupt may break off, from within user code or not."""
         try:
             self.leave()
-            if self.is_set:
+            # What the thread itself is to raise waits until it is in user code again.
+            if self.is_set and self._armed_for is None:
                 self.clear_pending()
             return function(*args)
         finally:
@@ -176,7 +194,27 @@ class InterruptibleRegion:
             # do not matter here.
             and _place_below(sys._getframe(2)) is Place.OPEN
         ):
-            self._raised_for, self._due = self._due, None
+            self._raise()
+
+    def _on_event(self, frame: FrameType) -> None:
+        """Raises the interrupt that the thread is armed for, if it may be raised in this frame."""
+        if self.is_current() and place_of(frame, _RUN) is Place.OPEN:
+            self._raise()
+
+    def _raise(self) -> None:
+        """Raises an interrupt in the calling thread, once, if one is still due."""
+        # Nobody who interrupts is amid it then.
+        self.leave()
+        try:
+            request = self.request
+            is_due = request is not None and (self._due is request or self._armed_for is request)
+            self._due = self._armed_for = None
+            disarm(self.thread)
+            if is_due:
+                self._raised_for = request
+        finally:
+            self.enter()
+        if is_due:
             raise Cancelled
 
     def reacquire(self) -> None:
@@ -229,7 +267,7 @@ class InterruptibleRegion:
 
     def _interrupt_own_work(self, request: object) -> Outcome:
         if self._raised_for is request:
-            self._raised_for = None
+            self._raised_for = self._due = None
             return Outcome.RAISED
         event = self._event
         if event is None:
@@ -253,8 +291,13 @@ class InterruptibleRegion:
         offset = frame.f_lasti
         # After the frame was read: what the thread itself raises later, it moves for.
         if self._raised_for is request:
-            self._raised_for = None
+            self._raised_for = self._due = None
             return Outcome.RAISED, None
+        self.is_set, was_set = True, self.is_set
+        if arm(self.thread, frame, open_codes(frame, _RUN), self._on_event):
+            self._armed_for = request
+            return Outcome.LATER, None
+        self.is_set = was_set
         if place_of(frame, _RUN) is Place.OPEN:
             # The thread may raise it before this one goes on. It cannot leave the region.
             was_set, self.is_set = self.is_set, True

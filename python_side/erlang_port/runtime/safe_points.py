@@ -55,6 +55,9 @@ _SYNCHRONIZING = frozenset(("threading", "queue", "multiprocessing.queues", "mul
 #: What these hold for others, between the return of what they call and their own.
 _MANAGING = frozenset(("contextlib", "weakref", "_weakrefset", "_threading_local"))
 
+#: What a thread calls in which an interrupt is to be raised.
+_CALLBACKS = "erlang_port.runtime.monitoring"
+
 #: Names by which the standard library handles locks.
 _LOCKING = re.compile(r"(?:^|_)(?:r?lock|mutex|cond(?:ition)?|acquire|release)(?:$|_|Lock$)")
 
@@ -105,6 +108,30 @@ def place_of_call(frame: FrameType, base: CodeType) -> Place:
             return Place.CLOSED
         here = here.f_back
     return Place.OPEN
+
+
+def open_codes(frame: FrameType, base: CodeType) -> dict[int, CodeType]:
+    """The code of a thread whose innermost frame is this one, by identity, without what may not
+    be broken off and what that calls.
+    """
+    codes: dict[int, CodeType] = {}
+    finalizers = _gc_callbacks()
+    here: FrameType | None = frame
+    while here is not None:
+        module, code = _module_of(here), here.f_code
+        if (
+            module in _IMPORTING
+            or module == _CALLBACKS
+            or code.co_name == "__del__"
+            or code in finalizers
+        ):
+            codes.clear()
+        else:
+            codes[id(code)] = code
+        if code is base or module.startswith("erlang_port.requests."):
+            break
+        here = here.f_back
+    return codes
 
 
 def _module_of(frame: FrameType) -> str:
