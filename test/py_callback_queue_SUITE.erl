@@ -159,7 +159,7 @@ bytes_are_acknowledged(_Config) ->
 
 new() ->
     Port = open_port({spawn, "cat 2>/dev/null"}, [{packet, 4}, binary]),
-    Load = atomics:new(3, []),
+    Load = py_load:new(),
     Worker = #worker{pid = self(), port = Port, load = Load, max_streams = 1, kill_after = infinity},
     {Port, py_callback_queue:new(Worker)}.
 

@@ -302,7 +302,7 @@ the_relay_is_killed(Config) ->
     exit(Relay, kill),
     ?assertEqual({worker_exit, killed}, ended(Ref, 1)),
     %% Its row goes when somebody counts.
-    test_eventually:equal(0, fun() -> test_cluster:call(B, py_pool, relays, [alone]) end),
+    test_eventually:equal(0, fun() -> test_cluster:call(B, py_relays, number, [alone]) end),
     test_cluster:clean(B).
 
 %% What runs there goes on when code is loaded there twice, also if it has nothing to say meanwhile.

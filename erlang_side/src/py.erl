@@ -100,14 +100,14 @@ reserved(Where, Fun) ->
 
 %% On another node it is the relay that reserves.
 reserve(#worker{} = Worker) ->
-    py_pool:reserve(Worker);
+    py_load:reserve(stream, Worker);
 reserve(_Route) ->
     case py_pool:is_running() of
         true -> ok;
         false -> {error, {not_started, erlang_python}}
     end.
 
-unreserve(#worker{} = Worker) -> py_pool:release(Worker);
+unreserve(#worker{} = Worker) -> py_load:release(stream, Worker);
 unreserve(_Route) -> ok.
 
 %% @doc Cancels a stream: its owner gets `{error, cancelled}' at once, unless it

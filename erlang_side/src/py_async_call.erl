@@ -18,10 +18,6 @@
 
 -define(TABLE, py_async_call).
 
-%% How often a request that waits for a worker looks for one. A larger number lets it wait for
-%% longer than it must, a smaller one costs more while a pool has no worker.
--define(WAIT_MS, 10).
-
 -record(call, {
     %% What the caller waits for, and its monitor; none of a cast.
     ref :: reference() | none,
@@ -33,11 +29,8 @@
     worker = none :: #worker{} | py_remote:remote() | none,
     request = none :: reference() | none,
     watched = none :: py_request:request() | none,
-    %% Until when it waits for a worker, in milliseconds of monotonic time. An atom is more than
-    %% any number.
-    wait_until = none :: integer() | infinity | none,
-    %% Since when it waits, and how long it has waited, in native units.
-    waits_since = none :: integer() | none,
+    %% While there is no worker for it, and how long it has waited, in native units.
+    wait = none :: py_wait:wait(),
     queue_time = 0 :: non_neg_integer()
 }).
 
@@ -57,13 +50,13 @@ cast(Where, Target, Opts) ->
 
 %% Counted before there is a process for it, so that many that come at once spread over all workers.
 counted(Worker = #worker{}, Fun) ->
-    case py_call:reserve(Worker) of
+    case py_load:reserve(call, Worker) of
         ok ->
             try
                 Fun({counted, Worker})
             catch
                 error:system_limit ->
-                    py_call:release(Worker),
+                    py_load:release(call, Worker),
                     {error, system_limit}
             end;
         Draining ->
@@ -122,7 +115,7 @@ enter(Caller, Where, Target, Opts) ->
 %% Cheaper than those for people.
 names({_Kind, Module, Function, _, _}) -> {Module, Function}.
 
-not_begun({counted, Worker}) -> py_call:release(Worker);
+not_begun({counted, Worker}) -> py_load:release(call, Worker);
 not_begun(_Route) -> ok.
 
 enter(Where, Call = #call{opts = #{timeout := Timeout}}) ->
@@ -152,7 +145,7 @@ near(Worker, Call = #call{target = Target, opts = Opts}) ->
 
 written(Worker, Request, Call = #call{target = Target, opts = Opts}) ->
     Watched = py_request:enter(py_request:begun(call, Worker, Target, Request, Opts), 0),
-    QueueTime = py_request:queue_time(Call#call.waits_since),
+    QueueTime = py_wait:queue_time(Call#call.wait),
     Call#call{worker = Worker, request = Request, target = none, watched = Watched, queue_time = QueueTime}.
 
 request(#call{target = Target, opts = Opts, caller = Caller}) ->
@@ -183,25 +176,12 @@ found({near, Route = #route{pool = Pool}}, _Reason, Call = #call{opts = Opts}) -
         {error, Reason} -> not_found(Route, Reason, Call)
     end.
 
-%% No worker for it here. A request for this node alone waits for one.
-not_found(Route = #route{pool = Pool, to = {node, _}}, Reason, Call = #call{wait_until = none}) ->
-    Since = erlang:monotonic_time(),
-    not_found(Route, Reason, Call#call{wait_until = py_pool:wait_until(Pool), waits_since = Since});
-not_found(Route = #route{pool = Pool, to = {node, _}}, Reason, Call = #call{wait_until = Deadline}) ->
-    case py_pool:may_wait(Pool, Reason) of
-        true ->
-            case erlang:monotonic_time(millisecond) < Deadline of
-                true ->
-                    _ = erlang:send_after(?WAIT_MS, self(), {find_worker, Route}),
-                    {noreply, Call};
-                false ->
-                    ended({error, {no_worker, Reason}}, Call)
-            end;
-        false ->
-            ended({error, Reason}, Call)
-    end;
-not_found(Route, Reason, Call) ->
-    found(py_remote:open(call, request(Call), Route), Reason, Call).
+not_found(Route, Reason, Call = #call{wait = Wait}) ->
+    case py_wait:not_found(Route, Reason, Wait) of
+        {wait, NewWait} -> {noreply, Call#call{wait = NewWait}};
+        {error, Why} -> ended({error, Why}, Call);
+        elsewhere -> found(py_remote:open(call, request(Call), Route), Reason, Call)
+    end.
 
 %%% gen_server callbacks. A server, because such a process survives that the code is loaded twice.
 

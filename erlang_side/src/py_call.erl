@@ -7,7 +7,7 @@
 -include("py_worker.hrl").
 
 -export([function/4, expression/2, run/3]).
--export([start/3, write/3, exec/3, result/2, reserve/1, release/1]).
+-export([start/3, write/3, exec/3, result/2]).
 -export_type([target/0]).
 
 -type target() :: py_frame:target().
@@ -32,24 +32,6 @@ function(_M, _F, Args, _Kwargs) ->
 expression(Code, Locals) ->
     py_frame:target(expression, {py_text:utf8(code, Code), <<>>}, [], py_name:locals(Locals)).
 
-%% @doc Counts a call on a worker. Whoever drains the pool sets the mark first and counts
-%% then, and this is the other way round: so no request is missed by both.
--spec reserve(#worker{}) -> ok | {error, draining}.
-reserve(Worker = #worker{load = Load}) ->
-    atomics:add(Load, ?LOAD_REQUESTS, 1),
-    case atomics:get(Load, ?LOAD_DRAINING) of
-        0 ->
-            py_counters:add(Worker, requests, 1);
-        _ ->
-            atomics:sub(Load, ?LOAD_REQUESTS, 1),
-            {error, draining}
-    end.
-
-%% @doc Takes back what was counted for a call that is not made.
--spec release(#worker{}) -> ok.
-release(#worker{load = Load}) ->
-    atomics:sub(Load, ?LOAD_REQUESTS, 1).
-
 %% @doc Makes a call and waits for its result. `unwritten' if the worker has ended, or is about to: it never had
 %% the request.
 -spec run(#worker{}, target(), map()) -> {ok, term()} | {error, py_error:reason()} | unwritten.
@@ -59,7 +41,7 @@ run(Worker = #worker{pid = Pid}, Target, Opts = #{timeout := Timeout}) ->
     %% that a caller with a long mailbox does not search it (Efficiency Guide, "Receiving messages").
     Ref = erlang:monitor(process, Pid, [{alias, reply_demonitor}]),
     Frame = py_frame:call(py_frame:address(Ref), Opts, Target),
-    case reserve(Worker) of
+    case py_load:reserve(call, Worker) of
         ok ->
             py_callers:enter(Worker, Ref),
             case py_port:write(Worker, Frame) of
@@ -112,7 +94,7 @@ ended(Result, Request) ->
 %% comes to the calling process later.
 -spec start(#worker{}, target(), py_options:flags()) -> {ok, Ref :: reference()} | unwritten | {error, draining}.
 start(Worker, Target, Opts) ->
-    case reserve(Worker) of
+    case py_load:reserve(call, Worker) of
         ok -> write(Worker, Target, Opts);
         Draining -> Draining
     end.
@@ -132,9 +114,8 @@ write(Worker = #worker{pid = Pid}, ToFrame) ->
 
 %% @doc The same for code that runs in `__main__' of one worker, which a pool that is drained runs, too.
 -spec exec(#worker{}, binary(), py_options:flags()) -> {ok, Ref :: reference()} | unwritten.
-exec(Worker = #worker{load = Load}, Code, Flags) ->
-    atomics:add(Load, ?LOAD_REQUESTS, 1),
-    py_counters:add(Worker, requests, 1),
+exec(Worker, Code, Flags) ->
+    ok = py_load:exec(Worker),
     write(Worker, fun(Address) -> py_frame:exec(Address, Flags, Code) end).
 
 %% @doc What a reply says. One that is no term is the worker's fault: it is

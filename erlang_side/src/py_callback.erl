@@ -49,7 +49,7 @@ failed(Worker, Id, Reason) ->
 %% The node that a request came from may have what this one has not.
 outcome(#worker{caller_functions = true}, Question) when tuple_size(Question) =:= 4 ->
     {Kind, Name, Args, For} = Question,
-    case py_functions:lookup(Name) =:= error andalso py_pool:origin(py_frame:addressee(For)) of
+    case py_functions:lookup(Name) =:= error andalso py_relays:origin(py_frame:addressee(For)) of
         {ok, Node} ->
             case py_remote:ask(Node, {callback, {Kind, Name, Args}}, infinity) of
                 %% The node is gone, or has another release.

@@ -5,9 +5,9 @@
 
 -include("py_worker.hrl").
 
--export([is_running/0, choose/1, defaults/1, find/1, may_wait/2, no_worker/2, unwritten/2, wait_until/1, reserve/1, release/1, exec/3, info/1, names/0]).
--export([drain/2, resume/1, is_draining/1, requests/1, close/1, restart_workers/1]).
--export([is_ready/1, pool_load/1, enter/2, leave/0, origin/1, relays/1]).
+-export([is_running/0, choose/1, defaults/1, find/1, may_wait/2, no_worker/2, unwritten/2, wait_until/1, exec/3, info/1, names/0]).
+-export([drain/2, resume/1, is_draining/1, restart_workers/1]).
+-export([is_ready/1, pool_load/1]).
 -export([tables/0, claim/4, publish/4, publish_about/2, vacate/2, known/0, owner/1, counters/1, forget/1, forget/2]).
 -export_type([info/0, name/0, python_info/0, request_info/0, worker_info/0]).
 
@@ -97,8 +97,6 @@
 }.
 
 -define(TABLE, py_pools).
-%% Requests of other nodes: their processes here, see py_relay.
--define(RELAYS, py_relays).
 
 %% A process that waits for the end of what a pool runs asks this often. A larger number
 %% makes it return later, a smaller one costs messages.
@@ -135,7 +133,7 @@ tables() ->
     ok = py_workers:tables(),
     ok = py_counters:tables(),
     ok = py_request:tables(),
-    ?RELAYS = ets:new(?RELAYS, [named_table, public, {write_concurrency, true}]),
+    ok = py_relays:tables(),
     py_journal:tables().
 
 %% @private
@@ -213,7 +211,7 @@ await_end(#row{manager = Manager, parent = Parent, reason = Reason}) ->
 -spec publish(name(), [#worker{}], py_error:reason(), Draining :: boolean()) -> ok.
 publish(Name, Workers, Reason, Draining) ->
     %% First the mark: who has chosen a worker already finds it there.
-    lists:foreach(fun(Worker) -> mark(Worker, Draining) end, Workers),
+    lists:foreach(fun(Worker) -> py_load:drain(Worker, Draining) end, Workers),
     {Shown, Why} =
         case Draining of
             true -> {[], draining};
@@ -229,9 +227,6 @@ as_before(Old = #row{draining = true, counters = Counters}, New) ->
     as_before(Old#row{draining = false}, New#row{draining = true, reason = draining, counters = Counters});
 as_before(#row{counters = Counters}, New) ->
     New#row{counters = Counters}.
-
-mark(#worker{load = Load}, true) -> atomics:put(Load, ?LOAD_DRAINING, 1);
-mark(#worker{load = Load}, false) -> atomics:put(Load, ?LOAD_DRAINING, 0).
 
 %% @private
 %% @doc Updates what `py:info/1' tells of a pool.
@@ -334,19 +329,16 @@ find(Name) ->
 
 least_loaded(Workers) ->
     First = element(1, Workers),
-    least_loaded(Workers, tuple_size(Workers), First, load(First)).
+    least_loaded(Workers, tuple_size(Workers), First, py_load:requests(First)).
 
 least_loaded(_Workers, 1, Best, _Load) ->
     Best;
 least_loaded(Workers, N, Best, Load) ->
     Worker = element(N, Workers),
-    case load(Worker) of
+    case py_load:requests(Worker) of
         Less when Less < Load -> least_loaded(Workers, N - 1, Worker, Less);
         _ -> least_loaded(Workers, N - 1, Best, Load)
     end.
-
-load(#worker{load = Load}) ->
-    atomics:get(Load, ?LOAD_REQUESTS).
 
 %% @private
 %% @doc Whether a request would be taken now.
@@ -363,64 +355,10 @@ is_ready(Name) ->
 pool_load(Name) ->
     case row(Name) of
         #row{workers = Workers} ->
-            {lists:sum([requests(Worker) || Worker <- tuple_to_list(Workers)]), tuple_size(Workers)};
+            {lists:sum([max(0, py_load:requests(Worker)) || Worker <- tuple_to_list(Workers)]), tuple_size(Workers)};
         none ->
             {0, 0}
     end.
-
-%% @private
-%% @doc The calling process serves a request of another node from now on.
--spec enter(name(), From :: pid()) -> ok.
-enter(Name, From) ->
-    try
-        ets:insert(?RELAYS, {self(), Name, node(From)}),
-        ok
-    catch
-        %% The application does not run; there is no pool either.
-        error:badarg -> ok
-    end.
-
-%% @private
--spec leave() -> ok.
-leave() ->
-    try
-        ets:delete(?RELAYS, self()),
-        ok
-    catch
-        error:badarg -> ok
-    end.
-
-%% @private
-%% @doc The node that a request came from, by the process or the alias that its frames are for.
--spec origin(pid() | reference() | error) -> {ok, node()} | error.
-origin(Pid) when is_pid(Pid) ->
-    try ets:lookup(?RELAYS, Pid) of
-        [{Pid, _Name, Node}] -> {ok, Node};
-        [] -> error
-    catch
-        error:badarg -> error
-    end;
-origin(Call) when is_reference(Call) ->
-    %% The guard has it, see py_relay.
-    case py_streams:process(Call) of
-        {ok, Pid} -> origin(Pid);
-        error -> error
-    end;
-origin(error) ->
-    error.
-
-%% @private
-%% @doc How many processes serve requests of other nodes. One that was killed leaves its row.
--spec relays(name()) -> non_neg_integer().
-relays(Name) ->
-    Pids = [Pid || {Pid, Pool, _} <- ets:tab2list(?RELAYS), Pool =:= Name],
-    length([Pid || Pid <- Pids, is_process_alive(Pid) orelse not ets:delete(?RELAYS, Pid)]).
-
-%% @private
-%% @doc How many requests a worker has in flight.
--spec requests(#worker{}) -> non_neg_integer().
-requests(Worker) ->
-    max(0, load(Worker)).
 
 %% @private
 %% @doc What the pool has for options that are not given.
@@ -483,31 +421,6 @@ worker_wait(Name) ->
         #row{opts = #{worker_wait := Ms}} -> Ms;
         _ -> 0
     end.
-
-%% @private
-%% @doc Counts a stream on a worker, unless it runs as many as it may.
--spec reserve(#worker{}) -> ok | {error, overloaded | draining}.
-reserve(Worker = #worker{load = Load, max_streams = Max}) ->
-    case atomics:add_get(Load, ?LOAD_STREAMS, 1) of
-        N when N > Max ->
-            atomics:sub(Load, ?LOAD_STREAMS, 1),
-            {error, overloaded};
-        _ ->
-            case py_call:reserve(Worker) of
-                ok ->
-                    py_counters:add(Worker, streams, 1);
-                Draining ->
-                    atomics:sub(Load, ?LOAD_STREAMS, 1),
-                    Draining
-            end
-    end.
-
-%% @private
-%% @doc Takes back what was counted for a stream that is not started.
--spec release(#worker{}) -> ok.
-release(Worker = #worker{load = Load}) ->
-    atomics:sub(Load, ?LOAD_STREAMS, 1),
-    py_call:release(Worker).
 
 row(Name) ->
     try ets:lookup(?TABLE, Name) of
@@ -587,19 +500,6 @@ is_draining(Name) ->
     case row(Name) of
         #row{draining = Draining} -> Draining;
         none -> false
-    end.
-
-%% @private
-%% @doc Lets a worker take nothing new, unless something runs in it.
--spec close(#worker{}) -> boolean().
-close(Worker) ->
-    mark(Worker, true),
-    case requests(Worker) of
-        0 ->
-            true;
-        _ ->
-            mark(Worker, false),
-            false
     end.
 
 %% @private

@@ -437,7 +437,7 @@ watch_groups(State) ->
 %% How many requests run, in workers that leave, too, and how much code has yet to run in
 %% all of them. What another node asked for is under way until that has its end.
 under_way(#state{name = Name, workers = Workers, jobs = Jobs}) ->
-    max(py_slots:requests(Workers), py_pool:relays(Name)) + py_exec_queue:execs(Jobs).
+    max(py_slots:requests(Workers), py_relays:number(Name)) + py_exec_queue:execs(Jobs).
 
 about(State) ->
     #{

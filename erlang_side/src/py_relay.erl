@@ -78,7 +78,7 @@ call(1, Request) ->
 %% Counted from before the choice of a worker until the other side has everything.
 run(Kind, Request = #{from := From, pool := Pool}) ->
     FromMonitor = monitor(process, From),
-    ok = py_pool:enter(Pool, From),
+    ok = py_relays:enter(Pool, From),
     case placed(Kind, Request) of
         {ok, Worker, Opts, Defaults} ->
             case begun(Kind, Worker, Opts, Defaults, FromMonitor, Request) of
@@ -94,7 +94,7 @@ placed(Kind, Request) ->
         place(Kind, Request)
     catch
         Class:Reason:Stack ->
-            py_pool:leave(),
+            py_relays:leave(),
             erlang:raise(Class, Reason, Stack)
     end.
 
@@ -197,7 +197,7 @@ handle_info(_Other, R) ->
 -spec terminate(term(), #relay{}) -> ok.
 terminate(_Reason, #relay{ref = Ref}) ->
     py_streams:forget(Ref),
-    py_pool:leave().
+    py_relays:leave().
 
 %% Values are the owner's, and nobody else's to see.
 -spec format_status(gen_server:format_status()) -> gen_server:format_status().
@@ -247,7 +247,7 @@ abandon(#relay{kind = call, worker = Worker, monitor = Call}) -> py_port:cancel(
 
 refuse(Reason, #{from := From, pool := Pool}) ->
     _ = erlang:send(From, {py_far, refused, Reason, load(Pool)}, [noconnect]),
-    py_pool:leave().
+    py_relays:leave().
 
 %% A worker on which the request is counted. What is refused here was not written to Python.
 place(Kind, #{pool := Pool, opts := Given}) ->
@@ -265,12 +265,7 @@ place(Kind, #{pool := Pool, opts := Given}) ->
     end.
 
 reserve(Kind, Worker, Opts, Defaults) ->
-    Reserved =
-        case Kind of
-            stream -> py_pool:reserve(Worker);
-            call -> py_call:reserve(Worker)
-        end,
-    case Reserved of
+    case py_load:reserve(Kind, Worker) of
         ok -> {ok, Worker, Opts, Defaults};
         Error -> Error
     end.

@@ -4,8 +4,6 @@
 %% @hidden
 -module(py_replacing).
 
--include("py_worker.hrl").
-
 -export([new/0, add/3, restart/3, is_any/2, next/4, failed/2, leave/2, leave/4]).
 -export_type([replacing/0]).
 
@@ -103,9 +101,9 @@ leave(Pid, IdleSince, Deadline, Slots) ->
     case py_slots:find(Pid, Slots) of
         {leaving, Worker, _} ->
             Now = now_ms(),
-            IsIdle = py_pool:requests(Worker) =:= 0,
+            IsIdle = py_load:requests(Worker) =< 0,
             IsLate = is_integer(Deadline) andalso Now >= Deadline,
-            case IsLate orelse (IsIdle andalso Now - IdleSince >= ?IDLE_MS andalso py_pool:close(Worker)) of
+            case IsLate orelse (IsIdle andalso Now - IdleSince >= ?IDLE_MS andalso py_load:close(Worker)) of
                 true ->
                     true = exit(Pid, shutdown),
                     ok;

@@ -8,7 +8,7 @@
 
 -include("py_worker.hrl").
 
--export([tables/0, begun/5, served/4, enter/2, ended/2, ended/3, names/1, queue_time/1]).
+-export([tables/0, begun/5, served/4, enter/2, ended/2, ended/3, names/1]).
 -export([under_way/2, sweep/0, sweep/1]).
 -export_type([request/0, what/0]).
 
@@ -87,11 +87,6 @@ names({expression, Code, _, _, _}) -> {<<"__main__">>, string:slice(Code, 0, 100
 %% Of an object that Python holds.
 names({method, _Handle, Function, _, _}) -> {<<>>, Function};
 names(exec) -> {<<"__main__">>, <<"exec">>}.
-
-%% @doc How long one that has found its worker had waited for it since then, in native time units.
--spec queue_time(Since :: integer() | none) -> non_neg_integer().
-queue_time(none) -> 0;
-queue_time(Since) -> erlang:monotonic_time() - Since.
 
 %% @doc One of another node, which has its events: here it is in the list, and counted.
 -spec served(call | stream, #worker{}, what(), reference()) -> request().

@@ -113,7 +113,7 @@ staying(Slots) ->
 %% @doc How many requests run, in workers that leave, too.
 -spec requests(slots()) -> non_neg_integer().
 requests(Slots) ->
-    lists:sum([py_pool:requests(running(Worker)) || #slot{worker = Worker} <- maps:values(Slots), Worker =/= starting]).
+    lists:sum([max(0, py_load:requests(running(Worker))) || #slot{worker = Worker} <- maps:values(Slots), Worker =/= starting]).
 
 running({leaving, Worker}) -> Worker;
 running(Worker) -> Worker.

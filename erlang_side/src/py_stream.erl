@@ -33,10 +33,6 @@
 %% that ten thousand stalled ones cost no more than a hundred.
 -define(STREAMS_PER_PAUSE, 100).
 
-%% How often a stream that waits for a worker looks for one. A larger number lets it wait for
-%% longer than it must, a smaller one costs more while a pool has no worker.
--define(WAIT_MS, 10).
-
 -record(stream, {
     ref :: reference(),
     owner :: pid(),
@@ -44,11 +40,8 @@
     %% What yields the values. Until it is found there is none, and the request for it is kept.
     worker = none :: none | #worker{} | py_remote:remote(),
     request = none :: none | map(),
-    %% Until when it waits for a worker, in milliseconds of monotonic time. An atom is more than
-    %% any number.
-    wait_until = none :: none | infinity | integer(),
-    %% Since when it waits, and how long it has waited, in native units.
-    waits_since = none :: integer() | none,
+    %% While there is no worker for it, and how long it has waited, in native units.
+    wait = none :: py_wait:wait(),
     queue_time = 0 :: non_neg_integer(),
     owner_monitor :: reference(),
     worker_monitor = none :: none | reference(),
@@ -252,26 +245,17 @@ found({near, Route = #route{pool = Pool}}, _Reason, S = #stream{request = Reques
             not_found(Route, Reason, S)
     end.
 
-%% No worker for it here. A request for this node alone waits for one.
-not_found(Route = #route{pool = Pool, to = {node, _}}, Reason, S = #stream{wait_until = none}) ->
-    Since = erlang:monotonic_time(),
-    not_found(Route, Reason, S#stream{wait_until = py_pool:wait_until(Pool), waits_since = Since});
-not_found(Route = #route{pool = Pool, to = {node, _}}, Reason, S = #stream{wait_until = Deadline}) ->
-    case py_pool:may_wait(Pool, Reason) of
-        true ->
-            now_ms() < Deadline orelse terminal({error, {no_worker, Reason}}, S),
-            _ = erlang:send_after(?WAIT_MS, self(), {find_worker, Route}),
-            S;
-        false ->
-            terminal({error, Reason}, S)
-    end;
-not_found(Route, Reason, S = #stream{request = Request}) ->
-    found(py_remote:open(stream, Request, Route), Reason, S).
+not_found(Route, Reason, S = #stream{wait = Wait, request = Request}) ->
+    case py_wait:not_found(Route, Reason, Wait) of
+        {wait, NewWait} -> S#stream{wait = NewWait};
+        {error, Why} -> terminal({error, Why}, S);
+        elsewhere -> found(py_remote:open(stream, Request, Route), Reason, S)
+    end.
 
 reserve(Pool, #{opts := Given}) ->
     case py_pool:find(Pool) of
         {ok, Worker, Defaults} ->
-            case py_pool:reserve(Worker) of
+            case py_load:reserve(stream, Worker) of
                 ok -> {ok, Worker, py_options:stream(Given, Defaults)};
                 Error -> Error
             end;
@@ -286,7 +270,7 @@ near(Worker = #worker{pid = Pid}, Opts, S = #stream{ref = Ref, owner = Owner, si
     Frame = py_frame:stream(py_frame:address(self()), Ref, Owner, Opts, maps:get(target, Request)),
     case py_port:write(Worker, Frame) of
         true ->
-            QueueTime = py_request:queue_time(S#stream.waits_since),
+            QueueTime = py_wait:queue_time(S#stream.wait),
             Found = S#stream{worker = Worker, worker_monitor = Monitor, queue_time = QueueTime},
             %% More may have been asked for before.
             credit(accepted(maps:update_with(window, fun py_window:initial/1, Opts), Found));

@@ -117,7 +117,7 @@ port_options() ->
     [{packet, 4}, binary, exit_status, {busy_limits_port, disabled}].
 
 worker(Port, Pool, #{max_streams := Max, kill_after := KillAfter, caller_functions := CallerFunctions}) ->
-    Load = atomics:new(3, [{signed, true}]),
+    Load = py_load:new(),
     Counters =
         case py_pool:counters(Pool) of
             none -> none;
@@ -364,30 +364,10 @@ request_done(Address, Ended, State) ->
         error -> stop_replace(bad_frame, State)
     end.
 
-%% A count below zero is of an answer without a request, unless one was taken for lost that was
-%% only late.
-count_ended({Requests, Streams}, State = #state{worker = #worker{load = Load}, liveness = Liveness}) ->
-    {LostRequests, LostStreams} = State#state.corrected,
-    case {ended(Load, ?LOAD_REQUESTS, Requests, LostRequests), ended(Load, ?LOAD_STREAMS, Streams, LostStreams)} of
-        {R, S} when is_integer(R), is_integer(S) ->
-            {ok, State#state{
-                corrected = {R, S}, liveness = py_liveness:ended({Requests, Streams}, Liveness)
-            }};
-        _ ->
-            error
-    end.
-
-ended(_Load, _Counter, 0, Lost) ->
-    Lost;
-ended(Load, Counter, 1, Lost) ->
-    case atomics:sub_get(Load, Counter, 1) of
-        N when N >= 0 ->
-            Lost;
-        _ when Lost > 0 ->
-            atomics:add(Load, Counter, 1),
-            Lost - 1;
-        _ ->
-            error
+count_ended(Ended, State = #state{worker = Worker, liveness = Liveness}) ->
+    case py_load:ended(Worker, Ended, State#state.corrected) of
+        {ok, Lost} -> {ok, State#state{corrected = Lost, liveness = py_liveness:ended(Ended, Liveness)}};
+        error -> error
     end.
 
 forget_timer(Address, State = #state{watched = Watched}) ->
@@ -438,7 +418,7 @@ deaf_ticks(#{deaf_after := infinity}) -> infinity;
 deaf_ticks(#{deaf_after := Ms}) -> max(1, ceil(Ms / liveness_ms())).
 
 liveness(State = #state{worker = Worker, liveness = Liveness}) ->
-    {Finding, NewLiveness} = py_liveness:tick(load(Worker), Liveness),
+    {Finding, NewLiveness} = py_liveness:tick(py_load:counts(Worker), Liveness),
     py_workers:update(self(), [{is_silent, py_liveness:is_silent(NewLiveness)}]),
     py_request:sweep(self()),
     py_frame:remember_name(),
@@ -483,10 +463,6 @@ update_rss(State = #state{rss_at = At, python = Python}) ->
             State
     end.
 
-load(#worker{load = Load}) ->
-    {atomics:get(Load, ?LOAD_REQUESTS), atomics:get(Load, ?LOAD_STREAMS)}.
-
-subtract_load(#worker{load = Load}, {Requests, Streams}, State = #state{corrected = {R, S}}) ->
-    Requests > 0 andalso atomics:sub(Load, ?LOAD_REQUESTS, Requests),
-    Streams > 0 andalso atomics:sub(Load, ?LOAD_STREAMS, Streams),
+subtract_load(Worker, {Requests, Streams} = Surplus, State = #state{corrected = {R, S}}) ->
+    ok = py_load:subtract(Worker, Surplus),
     {noreply, State#state{corrected = {R + Requests, S + Streams}}}.

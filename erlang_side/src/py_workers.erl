@@ -124,9 +124,8 @@ infos(Pool) ->
 
 is_older(#row{since = A, pid = P}, #row{since = B, pid = Q}) -> {A, P} =< {B, Q}.
 
-info(Row = #row{worker = #worker{load = Load}, since = Since, stats = Stats}, Now) ->
-    Streams = max(0, atomics:get(Load, ?LOAD_STREAMS)),
-    Requests = max(0, atomics:get(Load, ?LOAD_REQUESTS)),
+info(Row = #row{worker = Worker, since = Since, stats = Stats}, Now) ->
+    {Requests, Streams} = py_load:counts(Worker),
     silence(Row, Stats#{
         pid => Row#row.pid,
         os_pid => Row#row.os_pid,

@@ -14,23 +14,21 @@ ready(Pool) ->
 %% @doc Their counted streams and requests, all together.
 -spec load(Pool :: atom()) -> {Streams :: integer(), Requests :: integer()}.
 load(Pool) ->
-    Loads = [Load || #worker{load = Load} <- workers(Pool)],
-    {
-        lists:sum([atomics:get(Load, ?LOAD_STREAMS) || Load <- Loads]),
-        lists:sum([atomics:get(Load, ?LOAD_REQUESTS) || Load <- Loads])
-    }.
+    {Requests, Streams} = lists:unzip([py_load:counts(Worker) || Worker <- workers(Pool)]),
+    {lists:sum(Streams), lists:sum(Requests)}.
 
 %% @doc The counted requests of each worker.
 -spec loads(Pool :: atom()) -> [integer()].
 loads(Pool) ->
-    [atomics:get(Load, ?LOAD_REQUESTS) || #worker{load = Load} <- workers(Pool)].
+    [py_load:requests(Worker) || Worker <- workers(Pool)].
 
 %% @doc Counts what is never written to the first worker, as callers that are killed in between.
 -spec lose({Requests :: non_neg_integer(), Streams :: non_neg_integer()}, Pool :: atom()) -> ok.
 lose({Requests, Streams}, Pool) ->
-    [#worker{load = Load} | _] = workers(Pool),
-    ok = atomics:add(Load, ?LOAD_REQUESTS, Requests),
-    ok = atomics:add(Load, ?LOAD_STREAMS, Streams).
+    [Worker | _] = workers(Pool),
+    [_ = py_load:exec(Worker) || _ <- lists:seq(1, Requests - Streams)],
+    [ok = py_load:reserve(stream, Worker) || _ <- lists:seq(1, Streams)],
+    ok.
 
 %% The tuple of workers in the pool's row, see py_pool.
 workers(Pool) ->
