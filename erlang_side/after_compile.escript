@@ -62,15 +62,36 @@ make(App) ->
 
 is_done(Beam) ->
     {ok, _, Chunks} = beam_lib:all_chunks(Beam),
-    %% From OTP 27 on the compiler has such a chunk of its own, in another format.
+    %% From OTP 27 on the compiler has such a chunk of its own, which says nothing of the module.
     case lists:keyfind("Docs", 1, Chunks) of
-        {_, Chunk} -> element(4, binary_to_term(Chunk)) =:= <<"application/erlang+html">>;
+        {_, Chunk} -> element(5, binary_to_term(Chunk)) =/= none;
         false -> false
     end.
 
 chunk(App, Beam) ->
     {ok, Chunk} = file:read_file(filename:join([App, "doc/chunks", filename:basename(Beam, ".beam") ++ ".chunk"])),
-    Chunk.
+    case list_to_integer(erlang:system_info(otp_release)) >= 27 of
+        true -> in_markdown(Chunk);
+        false -> Chunk
+    end.
+
+%% The only format that newer releases of IEx know; the shell knows it from OTP 27 on.
+in_markdown(Chunk) ->
+    {docs_v1, Anno, Language, _Format, Module, Metadata, Entries} = binary_to_term(Chunk),
+    Docs = [{Key, Where, Signature, text(Doc), More} || {Key, Where, Signature, Doc, More} <- Entries],
+    term_to_binary({docs_v1, Anno, Language, <<"text/markdown">>, text(Module), Metadata, Docs}).
+
+text(Docs) when is_map(Docs) ->
+    maps:map(fun(_Language, Text) -> string:trim(unicode:characters_to_binary(markdown(Text))) end, Docs);
+text(Hidden) ->
+    Hidden.
+
+markdown(Text) when is_binary(Text) -> Text;
+markdown(Nodes) when is_list(Nodes) -> lists:map(fun markdown/1, Nodes);
+markdown({code, _, Nodes}) -> ["`", markdown(Nodes), "`"];
+markdown({li, _, Nodes}) -> ["* ", markdown(Nodes), "\n"];
+markdown({Block, _, Nodes}) when Block =:= p; Block =:= ul -> ["\n\n", markdown(Nodes), "\n\n"];
+markdown({_, _, Nodes}) -> markdown(Nodes).
 
 add(Beam, Chunk) ->
     {ok, _, Chunks} = beam_lib:all_chunks(Beam),
