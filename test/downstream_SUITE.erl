@@ -201,7 +201,7 @@ slower_is_said_once(Config) ->
     ct:log("~ts", [Output]),
     ?assertMatch({match, [_]}, re:run(Output, "slower", [global])).
 
-%% An escript has the Python files in its archive, if it is told to take them along, and makes
+%% An escript has the Python files in its archive, if it is asked to take them along, and makes
 %% environments from there; otherwise it says what to do.
 -spec escript(ct_suite:ct_config()) -> ok.
 escript(Config) ->

@@ -158,7 +158,7 @@ a_pipe_is_held_back_by_its_owner(Config) ->
     {ok, Rest} = all(Ref),
     ?assertEqual(lists:seq(16, 2 * counters:get(Sent, 1) - 2, 2), lists:reverse(Rest)).
 
-%% One that leaves values unread: whoever sends is told so, also while it waits.
+%% One that leaves values unread: whoever sends gets to know, also while it waits.
 -spec a_reader_that_ends_is_seen(ct_suite:ct_config()) -> ok.
 a_reader_that_ends_is_seen(Config) ->
     {ok, In} = py:channel(#{window => 4}),
@@ -390,7 +390,7 @@ python_closes_it(_Config) ->
     ],
     ok.
 
-%% Whoever sends is told so, also while it waits.
+%% Whoever sends gets to know, also while it waits.
 -spec a_worker_that_is_killed_is_seen(ct_suite:ct_config()) -> ok.
 a_worker_that_is_killed_is_seen(_Config) ->
     {ok, In} = py:channel(#{window => 3}),
@@ -640,7 +640,7 @@ send_numbers(In, Sent) ->
             ok
     end.
 
-%% The sender waits, and so many values were accepted by then.
+%% The sender waits, and this number of values was accepted by then.
 held_up(In, Sent, AtLeast, AtMost) ->
     test_eventually:equal(true, fun() -> counters:get(Sent, 1) >= AtLeast andalso [] =/= waiting(In) end),
     ?assert(counters:get(Sent, 1) =< AtMost, {counters:get(Sent, 1), AtMost}).

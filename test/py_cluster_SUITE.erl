@@ -642,7 +642,7 @@ the_window_grows(_Config) ->
     test_cluster:stop(Member),
     test_link:stop(Link).
 
-%% Takes values at full speed, and sleeps in between, until so many come while it sleeps.
+%% Takes values at full speed, and sleeps in between, until this number comes while it sleeps.
 grown(Ref, Want, N) ->
     Next = taken(Ref, N, N + 20000),
     case arrives(Ref, Want, 50) of

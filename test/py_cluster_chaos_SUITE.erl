@@ -214,7 +214,7 @@ inflict(relay, Nodes = #{b := B}) ->
     [exit(Pid, kill) || {Pid, _, _} <- lists:sublist(test_cluster:call(B, ets, tab2list, [py_relays]), 2)],
     timer:sleep(50),
     %% The row of one that was killed goes when somebody counts.
-    _ = test_cluster:call(B, py_pool, relays, [faulty]),
+    _ = test_cluster:call(B, py_relays, number, [faulty]),
     Nodes;
 inflict(stop, Nodes = #{b := B}) ->
     ok = test_cluster:call(B, application, stop, [erlang_python]),

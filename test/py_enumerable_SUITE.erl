@@ -119,7 +119,7 @@ an_exception_of_the_consumer_closes_the_generator(_Config) ->
     ?assertThrow(oh, py:foreach(fun(_) -> throw(oh) end, Numbers)),
     begins_and_closes().
 
-%% A consumer that does not keep to the protocol is told so, and the generator closed.
+%% A consumer that does not keep to the protocol gets an error, and the generator closed.
 -spec a_wrong_command_is_an_error(ct_suite:ct_config()) -> ok.
 a_wrong_command_is_an_error(_Config) ->
     Numbers = py:enumerable(walked, numbers, [self()]),

@@ -572,7 +572,7 @@ interrupt_not_at_once(Config) ->
 -spec kill_after(ct_suite:ct_config()) -> term().
 kill_after(Config) ->
     %% What no exception breaks off is ended with its worker, whose other streams and calls are
-    %% told; those of other workers are not.
+    %% ended, too; those of other workers are not.
     start(#{workers => 1, interrupt_after => 50, kill_after => 300}, Config),
     [
         begin

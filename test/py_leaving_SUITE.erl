@@ -1,4 +1,4 @@
-%% @doc A worker that is told to go leaves as Python leaves, within its time, and takes what
+%% @doc A worker that is asked to leave does so as Python leaves, within its time, and takes what
 %% it has started along.
 -module(py_leaving_SUITE).
 

@@ -178,7 +178,7 @@ owner() ->
             ok
     end.
 
-%% Mail of others, of so many MiB, in messages of 8,000 bytes. Returns their number.
+%% Mail of others, of this number of MiB, in messages of 8,000 bytes. Returns their number.
 fill(Owner, MiB) ->
     Value = lists:seq(1, 500),
     N = MiB * 1048576 div 8000,

@@ -89,7 +89,7 @@ init_per_testcase(_Case, Config) ->
 end_per_testcase(_Case, _Config) ->
     application:stop(erlang_python).
 
-%% The owner is told, once, and Python ends the generator, whatever the events are.
+%% The owner gets one event, and Python ends the generator, whatever the events are.
 -spec a_stream_is_killed(ct_suite:ct_config()) -> ok.
 a_stream_is_killed(_Config) ->
     lists:foreach(
@@ -166,7 +166,7 @@ the_guard_is_killed(_Config) ->
     ?assertEqual({error, {stream_exit, killed}}, py:stream_next(Ref, ?LONG)),
     test_leftovers:none().
 
-%% Those that their owners keep waiting are told, too.
+%% Those that their owners keep waiting get it, too.
 -spec the_application_stops(ct_suite:ct_config()) -> ok.
 the_application_stops(_Config) ->
     Refs = [Ref || {ok, Ref} <- [py:stream_start(itertools, count, [], #{window => 4}) || _ <- lists:seq(1, 200)]],
@@ -276,7 +276,7 @@ rows_of_what_was_killed(_Config) ->
     ok = py:stop_worker(Next).
 
 %% Code that runs in all workers goes on. A registered function is called by code of the
-%% library that waits for it: it is ended, and Python code is told.
+%% library that waits for it: it is ended, and Python code gets an error.
 -spec what_waits_survives_new_code(ct_suite:ct_config()) -> ok.
 what_waits_survives_new_code(Config) ->
     Self = self(),

@@ -1,4 +1,4 @@
-%% @doc What the user's code finds when it runs in a worker, and what callers are told of it.
+%% @doc What the user's code finds when it runs in a worker, and what callers learn of it.
 -module(py_user_code_SUITE).
 
 -include_lib("common_test/include/ct.hrl").

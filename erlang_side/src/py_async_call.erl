@@ -185,17 +185,7 @@ not_found(Route, Reason, Call = #call{wait = Wait}) ->
 
 %%% gen_server callbacks. A server, because such a process survives that the code is loaded twice.
 
--spec init(term()) -> ignore.
-init(_) ->
-    ignore.
-
--spec handle_call(term(), gen_server:from(), #call{}) -> {reply, term(), #call{}}.
-handle_call(_Other, _From, Call) ->
-    {reply, {error, unknown}, Call}.
-
--spec handle_cast(term(), #call{}) -> {noreply, #call{}}.
-handle_cast(_Other, Call) ->
-    {noreply, Call}.
+-include("py_entered.hrl").
 
 -spec handle_info(term(), #call{}) -> {noreply, #call{}} | {stop, normal, #call{}}.
 handle_info({Request, Payload}, Call = #call{request = Request, worker = Worker}) when is_reference(Request) ->
@@ -274,11 +264,6 @@ forget(Row) ->
 sweep() ->
     [forget(Row) || Row = {_, Pid} <- ets:tab2list(?TABLE), not is_process_alive(Pid)],
     ok.
-
-%% A result is its caller's, and nobody else's to see.
--spec format_status(gen_server:format_status()) -> gen_server:format_status().
-format_status(Status) ->
-    py_status:without_values(Status).
 
 %% @doc Waits for the result of `spawn_call'. When the time is over the call is
 %% given up, and its result is dropped.

@@ -187,17 +187,7 @@ enter({Worker = #worker{pid = WorkerPid}, Pid, Address}) ->
 
 -type state() :: #channel{} | #guard{}.
 
--spec init(term()) -> ignore.
-init(_) ->
-    ignore.
-
--spec handle_call(term(), gen_server:from(), state()) -> {reply, term(), state()}.
-handle_call(_Other, _From, State) ->
-    {reply, {error, unknown}, State}.
-
--spec handle_cast(term(), state()) -> {noreply, state()}.
-handle_cast(_Other, State) ->
-    {noreply, State}.
+-include("py_entered.hrl").
 
 -spec handle_info(term(), state()) -> {noreply, state()} | {stop, normal, state()}.
 handle_info(Message, C = #channel{}) ->
@@ -208,11 +198,6 @@ handle_info(Message, C = #channel{}) ->
     end;
 handle_info(Message, Guard = #guard{}) ->
     guard(Message, Guard).
-
-%% What goes through it is nobody else's to see.
--spec format_status(gen_server:format_status()) -> gen_server:format_status().
-format_status(Status) ->
-    py_status:without_values(Status).
 
 %% Tells the reader of the end of a channel whose process cannot: it was killed, or its node is
 %% gone. It runs on the worker's node, and hands on the frames of a channel of another one.

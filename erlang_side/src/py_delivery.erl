@@ -50,17 +50,7 @@ enter(Delivery) when is_pid(Delivery) ->
 
 -type state() :: #state{} | {remote_sender, Delivery :: pid()}.
 
--spec init(term()) -> ignore.
-init(_) ->
-    ignore.
-
--spec handle_call(term(), gen_server:from(), state()) -> {reply, term(), state()}.
-handle_call(_Other, _From, State) ->
-    {reply, {error, unknown}, State}.
-
--spec handle_cast(term(), state()) -> {noreply, state()}.
-handle_cast(_Other, State) ->
-    {noreply, State}.
+-include("py_entered.hrl").
 
 %% What the worker sent may be no term that it should be. That is the end of the worker, which
 %% reports it.
@@ -97,11 +87,6 @@ message({'DOWN', Ended, process, _, Reason}, State = #state{callbacks = Callback
     State#state{callbacks = py_callback_queue:ended(Ended, Reason, Callbacks)};
 message({timeout, Timer, stall}, State = #state{callbacks = Callbacks}) ->
     State#state{callbacks = py_callback_queue:stalled(Timer, Callbacks)}.
-
-%% What Python code sends is nobody else's to see.
--spec format_status(gen_server:format_status()) -> gen_server:format_status().
-format_status(Status) ->
-    py_status:without_values(Status).
 
 %%% Messages.
 

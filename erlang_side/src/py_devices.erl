@@ -2,8 +2,8 @@
 %% that made requests with `output => caller'.
 %%
 %% A device is asked by a message, as `io' does it, and not waited for: one that is slow or stuck
-%% holds nothing up but what is printed to it. Python may have so many bytes under way to each
-%% device, and is told what that has taken. What is printed to a device that has ended is lost.
+%% holds nothing up but what is printed to it. Python may have a number of bytes under way to each
+%% device, and learns what that has taken. What is printed to a device that has ended is lost.
 %% @hidden
 -module(py_devices).
 

@@ -61,17 +61,7 @@ run(Worker, Code, Opts, Job = #job{waiting = Waiting, results = Results}) ->
 
 %%% gen_server callbacks. A server, because such a process survives that the code is loaded twice.
 
--spec init(term()) -> ignore.
-init(_) ->
-    ignore.
-
--spec handle_call(term(), gen_server:from(), #job{}) -> {reply, term(), #job{}}.
-handle_call(_Other, _From, Job) ->
-    {reply, {error, unknown}, Job}.
-
--spec handle_cast(term(), #job{}) -> {noreply, #job{}}.
-handle_cast(_Other, Job) ->
-    {noreply, Job}.
+-include("py_entered.hrl").
 
 -spec handle_info(term(), #job{}) -> {noreply, #job{}} | {stop, term(), #job{}}.
 handle_info({Ref, Payload}, Job = #job{waiting = Waiting}) when is_map_key(Ref, Waiting) ->
@@ -87,11 +77,6 @@ handle_info(late, Job = #job{waiting = Waiting}) ->
     next(lists:foldl(fun(Ref, J) -> count(Ref, {error, timeout}, J) end, Job, maps:keys(Waiting)));
 handle_info(_Other, Job) ->
     {noreply, Job}.
-
-%% What the code raises is its caller's to see.
--spec format_status(gen_server:format_status()) -> gen_server:format_status().
-format_status(Status) ->
-    py_status:without_values(Status).
 
 ended(Ref, Result, Job) ->
     next(count(Ref, Result, Job)).

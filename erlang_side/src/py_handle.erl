@@ -89,17 +89,7 @@ enter(Keeper, Worker, Id) ->
 
 -type state() :: #keeper{} | #holder{}.
 
--spec init(term()) -> ignore.
-init(_) ->
-    ignore.
-
--spec handle_call(term(), gen_server:from(), state()) -> {reply, term(), state()}.
-handle_call(_Other, _From, State) ->
-    {reply, {error, unknown}, State}.
-
--spec handle_cast(term(), state()) -> {noreply, state()}.
-handle_cast(_Other, State) ->
-    {noreply, State}.
+-include("py_entered.hrl").
 
 %% When the owner ends before there is a result, so does this process, and with it the call.
 -spec handle_info(term(), state()) -> {noreply, state()} | {stop, normal, state()}.
@@ -136,11 +126,6 @@ handle_info({'DOWN', Monitor, process, _, _}, Holder = #holder{worker_monitor = 
     {stop, normal, Holder};
 handle_info(_Other, State) ->
     {noreply, State}.
-
-%% What the call raised is its caller's to see.
--spec format_status(gen_server:format_status()) -> gen_server:format_status().
-format_status(Status) ->
-    py_status:without_values(Status).
 
 lost(noconnection, Worker) -> {nodedown, node(Worker)};
 lost(Reason, _Worker) -> py_error:worker_exit(Reason).

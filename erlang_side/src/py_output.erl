@@ -52,17 +52,7 @@ enter(Worker = #worker{pid = Pid, pool = Pool}, OsPid) ->
 
 %%% gen_server callbacks. A server, because such a process survives that the code is loaded twice.
 
--spec init(term()) -> ignore.
-init(_) ->
-    ignore.
-
--spec handle_call(term(), gen_server:from(), #state{}) -> {reply, term(), #state{}}.
-handle_call(_Other, _From, State) ->
-    {reply, {error, unknown}, State}.
-
--spec handle_cast(term(), #state{}) -> {noreply, #state{}}.
-handle_cast(_Other, State) ->
-    {noreply, State}.
+-include("py_entered.hrl").
 
 -spec handle_info(term(), #state{}) -> {noreply, #state{}} | {stop, term(), #state{}}.
 handle_info({output, Payload}, State = #state{output = Credit}) ->
@@ -87,11 +77,6 @@ handle_info(Other, State = #state{worker = Worker, devices = Devices}) ->
         unrelated -> {noreply, State};
         New -> {noreply, State#state{devices = New}}
     end.
-
-%% What Python prints is nobody else's to see.
--spec format_status(gen_server:format_status()) -> gen_server:format_status().
-format_status(Status) ->
-    py_status:without_values(Status).
 
 %% A node without that device, or with one that is closed, loses what it would
 %% have shown.

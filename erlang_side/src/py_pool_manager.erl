@@ -60,7 +60,7 @@
     exits = #{} :: #{term() => pos_integer()},
     replacing = py_replacing:new() :: py_replacing:replacing(),
     python = #{} :: py_pool:python_info(),
-    %% Nothing new is taken: the rest of the node is told by the row, see py_pool.
+    %% Nothing new is taken: the rest of the node sees it in the row, see py_pool.
     draining = false :: boolean(),
     %% What other nodes see of it, see py_cluster, and the process by which they do.
     shown = none :: py_cluster:shown(),
@@ -512,7 +512,7 @@ count_exit(Why, State = #state{exits = Exits}) ->
 exit_name({reload, _File}) -> reload;
 exit_name(Limit) -> Limit.
 
-%% A signal told it to go: another takes its place, while it ends what it runs.
+%% A signal asked it to leave: another replaces it, while it ends what it runs.
 leaving(Pid, State = #state{name = Name, workers = Workers, dedicated = IsDedicated}) ->
     ?LOG_NOTICE(#{text => "a signal asked a Python worker to leave", pool => Name}, py_log:meta(Name, Pid)),
     py_workers:forget(Pid),

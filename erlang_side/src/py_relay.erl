@@ -146,17 +146,7 @@ relay(Kind, Worker, Monitor, Ref, FromMonitor, Request = #{from := From, pool :=
 
 %%% gen_server callbacks. A server, because such a process survives that the code is loaded twice.
 
--spec init(term()) -> ignore.
-init(_) ->
-    ignore.
-
--spec handle_call(term(), gen_server:from(), #relay{}) -> {reply, term(), #relay{}}.
-handle_call(_Other, _From, R) ->
-    {reply, {error, unknown}, R}.
-
--spec handle_cast(term(), #relay{}) -> {noreply, #relay{}}.
-handle_cast(_Other, R) ->
-    {noreply, R}.
+-include("py_entered.hrl").
 
 -spec handle_info(term(), #relay{}) -> {noreply, #relay{}} | {stop, term(), #relay{}}.
 %% The other process ends when it has what it waits for. Until then this counts as under way,
@@ -198,11 +188,6 @@ handle_info(_Other, R) ->
 terminate(_Reason, #relay{ref = Ref}) ->
     py_streams:forget(Ref),
     py_relays:leave().
-
-%% Values are the owner's, and nobody else's to see.
--spec format_status(gen_server:format_status()) -> gen_server:format_status().
-format_status(Status) ->
-    py_status:without_values(Status).
 
 %% A connection that was lost is not made anew: the other side has its end already.
 send(Message, R = #relay{from = From}) ->

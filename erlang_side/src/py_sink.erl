@@ -3,7 +3,7 @@
 %% @hidden
 -module(py_sink).
 
--export([new/3, deliver/2, decode/2, finish/2, told/2, told/1, is_collecting/1]).
+-export([new/3, deliver/2, decode/2, finish/2, addressee/2, addressee/1, is_collecting/1]).
 -export_type([sink/0, how/0]).
 
 %% A frame of this many bytes is checked for a value that is a bare binary. Smaller
@@ -28,13 +28,13 @@
 new(Ref, Owner, How) ->
     #sink{ref = Ref, prefix = py_frame:data_prefix(Ref), owner = Owner, is_local = node(Owner) =:= node(), how = How}.
 
-%% @doc Who is sent the events, if anybody is.
--spec told(how(), Owner :: pid()) -> pid() | none.
-told({collect, _, _}, _Owner) -> none;
-told(_Each, Owner) -> Owner.
+%% @doc Who gets the events, if anybody does.
+-spec addressee(how(), Owner :: pid()) -> pid() | none.
+addressee({collect, _, _}, _Owner) -> none;
+addressee(_Each, Owner) -> Owner.
 
--spec told(sink()) -> pid() | none.
-told(#sink{how = How, owner = Owner}) -> told(How, Owner).
+-spec addressee(sink()) -> pid() | none.
+addressee(#sink{how = How, owner = Owner}) -> addressee(How, Owner).
 
 -spec is_collecting(sink()) -> boolean().
 is_collecting(#sink{how = How}) -> is_tuple(How).

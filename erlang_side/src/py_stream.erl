@@ -92,11 +92,11 @@ collect(Worker, Target, Ref, Opts) ->
 %% stream's process waits until that is done: a caller that is killed before leaves nothing.
 start(Worker = #worker{}, Target, Ref, Owner, Sink, Opts) ->
     Pid = proc_lib:spawn(?MODULE, init, [self(), {near, Worker}, Ref, Owner, Sink, Opts#{what => what(Target)}]),
-    py_stream_guard:watch({Ref, Pid, Owner, py_sink:told(Sink, Owner), Worker}),
+    py_stream_guard:watch({Ref, Pid, Owner, py_sink:addressee(Sink, Owner), Worker}),
     case py_port:write(Worker, py_frame:stream(py_frame:address(Pid), Ref, Owner, Opts, Target)) of
         true ->
             Pid ! {'begin', Ref},
-            %% It was killed, and told to be so, before Python knew of it.
+            %% It was killed, and its end was sent, before Python knew of it.
             _ = is_process_alive(Pid) orelse py_port:cancel(Worker, Pid),
             ok;
         false ->
@@ -109,7 +109,7 @@ start(Route, Target, Ref, Owner, Sink, Opts) ->
     %% The process itself sends the request on its way, because the answers are for it.
     Request = request(Target, Ref, Owner, Opts),
     Pid = proc_lib:spawn(?MODULE, init, [self(), {Route, Request}, Ref, Owner, Sink, Opts#{what => what(Target)}]),
-    py_stream_guard:watch({Ref, Pid, Owner, py_sink:told(Sink, Owner), none}),
+    py_stream_guard:watch({Ref, Pid, Owner, py_sink:addressee(Sink, Owner), none}),
     Pid ! {'begin', Ref},
     Pid.
 
@@ -265,7 +265,7 @@ reserve(Pool, #{opts := Given}) ->
 
 %% The choice fell on this node: from here on it is a stream as any other.
 near(Worker = #worker{pid = Pid}, Opts, S = #stream{ref = Ref, owner = Owner, sink = Sink, request = Request}) ->
-    py_stream_guard:watch({Ref, self(), Owner, py_sink:told(Sink), Worker}),
+    py_stream_guard:watch({Ref, self(), Owner, py_sink:addressee(Sink), Worker}),
     Monitor = erlang:monitor(process, Pid),
     Frame = py_frame:stream(py_frame:address(self()), Ref, Owner, Opts, maps:get(target, Request)),
     case py_port:write(Worker, Frame) of

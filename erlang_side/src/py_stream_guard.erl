@@ -84,7 +84,7 @@ ended(Pid, Reason, State = #state{streams = Streams}) ->
 
 %% The row goes with the terminal event. If the table is gone, the top supervisor was killed, and
 %% only the reason says whether the stream came to its end.
-tell(Reason, {Ref, Pid, _Owner, Told, Worker}) ->
+tell(Reason, {Ref, Pid, _Owner, Addressee, Worker}) ->
     case py_streams:is_entered(Ref) of
         false when Reason =:= noproc ->
             ok;
@@ -96,7 +96,7 @@ tell(Reason, {Ref, Pid, _Owner, Told, Worker}) ->
             Event = {py_stream, Ref, {error, {stream_exit, exit_reason(Reason)}}},
             %% If this is killed, it is not between the two, see deliver_end/2 of py_stream.
             erlang:yield(),
-            is_pid(Told) andalso send(Told, Event),
+            is_pid(Addressee) andalso send(Addressee, Event),
             py_streams:forget(Ref),
             cancel(Worker, Pid, Ref)
     end.
@@ -111,10 +111,10 @@ exit_reason(noproc) -> killed;
 exit_reason(Reason) -> Reason.
 
 %% An owner on another node may be slow to take it; nothing else waits for that.
-send(Told, Event) ->
-    erlang:send(Told, Event, [noconnect, nosuspend]) =:= nosuspend andalso
+send(Addressee, Event) ->
+    erlang:send(Addressee, Event, [noconnect, nosuspend]) =:= nosuspend andalso
         try
-            spawn(erlang, send, [Told, Event, [noconnect]])
+            spawn(erlang, send, [Addressee, Event, [noconnect]])
         catch
-            error:system_limit -> erlang:send(Told, Event, [noconnect])
+            error:system_limit -> erlang:send(Addressee, Event, [noconnect])
         end.

@@ -14,7 +14,7 @@
 -export_type([stream/0]).
 
 -type stream() :: {
-    Ref :: reference(), Pid :: pid(), Owner :: pid(), Told :: pid() | none, Worker :: #worker{} | {call, #worker{}} | none
+    Ref :: reference(), Pid :: pid(), Owner :: pid(), Addressee :: pid() | none, Worker :: #worker{} | {call, #worker{}} | none
 }.
 %% Who collects the values gets no event, and monitors the process. Without a worker the stream is of
 %% another node, which monitors the process as well. A relay's call is in the table, too.

@@ -33,7 +33,7 @@
 
 -record(window, {
     size :: pos_integer(),
-    %% What Python was told of the size, and the most that it may become. If it has grown, credit
+    %% The size that Python knows, and the most that it may become. If it has grown, credit
     %% says more than was taken by the difference.
     base :: pos_integer(),
     most :: pos_integer(),
@@ -84,7 +84,7 @@ accepted(Size, Bytes, W) ->
         end,
     W#window{size = Base, base = Base, most = Most, bytes = Bytes}.
 
-%% @doc The size that Python is told. On one node there is no way that `auto' had to fill.
+%% @doc The size that Python is sent. On one node there is no way that `auto' had to fill.
 -spec initial(pos_integer() | auto) -> pos_integer().
 initial(auto) -> ?AUTO;
 initial(Size) -> Size.

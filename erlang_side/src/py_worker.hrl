@@ -17,5 +17,5 @@
 }).
 
 -define(DOMAIN, [erlang_python]).
-%% The metadata of what is logged: Elixir's logger prints a report as it is, unless it is told how.
+%% The metadata of what is logged: Elixir's logger prints a report as it is, unless it is given how.
 -define(LOG_META, #{domain => ?DOMAIN, report_cb => fun py_log:report/1}).

@@ -17,7 +17,7 @@ run(types, Context) ->
     Kinds = [rows, rows_none, dicts, dicts_none, dicts_nan, nested, database],
     bench:compare(types, "events/s", [{Kind, rate(Kind, [N], N)} || Kind <- Kinds], Context);
 run(tables, Context) ->
-    %% One value is a table of so many rows; what counts is rows.
+    %% One value is a table of this number of rows; what counts is rows.
     Rows = 1000,
     N = bench:scale(200, Context),
     Rate = fun(Kind) -> fun() -> Rows * bench_rates:stream({bench_values, Kind, [Rows, N]}, N, python, #{}) end end,

@@ -1,6 +1,6 @@
 """The demo's model, step by step as the test says, and telling it what happens.
 
-It runs in the worker. Each generator connects to the test's socket, is told how to run, and
+It runs in the worker. Each generator connects to the test's socket, gets how to run, and
 reports each token before it yields it, and its end from its `finally` block.
 """
 

@@ -77,7 +77,7 @@ def encode_json(value: Any) -> bytes:
         try:
             text = _dumps(plain)
         except ValueError:
-            # Python writes no integers of more than 4,300 digits, or of what else it was told
+            # Python writes no integers of more than 4,300 digits, or of what else was set
             # (sys.set_int_max_str_digits). Nothing else that is plain is refused.
             text = _dumps_long(plain)
     except RecursionError:
@@ -90,7 +90,7 @@ def _dumps(plain: Any) -> str:
 
 
 _LONG_BITS: Final = 2_048
-"""Bits from which on an integer is written here: fewer than the 640 digits that Python can be told
+"""Bits from which on an integer is written here: fewer than the 640 digits that Python can be set
 to refuse. Larger: Python refuses some. Smaller: more is written slowly."""
 
 _MARK: Final = "\ud800"

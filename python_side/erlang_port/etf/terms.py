@@ -42,7 +42,7 @@ MAX_ATOM_CHARACTERS: Final = 255
 MAX_CREATED_ATOMS: Final = 10_000
 """How many distinct atoms the Python code of one worker may invent.
 
-Erlang never frees an atom, and a node holds 1,048,576 of them unless told otherwise. Larger: fewer
+Erlang never frees an atom, and a node holds 1,048,576 of them unless set otherwise. Larger: fewer
 workers are enough to fill the node's table (104 of them with this number). Smaller: programs that
 really use many names are refused. Atoms that came from the node do not count.
 """

@@ -53,7 +53,7 @@ class Devices:
         return found
 
     def credit_more(self, device: bytes, taken: int) -> None:
-        """The device has taken so many bytes more; on the thread that reads."""
+        """The device has taken this number of bytes more; on the thread that reads."""
         found = self._channels.get(device)
         if found is not None:
             found.credit_more(taken)
