@@ -116,6 +116,10 @@ class Call:
                 awaitable.close()
             self._send(self._error(error or Cancelled()) if reply is None else reply)
 
+        if self.is_cancelled:
+            # Its first step may be taken at once.
+            awaited(None, None)
+            return
         self._task = loop.create_task(self, self._await(awaitable), awaited)
         if self.is_cancelled:
             self._task.cancel()

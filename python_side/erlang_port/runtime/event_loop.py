@@ -101,7 +101,8 @@ class EventLoop:
         # Set back before the queue is read: what comes later wakes the loop again.
         self._is_called = False
         try:
-            while self._queue:
+            # What comes meanwhile is for the next turn: others wait for theirs.
+            for _ in range(len(self._queue)):
                 self._queue.popleft()()
         except BaseException as error:
             self._failed(error)
@@ -139,8 +140,9 @@ class EventLoop:
         assert self._loop is not None
         work = InterruptibleCoroutine(self.region, request, work, ended)
         task = RequestTask(work, self._loop, request)
-        self._tasks.add(task)  # Which keeps it from being collected.
-        task.add_done_callback(self._tasks.discard)
+        if not task.done():
+            self._tasks.add(task)  # Which keeps it from being collected.
+            task.add_done_callback(self._tasks.discard)
         return task
 
     def run_user_code(self, request: object, function: Callable[[], None]) -> None:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+import sys
+from typing import Any, Final
 
 from erlang_port.current import current
+
+#: Since Python 3.12 a task takes its first step when it is made, and not in the next turn.
+_EAGER: Final[dict[str, Any]] = {"eager_start": True} if sys.version_info >= (3, 12) else {}
 
 
 class RequestTask(asyncio.Task[Any]):
@@ -16,8 +20,8 @@ class RequestTask(asyncio.Task[Any]):
     """
 
     def __init__(self, work: Any, loop: asyncio.AbstractEventLoop, request: object) -> None:
-        super().__init__(work, loop=loop)
         self.request = request
+        super().__init__(work, loop=loop, **_EAGER)
 
     def cancel(self, msg: Any = None) -> bool:
         """As the base class does; false where another request asks for it."""
