@@ -59,6 +59,18 @@ class Runner(Protocol):
         """What is held fills a frame: the run ends with this value."""
 
 
+class _Ended:
+    """The runner of a stream that has ended: what the node asks for comes too late."""
+
+    def run(self) -> None:
+        """There is nothing to be done, here and below."""
+
+    resume = cancel = end_run = run
+
+
+_ENDED = _Ended()
+
+
 class Stream:
     """One stream: its options, its window and how its frames are made.
 
@@ -313,3 +325,5 @@ class Stream:
             self.context.flush_output(self.output)
         buffers = [self.prefix, _DONE] if reason is None else [self.prefix, ERROR, reason]
         self._end(self, frames.LAST, buffers)
+        # The runner has this stream: without a cycle both go at once, without the collector.
+        self.runner = _ENDED

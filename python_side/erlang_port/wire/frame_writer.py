@@ -34,18 +34,22 @@ class FrameWriter:
 
     def put(self, buffers: Sequence[Buffer], size: int) -> None:
         """Sends one frame of `size` bytes; does not wait for another thread's write."""
-        if not self._queue and size <= JOIN_BYTES and self._writing.acquire(False):
-            # Nobody is queued: the common case, without the queue.
-            try:
-                if not self._queue:
-                    self._write(b"".join(buffers))
-                    size = 0
-            finally:
-                self._writing.release()
-        if size:
+        if not self._write_alone(buffers, size):
             self._queue.append((size, buffers))
         if self._queue:
             self.write_queued()
+
+    def _write_alone(self, buffers: Sequence[Buffer], size: int) -> bool:
+        """Writes a frame where nothing is queued: the common case. False where it is not."""
+        if self._queue or size > JOIN_BYTES or not self._writing.acquire(False):
+            return False
+        try:
+            if self._queue:
+                return False
+            self._write(b"".join(buffers))
+            return True
+        finally:
+            self._writing.release()
 
     def put_later(self, buffers: Sequence[Buffer], size: int) -> None:
         """Queues one frame of `size` bytes, for `write_queued` or for whoever writes before."""
@@ -61,8 +65,11 @@ class FrameWriter:
 
     def put_and_wait(self, buffers: Sequence[Buffer], size: int) -> None:
         """The same, from a thread that may wait: it is held back while others write."""
-        self._queue.append((size, buffers))
-        self.wait()
+        if not self._write_alone(buffers, size):
+            self._queue.append((size, buffers))
+            self.wait()
+        elif self._queue:
+            self.write_queued()
 
     def wait(self, seconds: float = -1) -> bool:
         """What was put before is written when this returns; from a thread that may wait.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -147,6 +149,7 @@ def test_a_tick_that_found_the_window_full_does_not_try_again_before_there_is_cr
     run = Run(iter(()), options(window_bytes=1000)).start()
     assert run.end() == "done"
     # In the midst of a run, with more out than leaves room for what is pending.
+    run.stream.runner = run.runner
     run.node.terminal = None
     run.stream.window.send(1, 900)
     run.runner._collector.pending.append("x" * 500)
@@ -229,6 +232,21 @@ def test_a_cancel_ends_a_stream_that_waits_for_the_window(window: int) -> None:
     assert closed.is_set()
 
 
+def test_a_stream_that_has_ended_leaves_nothing_to_the_collector() -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        run = Run(iter(range(10))).start()
+        assert run.end() == "done"
+        runner = weakref.ref(run.runner)
+        run.stream.credit(10, 100, -1)
+        run.stream.cancel()
+        del run
+        assert runner() is None
+    finally:
+        gc.enable()
+
+
 def test_an_exception_comes_after_the_values_before_it() -> None:
     def generator() -> Iterator[int]:
         yield from range(50)
@@ -245,6 +263,7 @@ def test_an_exception_comes_after_the_values_before_it() -> None:
 def test_credit_that_comes_while_the_ticker_finds_the_window_full_is_not_lost() -> None:
     run = Run(iter(()), options(window_bytes=1000)).start()
     assert run.end() == "done"
+    run.stream.runner = run.runner
     run.node.terminal = None
     run.stream.window.send(1, 900)
     run.runner._collector.pending.append("x" * 500)

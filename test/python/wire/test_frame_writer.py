@@ -197,9 +197,9 @@ class BusyLock:
         self._lock.release()
 
 
-@pytest.mark.parametrize("waits", [False, True])
+@pytest.mark.parametrize("way", ["put", "put_and_wait", "wait"])
 def test_what_others_put_at_the_end_of_a_write_does_not_stay_there(
-    pipe: tuple[Reader, int], waits: bool
+    pipe: tuple[Reader, int], way: str
 ) -> None:
     reader, write = pipe
     frame_writer = FrameWriter(write, never)
@@ -209,7 +209,11 @@ def test_what_others_put_at_the_end_of_a_write_does_not_stay_there(
         return lambda: frame_writer.put(*frame(body))
 
     frame_writer._writing = BusyLock([late(body) for body in others])  # type: ignore[assignment]
-    (frame_writer.put_and_wait if waits else frame_writer.put)(*frame(b"one"))
+    if way == "wait":
+        frame_writer.put_later(*frame(b"one"))
+        frame_writer.wait()
+    else:
+        getattr(frame_writer, way)(*frame(b"one"))
     os.close(write)
     assert bodies(reader.all()) == [b"one", *others]
 
