@@ -168,7 +168,7 @@ streams(Config) ->
     ?assertEqual({ok, lists:seq(0, 99999)}, py:stream(builtins, range, [100000], #{}, At)),
     ?assertEqual({ok, [1, 4]}, py:stream_eval("(x * x for x in xs)", #{xs => [1, 2]}, At)),
     {ok, Batches} = py:stream_start(builtins, range, [5], At#{batch => 2, take => 3}),
-    ?assertEqual([0, 1, 2], lists:append(rest(Batches))),
+    ?assertEqual([0, 1, 2], lists:append(test_stream_events:rest(Batches))),
     {ok, Pull} = py:stream_start(itertools, count, [], At#{demand => 0}),
     ?assertEqual(timeout, py:stream_next(Pull, 100)),
     ok = py:stream_demand(Pull, 2),
@@ -187,16 +187,10 @@ streams(Config) ->
     {ok, Values} = py:stream(itertools, repeat, [Large, 4], #{}, At),
     ?assertEqual([Large, Large, Large, Large], Values),
     {ok, Json} = py:stream_start(builtins, iter, [[1, [2]]], At#{format => json}),
-    ?assertEqual([<<"1">>, <<"[2]">>], rest(Json)),
+    ?assertEqual([<<"1">>, <<"[2]">>], test_stream_events:rest(Json)),
     ?assertEqual({done, [2, 1, 0]}, (py:enumerable(builtins, range, [3], At))({cont, []}, fun(V, Acc) -> {cont, [V | Acc]} end)),
     test_cluster:clean(B),
     test_leftovers:none().
-
-rest(Ref) ->
-    case py:stream_next(Ref, ?LONG) of
-        {ok, Value} -> [Value | rest(Ref)];
-        done -> []
-    end.
 
 -spec options_are_checked_here(ct_suite:ct_config()) -> ok.
 options_are_checked_here(_Config) ->
@@ -454,7 +448,7 @@ this_node_first(Config) ->
     ?assertEqual({ok, [0, 1]}, py:stream(builtins, range, [2], #{}, First)),
     {ok, Ref} = py:stream_start(builtins, range, [3], First#{demand => 1}),
     ok = py:stream_demand(Ref, 3),
-    ?assertEqual([0, 1, 2], rest(Ref)),
+    ?assertEqual([0, 1, 2], test_stream_events:rest(Ref)),
     %% It is the only pool that is not offered: `any' leaves it alone.
     ?assertEqual([Node], py:nodes(test)),
     ok = py:drain(test, ?LONG),
@@ -765,7 +759,7 @@ large_values_on_a_thin_way(_Config) ->
         Self = self(),
         Reader = spawn_link(fun() ->
             {ok, Ref} = py:stream_start('__main__', large, [], At),
-            Self ! {self(), [byte_size(V) || V <- rest(Ref)]}
+            Self ! {self(), [byte_size(V) || V <- test_stream_events:rest(Ref)]}
         end),
         {Beside, Sizes} = beside(Small, Reader, 1),
         ct:pal("~b values of the other stream meanwhile", [Beside]),

@@ -208,7 +208,7 @@ inflict(short_split, Nodes = #{link := Link}) ->
 inflict(python, Nodes = #{b := B}) ->
     #{workers := Workers} = test_cluster:call(B, py, info, [faulty]),
     #{os_pid := Pid} = any_of(Workers),
-    _ = os:cmd("kill -9 " ++ integer_to_list(Pid)),
+    ok = test_os_process:kill(Pid),
     Nodes;
 inflict(relay, Nodes = #{b := B}) ->
     [exit(Pid, kill) || {Pid, _, _} <- lists:sublist(test_cluster:call(B, ets, tab2list, [py_relays]), 2)],

@@ -86,7 +86,7 @@ rows() ->
     [
         {{stream_start, 4}, started, fun(At) ->
             {ok, Ref} = py:stream_start(builtins, range, [3], At),
-            [0, 1, 2] = rest(Ref)
+            [0, 1, 2] = test_stream_events:rest(Ref)
         end},
         {{stream_next, 1}, started, fun(At) ->
             {ok, Ref} = py:stream_start(builtins, range, [1], At),
@@ -222,12 +222,6 @@ rows() ->
 %% The node is chosen again when its group is known here.
 to_come(Name, {Name, Node}) ->
     test_eventually:true(fun() -> lists:member(Node, py:nodes(Name)) end).
-
-rest(Ref) ->
-    case py:stream_next(Ref, ?LONG) of
-        {ok, Value} -> [Value | rest(Ref)];
-        done -> []
-    end.
 
 %% Those that concern the default pool are the same function with fewer arguments.
 shorter() ->

@@ -152,7 +152,7 @@ killed(Pool, Function, Config) ->
     {ok, Ref} = open(Pool, Function, 100000, 0.01, #{}, Config),
     {ok, 0} = py:stream_next(Ref, ?LONG),
     #{workers := [#{os_pid := Pid}]} = py:info(Pool),
-    _ = os:cmd("kill -9 " ++ integer_to_list(Pid)),
+    ok = test_os_process:kill(Pid),
     ?assertEqual({worker_exit, {signal, 9}}, reason(Ref)),
     still(Config).
 

@@ -90,15 +90,9 @@ what_runs_ends_first(_Config) ->
     {ok, none} = py:await(Call, ?LONG),
     ?assert(is_process_alive(Pid)),
     py:stream_demand(Ref, 10),
-    ?assertEqual([1, 2, 3, 4], rest(Ref)),
+    ?assertEqual([1, 2, 3, 4], test_stream_events:rest(Ref)),
     receive
         {'DOWN', Monitor, process, Pid, Result} -> ?assertEqual(ok, Result)
-    end.
-
-rest(Ref) ->
-    case py:stream_next(Ref, ?LONG) of
-        {ok, Value} -> [Value | rest(Ref)];
-        done -> []
     end.
 
 %% Code that waits for its turn is under way as well.

@@ -148,13 +148,9 @@ end_per_group(_Group, _Config) ->
 init_per_testcase(_Case, Config) ->
     Config.
 
--spec end_per_testcase(atom(), ct_suite:ct_config()) -> ok.
+-spec end_per_testcase(atom(), ct_suite:ct_config()) -> term().
 end_per_testcase(_Case, _Config) ->
-    try
-        test_leftovers:none()
-    after
-        [ok = py:stop_pool(Pool) || Pool <- py_pool:names()]
-    end,
+    test_leftovers:none_and_stop(),
     test_eventually:equal([], fun() -> ets:tab2list(py_processes) end).
 
 %%% Deaths.
@@ -200,7 +196,7 @@ death_beside_others(Config) ->
     [{Victim, _} | _] = Streams,
     {Dying, Living} = lists:partition(fun({Pid, _}) -> Pid =:= Victim end, Streams),
     ?assertNotEqual([], Living),
-    kill(Victim),
+    test_os_process:kill(Victim),
     Exit = {error, {worker_exit, {signal, 9}}},
     [?assertEqual([Exit], each_event(Ref)) || {_, Ref} <- Dying],
     Answers = [
@@ -233,7 +229,7 @@ death_of_an_idle_worker(Config) ->
     %% A worker that nobody waits for is replaced all the same.
     start(#{workers => 1}, Config),
     {ok, Python} = call(pid, []),
-    kill(Python),
+    test_os_process:kill(Python),
     test_eventually:true(fun() ->
         case call(pid, []) of
             {ok, Other} -> Other =/= Python;
@@ -287,10 +283,10 @@ a_child_that_holds_the_pipe(Config) ->
     start(#{workers => 1}, Config),
     {ok, Child} = call(fork_in_c, []),
     {Python, Ref} = started(idle),
-    kill(Python),
+    test_os_process:kill(Python),
     ?assertMatch([{error, {worker_exit, _}}], each_event(Ref)),
     ?assertMatch({ok, _}, eventually_ok(fun() -> call(pid, []) end)),
-    kill(Child).
+    test_os_process:kill(Child).
 
 -spec children_hold_no_descriptor(ct_suite:ct_config()) -> term().
 children_hold_no_descriptor(Config) ->
@@ -299,10 +295,10 @@ children_hold_no_descriptor(Config) ->
     start(#{workers => 1}, Config),
     {ok, Children} = call(leave_children, [20]),
     {Python, Ref} = started(idle),
-    kill(Python),
+    test_os_process:kill(Python),
     ?assertEqual([{error, {worker_exit, {signal, 9}}}], each_event(Ref)),
     ?assertMatch({ok, _}, eventually_ok(fun() -> call(pid, []) end)),
-    [kill(Child) || Child <- Children].
+    [test_os_process:kill(Child) || Child <- Children].
 
 %% The process is found to be gone before the node has its exit status: whoever waits for it, the
 %% emulator's own helper, is kept from it meanwhile.
@@ -773,10 +769,6 @@ status(Config) ->
         segfault -> {signal, 11};
         abort -> {signal, 6}
     end.
-
-kill(OsPid) ->
-    _ = os:cmd("kill -9 " ++ integer_to_list(OsPid)),
-    ok.
 
 is_gone_within(Ms, OsPid) ->
     Deadline = erlang:monotonic_time(millisecond) + Ms,

@@ -171,7 +171,7 @@ another_takes_the_place(Config) ->
 %% However the worker ended. What made a session of its own stays.
 -spec children_end_with_their_worker(ct_suite:ct_config()) -> ok.
 children_end_with_their_worker(Config) ->
-    Ends = [fun(_) -> py:stop_pool(leaving) end, fun kill/1],
+    Ends = [fun(_) -> py:stop_pool(leaving) end, fun test_os_process:kill/1],
     [
         begin
             start(#{}, Config),
@@ -182,7 +182,7 @@ children_end_with_their_worker(Config) ->
             _ = End(Pid),
             test_eventually:true(fun() -> not test_os_process:is_running(Child) andalso not test_os_process:is_running(Forked) end),
             ?assert(test_os_process:is_running(Own)),
-            kill(Own),
+            test_os_process:kill(Own),
             _ = py:stop_pool(leaving)
         end
      || End <- Ends
@@ -197,8 +197,8 @@ children_are_left(Config) ->
     ok = py:stop_pool(leaving),
     ?assert(test_os_process:is_running(Child)),
     ?assert(test_os_process:is_running(Forked)),
-    kill(Child),
-    kill(Forked).
+    test_os_process:kill(Child),
+    test_os_process:kill(Forked).
 
 -spec a_forked_child_is_a_process_of_its_own(ct_suite:ct_config()) -> ok.
 a_forked_child_is_a_process_of_its_own(Config) ->
@@ -249,5 +249,3 @@ path(Name, Config) ->
 terminate(Pid) ->
     os:cmd("kill -TERM " ++ integer_to_list(Pid)).
 
-kill(Pid) ->
-    os:cmd("kill -9 " ++ integer_to_list(Pid)).

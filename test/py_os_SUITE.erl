@@ -75,7 +75,7 @@ a_zombie(_Config) ->
     true = port_command(Port, <<"\n">>),
     test_eventually:equal(gone, fun() -> py_os:state(Zombie) end),
     ?assert(filelib:is_dir("/proc/" ++ Child)),
-    _ = os:cmd("kill -9 " ++ integer_to_list(py_os:pid(Parent))),
+    ok = test_os_process:kill(py_os:pid(Parent)),
     ok.
 
 -spec no_process(ct_suite:ct_config()) -> ok.
@@ -103,7 +103,7 @@ states(_Config) ->
     test_eventually:equal(stopped, fun() -> py_os:state(Process) end),
     _ = os:cmd("kill -CONT " ++ Number),
     test_eventually:equal(running, fun() -> py_os:state(Process) end),
-    _ = os:cmd("kill -9 " ++ Number),
+    ok = test_os_process:kill(Number),
     test_eventually:equal(gone, fun() -> py_os:state(Process) end).
 
 %% What was opened while it ran says how it is, and so does what was not, of the same process.
@@ -113,7 +113,7 @@ what_is_held_open_says_it(_Config) ->
     Opened = py_os:open(Process),
     ?assertNotEqual(Process, Opened),
     ?assertEqual(running, py_os:state(Opened)),
-    _ = os:cmd("kill -9 " ++ integer_to_list(py_os:pid(Process))),
+    ok = test_os_process:kill(py_os:pid(Process)),
     test_eventually:equal({gone, gone}, fun() -> {py_os:state(Opened), py_os:state(Process)} end),
     ?assertEqual(ok, py_os:close(Opened)),
     ?assertEqual(ok, py_os:close(Process)),

@@ -297,7 +297,7 @@ the_pool_says_where_output_goes(Config) ->
     ?assertEqual(<<"its own\n">>, next_text()),
     %% Code that runs again in a worker that is restarted runs for nobody.
     {ok, OsPid} = py:call(os, getpid, [], #{}, #{pool => chatty}),
-    "" = os:cmd("kill -9 " ++ integer_to_list(OsPid)),
+    ok = test_os_process:kill(OsPid),
     ?assertEqual(<<"exec\n">>, next_text()),
     ok = py:stop_pool(chatty).
 

@@ -56,13 +56,9 @@ end_per_suite(Config) ->
 init_per_testcase(_Case, Config) ->
     Config.
 
--spec end_per_testcase(atom(), ct_suite:ct_config()) -> ok.
+-spec end_per_testcase(atom(), ct_suite:ct_config()) -> term().
 end_per_testcase(_Case, _Config) ->
-    try
-        test_leftovers:none()
-    after
-        [ok = py:stop_pool(Pool) || Pool <- py_pool:names()]
-    end.
+    test_leftovers:none_and_stop().
 
 %%% One request at a time.
 

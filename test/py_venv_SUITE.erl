@@ -371,7 +371,7 @@ ends_with_the_node(Config) ->
     {Opts, Installer} = installing(Config),
     Node = node_that_starts(Opts),
     ok = await_file(Installer),
-    _ = os:cmd("kill -9 " ++ os_pid(Node)),
+    ok = test_os_process:kill(os_pid(Node)),
     gone(Installer),
     ended(Node).
 

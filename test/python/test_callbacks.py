@@ -1,4 +1,4 @@
-"""erlang.from_callback and its async twin, outside of a worker; in one: py_from_callback_SUITE."""
+"""erlang.from_callback and its async twin, outside of a worker; in one: py_bridge_SUITE."""
 
 from __future__ import annotations
 

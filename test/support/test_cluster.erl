@@ -67,7 +67,7 @@ call({Peer, _Node}, M, F, Args) ->
 %% @doc Kills the node as the operating system does.
 -spec kill(member()) -> ok.
 kill(Member) ->
-    _ = os:cmd("kill -9 " ++ call(Member, os, getpid, [])),
+    ok = test_os_process:kill(call(Member, os, getpid, [])),
     ok.
 
 %% @doc Breaks the connection off.

@@ -1,7 +1,7 @@
 %% @doc Processes of the operating system, by their number.
 -module(test_os_process).
 
--export([is_running/1]).
+-export([is_running/1, kill/1]).
 
 %% @doc Whether it runs. One that has ended and was not waited for does not: what it leaves in
 %% `/proc' is for whoever started it.
@@ -17,3 +17,11 @@ is_running(Pid) ->
             %% Outside Linux there is no such folder.
             not filelib:is_dir("/proc/self") andalso os:cmd(lists:concat(["kill -0 ", unicode:characters_to_list(Pid), " 2>&1"])) =:= []
     end.
+
+%% @doc Kills it, if it runs.
+-spec kill(pos_integer() | string()) -> ok.
+kill(Pid) when is_integer(Pid) ->
+    kill(integer_to_list(Pid));
+kill(Pid) ->
+    _ = os:cmd("kill -9 " ++ Pid),
+    ok.

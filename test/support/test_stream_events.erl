@@ -1,7 +1,7 @@
 %% @doc Takes a stream's events out of the caller's mailbox.
 -module(test_stream_events).
 
--export([all_events/1, all_values/1, batch_events/1, each_event/1, next_values/2, take/2]).
+-export([all_events/1, all_values/1, batch_events/1, each_event/1, next_values/2, rest/1, take/2]).
 -export([label/0, now_ms/0]).
 
 %% Longer than anything takes that comes at all.
@@ -59,6 +59,14 @@ next_values(N, Ref) ->
         end
      || _ <- lists:seq(1, N)
     ].
+
+%% @doc The values that are left of a stream that ends in order.
+-spec rest(reference()) -> [term()].
+rest(Ref) ->
+    case py:stream_next(Ref, ?LIMIT_MS) of
+        {ok, Value} -> [Value | rest(Ref)];
+        done -> []
+    end.
 
 %% @doc Takes `N' values, whatever they are.
 -spec take(non_neg_integer(), reference()) -> ok.

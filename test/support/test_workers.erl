@@ -51,7 +51,7 @@ kill(Worker) ->
         gone ->
             ok;
         OsPid ->
-            _ = os:cmd("kill -9 " ++ OsPid),
+            ok = test_os_process:kill(OsPid),
             ok
     end.
 
