@@ -21,6 +21,9 @@ import pytest
 
 from watch import SECONDS, Watch
 
+# To start Chromium, and to end it, counts for the first test that needs it and for the last.
+pytestmark = pytest.mark.timeout(300)
+
 ROOT = Path(__file__).parents[2]
 CHAT = ROOT / "examples" / "chat"
 LIBRARIES = f"{ROOT}/_build/default/lib:{ROOT}/_build/chat/default/lib"

@@ -21,6 +21,7 @@ def tokens(prompt: str) -> Iterator[str]:
         test.send(prompt)
         stepwise, words, pace = test.recv()
         model = small_lm.generate(prompt)
+        token = ""
         try:
             while True:
                 if stepwise:
@@ -33,7 +34,9 @@ def tokens(prompt: str) -> Iterator[str]:
                         raise RuntimeError(command)
                 elif pace:
                     time.sleep(pace)
-                token = "".join(islice(model, words))
+                if words == 1 or not token:
+                    # Many words take long to make: they are the same each time.
+                    token = "".join(islice(model, words))
                 test.send(token)
                 yield token
         finally:
