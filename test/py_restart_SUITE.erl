@@ -18,6 +18,7 @@
     an_interpreter_that_never_gets_ready/1,
     a_site_hook_that_hangs/1,
     a_site_hook_that_prints/1,
+    a_group_leader_that_never_answers/1,
     preload_that_fails/1,
     no_directory/1,
     paths_of_applications/1,
@@ -69,6 +70,7 @@ groups() ->
             an_interpreter_that_never_gets_ready,
             a_site_hook_that_hangs,
             a_site_hook_that_prints,
+            a_group_leader_that_never_answers,
             preload_that_fails,
             no_directory,
             paths_of_applications,
@@ -188,6 +190,20 @@ a_site_hook_that_hangs(Config) ->
     Slow = #{python_path => [data("slow", Config)], start_timeout => 500},
     {error, {start_timeout, 500}} = start(Slow),
     test_eventually:equal([], fun() -> ets:tab2list(py_processes) end).
+
+-spec a_group_leader_that_never_answers(ct_suite:ct_config()) -> term().
+a_group_leader_that_never_answers(_Config) ->
+    Silent = spawn_link(fun() -> receive stop -> ok end end),
+    {_, Monitor} = spawn_monitor(fun() ->
+        group_leader(Silent, self()),
+        {ok, _} = start(#{}),
+        ok = py:stop_pool(test)
+    end),
+    receive
+        {'DOWN', Monitor, process, _, Reason} -> ?assertEqual(normal, Reason)
+    after 30000 -> ct:fail(no_end)
+    end,
+    Silent ! stop.
 
 -spec a_site_hook_that_prints(ct_suite:ct_config()) -> term().
 a_site_hook_that_prints(Config) ->
