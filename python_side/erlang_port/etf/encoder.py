@@ -163,22 +163,28 @@ class Encoder:
         """
         if len(value) > _SHORT_ROW:
             return None
-        row = value
+        cells = value
         if kind is dict:
-            row = value.copy()
-            if not _STR_KEYS.issuperset(map(type, row)):
+            if not _STR_KEYS.issuperset(map(type, value)):
                 return None
-        if not _RUN_SCALARS.issuperset(map(type, row.values() if kind is dict else row)):
+            cells = value.values()
+        kinds = set(map(type, cells))
+        if not kinds <= _RUN_SCALARS:
             return None
         pack = self._pack
         if pack is None:
             return None
         try:
             # No code of anybody's runs while scalars are packed, see `_packed`.
-            encoded = pack(row)
+            encoded = pack(value)
         except _REFUSED:
             return None
-        return self._corrected(encoded, (row,)) if len(encoded) < _FORMAT_LIMIT else None
+        if len(encoded) >= _FORMAT_LIMIT:
+            return None
+        # A byte is found faster than a pattern, and most floats have neither.
+        if NoneType in kinds or (float in kinds and (0x7F in encoded or 0xFF in encoded)):
+            return self._corrected(encoded, (value,))
+        return encoded
 
     def _corrected(self, encoded: bytes, rows: Sequence[Any]) -> bytes | None:
         """What erlpack made of rows, with None and floats as they are meant; None if unsure.
@@ -186,7 +192,6 @@ class Encoder:
         erlpack writes None as the atom nil, and floats that are not finite as such. Text may
         hold the same bytes: so they are replaced where there are as many as the cells have.
         """
-        # A byte is found faster than a pattern, and most floats have neither.
         if (0x7F in encoded or 0xFF in encoded) and _NOT_FINITE.search(encoded) is not None:
             found = 0
             for bits, term in _NOT_FINITE_TERMS:

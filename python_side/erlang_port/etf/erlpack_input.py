@@ -113,6 +113,8 @@ def _plain_items(values: Any, none: Atom, depth: int) -> Any:
         if type(v) in VERBATIM_TYPES or (type(v) is float and v - v == 0.0)
         else none
         if v is None
+        else _finite(v)
+        if type(v) is float
         else to_erlpack(v, none, depth)
         for v in values
     ]
