@@ -127,7 +127,9 @@ survive(Limit, Ms, {Python, Mark}) ->
     Held = use_up(Limit),
     %% It must be ended, without anything new.
     ok = py:stream_cancel(Stuck),
-    {error, cancelled} = py:stream_next(Stuck, ?LONG),
+    %% On a busy machine the call above was given up so long before that it is replaced already.
+    {error, Why} = py:stream_next(Stuck, ?LONG),
+    true = lists:member(Why, [cancelled, {worker_exit, kill_after}]),
     Counts = go_on(erlang:monotonic_time(millisecond) + Ms, Ticks, 1, #{}),
     test_eventually:equal(false, fun() -> is_there(StuckOsPid, Limit) end),
     give_back(Limit, Held),

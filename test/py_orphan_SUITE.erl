@@ -14,9 +14,12 @@
 -export([
     node_stops/1,
     node_that_stops_closes_generators/1,
+    node_stops_while_a_pool_starts/1,
     node_halts/1,
     node_is_killed/1,
     node_is_killed_while_workers_start/1,
+    children_end_with_a_node_that_is_killed/1,
+    children_outlive_the_reaper/1,
     application_stops/1,
     pool_stops/1,
     manager_is_killed/1,
@@ -24,7 +27,7 @@
     interrupt_in_a_terminal/1
 ]).
 %% Called on the other node.
--export([begin_load/1, begin_closing/2, start_pools/1, os_pids/0, kill_manager/1, kill_worker/1]).
+-export([begin_load/1, begin_start/3, begin_closing/2, start_pools/1, os_pids/0, kill_manager/1, kill_worker/1]).
 
 %% What the contract allows is a second; a machine that does much else at the time takes longer.
 -define(LIMIT_MS, 5000).
@@ -39,9 +42,12 @@ all() ->
     [
         node_stops,
         node_that_stops_closes_generators,
+        node_stops_while_a_pool_starts,
         node_halts,
         node_is_killed,
         node_is_killed_while_workers_start,
+        children_end_with_a_node_that_is_killed,
+        children_outlive_the_reaper,
         application_stops,
         pool_stops,
         manager_is_killed,
@@ -89,6 +95,41 @@ node_that_stops_closes_generators(Config) ->
         end)
     end).
 
+%% Nor does a node wait that is asked to stop, by `init:stop' or by SIGTERM, while a pool starts that never
+%% will: one of its configuration, which keeps the application's start waiting, or another.
+-spec node_stops_while_a_pool_starts(ct_suite:ct_config()) -> ok.
+node_stops_while_a_pool_starts(Config) ->
+    File = filename:join(?config(priv_dir, Config), "preloads"),
+    Preloads = [
+        "import time\ntime.sleep(3600)",
+        "while True: pass",
+        "import ctypes\nctypes.PyDLL(None).sleep(3600)",
+        "import signal, subprocess\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nsubprocess.run(['sleep', '3600'])"
+    ],
+    Times = [
+        with_node(fun(Node, Mark) ->
+            _ = file:delete(File),
+            BeamPid = peer:call(Node, os, getpid, []),
+            Code = lists:flatten(io_lib:format("open(~p, 'w').close()~n~s~n", [File, Preload])),
+            Opts = #{workers => 2, preload => [Code], start_timeout => infinity, env => [{Mark, "1"}]},
+            ok = peer:call(Node, ?MODULE, begin_start, [How, Opts, os:getenv("ERLANG_PYTHON", "python3")]),
+            test_eventually:true(fun() -> filelib:is_file(File) end),
+            ok = stop(Signal, Node, BeamPid),
+            within(fun() -> not test_os_process:is_running(BeamPid) end) + none_left(Mark)
+        end)
+     || {How, Signal, Preload} <- lists:append([
+            [{configured, sigterm, Preload}, {configured, init_stop, Preload}, {running, sigterm, Preload}]
+         || Preload <- Preloads
+        ])
+    ],
+    ct:pal("~p ms", [Times]).
+
+stop(init_stop, Node, _BeamPid) ->
+    peer:call(Node, init, stop, []);
+stop(sigterm, _Node, BeamPid) ->
+    [] = os:cmd("kill " ++ BeamPid),
+    ok.
+
 %% A node that halts on the spot leaves nothing.
 -spec node_halts(ct_suite:ct_config()) -> ok.
 node_halts(_Config) ->
@@ -121,6 +162,58 @@ node_is_killed_while_workers_start(_Config) ->
             none_left(Mark)
         end)
     end).
+
+%% Programs that Python code has started are in nobody's care then, but for a pool that is to leave them.
+-spec children_end_with_a_node_that_is_killed(ct_suite:ct_config()) -> ok.
+children_end_with_a_node_that_is_killed(_Config) ->
+    with_node(fun(Node, Mark) ->
+        ok = peer:call(Node, ?MODULE, start_pools, [Mark]),
+        {ok, _} = peer:call(Node, py, start_pool, [left, #{workers => 1, env => [{Mark, "1"}], children => leave}]),
+        [Left | Others] = [child(Node, Pool) || Pool <- [left, busy, stuck, calm]],
+        ?assertEqual(true, lists:all(fun test_os_process:is_running/1, [Left | Others])),
+        kill(peer:call(Node, os, getpid, [])),
+        _ = within(fun() -> marked(Mark) =:= [Left] end),
+        ?assert(test_os_process:is_running(Left))
+    end).
+
+%% The shell that ends them sees the end of its input when the process ends that has opened it, too.
+-spec children_outlive_the_reaper(ct_suite:ct_config()) -> ok.
+children_outlive_the_reaper(_Config) ->
+    with_node(fun(Node, Mark) ->
+        ok = peer:call(Node, ?MODULE, start_pools, [Mark]),
+        Children = [child(Node, Pool) || Pool <- [busy, stuck, calm]],
+        Known = marked(Mark),
+        BeamPid = peer:call(Node, os, getpid, []),
+        [Shell] = shells(Node),
+        true = peer:call(Node, erlang, exit, [peer:call(Node, erlang, whereis, [py_reaper]), kill]),
+        test_eventually:equal(false, fun() -> test_os_process:is_running(Shell) end),
+        ?assertEqual(Known, marked(Mark)),
+        %% The next one has it all.
+        test_eventually:equal(1, fun() -> length(shells(Node)) end),
+        {ok, 2} = peer:call(Node, py, eval, ["1 + 1", #{}, #{pool => calm}]),
+        ok = peer:call(Node, py, stop_pool, [calm]),
+        test_eventually:equal(false, fun() -> test_os_process:is_running(lists:last(Children)) end),
+        kill(BeamPid),
+        none_left(Mark)
+    end).
+
+%% Started by the system alone, not by a thread of Python's that lives as long as it does.
+child(Node, Pool) ->
+    Code = "__import__('subprocess').Popen(args).pid",
+    {ok, Pid} = peer:call(Node, py, eval, [Code, #{args => [<<"sleep">>, <<"3600">>]}, #{pool => Pool}]),
+    integer_to_list(Pid).
+
+%% The shells of the node by which it sends signals.
+shells(Node) ->
+    Ports = peer:call(Node, erlang, ports, []),
+    [
+        integer_to_list(OsPid)
+     || Port <- Ports,
+        {name, "/bin/sh"} <- [peer:call(Node, erlang, port_info, [Port, name])],
+        {os_pid, OsPid} <- [peer:call(Node, erlang, port_info, [Port, os_pid])],
+        {ok, Arguments} <- [file:read_file(["/proc/", integer_to_list(OsPid), "/cmdline"])],
+        binary:match(Arguments, <<"read -r">>) =/= nomatch
+    ].
 
 %% When the application has stopped, all of its processes have ended.
 -spec application_stops(ct_suite:ct_config()) -> ok.
@@ -201,6 +294,24 @@ begin_load(Mark) ->
         py:call(os, getpid, [], #{}, #{pool => stuck, timeout => 20}) =:= {error, timeout}
     end),
     os_pids().
+
+%% @doc Begins to start a pool, as one of the configuration or in a running application.
+-spec begin_start(configured | running, map(), Python :: string()) -> ok.
+begin_start(How, Opts, Python) ->
+    ok = application:load(erlang_python),
+    ok = application:set_env(erlang_python, python, Python),
+    ok = application:set_env(erlang_python, pools, maps:from_list([{slow, Opts} || How =:= configured])),
+    Start = fun() -> {ok, _} = application:ensure_all_started(erlang_python) end,
+    case How of
+        configured ->
+            _ = spawn(Start),
+            ok;
+        running ->
+            _ = Start(),
+            _ = spawn(fun() -> py:start_pool(slow, Opts) end),
+            _ = spawn(fun() -> py:start_worker(maps:remove(workers, Opts)) end),
+            ok
+    end.
 
 %% @doc Starts the pools.
 -spec start_pools(Mark :: string()) -> ok.

@@ -437,7 +437,7 @@ parse(<<?FAILED, 0, Payload/binary>>) -> {failed, none, Payload};
 parse(<<?LEAVING, 0>>) -> {leaving, none, <<>>};
 parse(<<?PULSE, 0, Payload/binary>>) -> {pulse, none, Payload};
 parse(<<?CHANGED, 0, Payload/binary>>) -> {changed, none, Payload};
-parse(<<?HELLO, 0>>) -> {hello, none, <<>>};
+parse(<<?HELLO, 0, OsPid:4/binary>>) -> {hello, none, OsPid};
 parse(<<?STACKS_RESULT, N, Address:N/binary, Payload/binary>>) -> routed(stacks, Address, Payload);
 parse(_) -> error.
 

@@ -44,7 +44,7 @@
     leaving = #{} :: #{pid() => infinity | integer()},
     %% What the table holds. It ends with the top supervisor, and before this.
     processes = #{} :: #{Worker :: pid() => #process{}},
-    shell = none :: py_signal:shell(),
+    shell :: py_signal:shell(),
     %% Who waits until no process of a manager is left.
     waiting = [] :: [{gen_server:from(), pid()}]
 }).
@@ -134,7 +134,7 @@ signal(OsPid, Signal) ->
 -spec init([]) -> {ok, #state{}}.
 init([]) ->
     process_flag(trap_exit, true),
-    {ok, lists:foldl(fun watch/2, #state{shell = py_signal:open()}, ets:tab2list(?TABLE))}.
+    {ok, bequeath(lists:foldl(fun watch/2, #state{shell = py_signal:open()}, ets:tab2list(?TABLE)))}.
 
 %% One that was just started has it from the table, and from the message as well.
 watch(#process{worker = Worker}, State = #state{processes = Processes}) when is_map_key(Worker, Processes) ->
@@ -167,7 +167,7 @@ handle_cast({adopt, Row}, State) ->
     {noreply, watch(Row, State)};
 handle_cast({change, Worker, Changes}, State = #state{processes = Processes}) ->
     case Processes of
-        #{Worker := Row} -> {noreply, State#state{processes = Processes#{Worker := changed(Changes, Row)}}};
+        #{Worker := Row} -> {noreply, bequeath(State#state{processes = Processes#{Worker := changed(Changes, Row)}})};
         #{} -> {noreply, State}
     end;
 handle_cast(_Other, State) ->
@@ -202,12 +202,12 @@ until(infinity) -> infinity;
 until(Ms) -> erlang:monotonic_time(millisecond) + Ms.
 
 check(State) ->
-    Next = #state{leaving = Leaving} = end_late(State),
+    Next = #state{leaving = Leaving} = bequeath(end_late(State)),
     map_size(Leaving) > 0 andalso erlang:send_after(?CHECK_MS, self(), check),
     answer(Next).
 
 wait(State) ->
-    case end_late(State) of
+    case bequeath(end_late(State)) of
         #state{leaving = Leaving} when map_size(Leaving) =:= 0 ->
             ok;
         Next ->
@@ -275,6 +275,14 @@ forget(Worker) ->
     catch
         error:badarg -> true
     end.
+
+%% If the node ends before this does, the shell ends what is left of them.
+bequeath(State = #state{processes = Processes, shell = Shell}) ->
+    Groups = [
+        py_os:pid(Python)
+     || #process{children = kill, python = Python} <- maps:values(Processes), Python =/= undefined
+    ],
+    State#state{shell = py_signal:bequeath(Groups, Shell)}.
 
 %% As long as the group has members, no other process gets its number.
 end_children(#process{children = kill, python = Python}, Shell) when Python =/= undefined ->

@@ -294,7 +294,10 @@ handle_frame({pulse, none, Payload}, State) ->
     end;
 %% What never speaks is never written to: a write to a program that has ended would close the
 %% port before its exit status comes.
-handle_frame({hello, none, <<>>}, State = #state{settings = Settings = #{}, os_process = Process, worker = Worker}) ->
+%% The number becomes that of a process group to kill: 1 would be all processes.
+handle_frame({hello, none, <<OsPid:32>>}, State = #state{settings = Settings = #{}, os_process = Process, worker = Worker}) when
+    OsPid > 1
+->
     All = Settings#{
         <<"level">> => py_output:level(),
         <<"worker">> => self(),
@@ -303,13 +306,13 @@ handle_frame({hello, none, <<>>}, State = #state{settings = Settings = #{}, os_p
         <<"os_pid">> => py_os:pid(Process),
         <<"node_os_pid">> => list_to_integer(os:getpid())
     },
+    py_reaper:identify(OsPid, children(State)),
     _ = py_port:write(Worker, py_frame:settings(All)),
     {noreply, State#state{settings = sent}};
 handle_frame({ready, none, Payload}, State = #state{ready = false, manager = Manager, worker = Worker}) ->
     case py_etf:decode(Payload) of
         {ok, Info = #{os_pid := OsPid}} when is_integer(OsPid), OsPid > 0 ->
             About = maps:without([input, crash, stacks, os_pid, counters], Info),
-            py_reaper:identify(OsPid, children(State)),
             py_workers:enter(Worker, State#state.pool, maps:without([input, crash], Info)),
             schedule_liveness(),
             check_callers_later(),

@@ -104,9 +104,13 @@ def _name_process(names: list[str]) -> None:
 
 
 def _say_hello(write_fd: int) -> None:
-    """Asks the node for the settings."""
+    """Asks the node for the settings, and says which process this is.
+
+    So what user code starts before the worker is ready ends with it.
+    """
+    pid = os.getpid().to_bytes(4, "big")
     try:
-        os.write(write_fd, frames.header(frames.HELLO, b"", 0))
+        os.write(write_fd, frames.header(frames.HELLO, b"", len(pid)) + pid)
     except OSError:
         pass  # The node did not wait; the end of the input follows.
 

@@ -364,7 +364,7 @@ def fuzz(seed: int) -> None:
 
 
 scenario, _, seed = sys.argv[1].partition(":")
-put(frame(HELLO))
+put(frame(HELLO, b"", os.getpid().to_bytes(4, "big")))
 (length,) = struct.unpack(">I", take(4))
 take(length)
 if globals()[scenario] in BEFORE:

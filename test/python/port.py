@@ -101,7 +101,9 @@ class Worker:
         #: What the last pulse said.
         self._counters: dict[str, int] = {}
         self.is_closed = False
-        assert self.read() == (frames.HELLO, b"", b"")
+        hello = self.read()
+        assert hello is not None
+        assert (hello[0], hello[1], len(hello[2])) == (frames.HELLO, b"", 4)
         if ready:
             self.write(self.settings())
 
