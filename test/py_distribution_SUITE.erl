@@ -10,11 +10,11 @@
 %% Called in the other node.
 -export([start/1, check/1, name/1, stop/0, start_pool/1, keep/0, route/1, addresses/1, echoes/1]).
 
--define(LONG, 20000).
+-define(LONG, 60000).
 
 -spec suite() -> [{atom(), term()}].
 suite() ->
-    [{timetrap, {minutes, 1}}].
+    [{timetrap, {minutes, 3}}].
 
 -spec all() -> [atom()].
 all() ->

@@ -443,10 +443,12 @@ parse(_) -> error.
 
 %% Python has asked for the answer by the same bytes.
 printed(Device, Payload) ->
-    try binary_to_term(<<131, Device/binary>>, [safe]) of
-        Pid when is_pid(Pid) -> {output, {localized(Pid), Device}, Payload};
-        _ -> error
+    try
+        Pid = binary_to_term(<<131, Device/binary>>, [safe]),
+        true = is_pid(Pid),
+        {output, {localized(Pid), Device}, Payload}
     catch
+        error:{badmatch, false} -> error;
         error:badarg -> error
     end.
 
