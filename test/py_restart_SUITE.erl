@@ -40,6 +40,7 @@
     code_that_kills_is_not_replayed/1,
     exec_beside_a_death/1,
     a_manager_is_killed/1,
+    a_manager_is_killed_with_its_worker/1,
     the_supervisor_of_pools_is_killed/1,
     the_reaper_is_killed/1,
     stop_a_pool_that_cannot_start/1,
@@ -98,6 +99,7 @@ groups() ->
         ]},
         {supervision, [], [
             a_manager_is_killed,
+            a_manager_is_killed_with_its_worker,
             the_supervisor_of_pools_is_killed,
             the_reaper_is_killed,
             stop_a_pool_that_cannot_start,
@@ -553,6 +555,15 @@ exec_beside_a_death(_Config) ->
     [test_eventually:equal({ok, <<"ran">>}, fun() -> eval("word") end) || _ <- lists:seq(1, 10)].
 
 %%% Supervision.
+
+%% Nobody is left who has known the worker.
+-spec a_manager_is_killed_with_its_worker(ct_suite:ct_config()) -> term().
+a_manager_is_killed_with_its_worker(_Config) ->
+    {ok, {Manager, _}} = py:start_worker(#{}, monitor),
+    #{workers := [#{pid := Worker}]} = py:info(Manager),
+    true = erlang:suspend_process(Manager),
+    [exit(Pid, kill) || Pid <- [Worker, Manager]],
+    test_eventually:equal([], fun() -> ets:tab2list(py_workers) end).
 
 -spec a_manager_is_killed(ct_suite:ct_config()) -> term().
 a_manager_is_killed(_Config) ->

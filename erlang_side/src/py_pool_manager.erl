@@ -131,7 +131,6 @@ claim(State = #state{name = Name, opts = Opts, is_ours = IsOurs, reason = Reason
         new -> start(State, starting);
         %% Even if Python is missing for the moment.
         restarted ->
-            py_workers:sweep(Name),
             start(State#state{draining = py_pool:is_draining(Name)}, started);
         {error, AlreadyStarted} -> {stop, AlreadyStarted}
     end.

@@ -194,7 +194,9 @@ changed(Changes, Row) ->
 change({#process.python, Python}, Row) -> Row#process{python = py_os:open(Python)};
 change({Position, Value}, Row) -> setelement(Position, Row, Value).
 
+%% A worker that was killed has left its row, and its manager may have been killed with it.
 leave(Worker, State = #state{leaving = Leaving, processes = Processes}) ->
+    py_workers:forget(Worker),
     #{Worker := #process{grace = Grace}} = Processes,
     State#state{leaving = Leaving#{Worker => until(Grace)}}.
 

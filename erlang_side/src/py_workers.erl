@@ -6,7 +6,7 @@
 
 -include("py_worker.hrl").
 
--export([tables/0, enter/3, update/2, forget/1, sweep/1]).
+-export([tables/0, enter/3, update/2, forget/1]).
 -export([find/1, infos/1, about/1, faulthandler/1]).
 
 -define(TABLE, py_workers).
@@ -61,7 +61,7 @@ position(rss) -> #row.rss;
 position(stats) -> #row.stats;
 position(is_silent) -> #row.is_silent.
 
-%% @doc A worker has ended, or takes nothing new.
+%% @doc A worker has ended, or takes nothing new. Of one that was killed the reaper says so.
 -spec forget(pid()) -> ok.
 forget(Pid) ->
     try
@@ -71,16 +71,6 @@ forget(Pid) ->
         %% The top supervisor has ended, and the table with it.
         error:badarg -> ok
     end.
-
-%% @doc Removes the rows of workers of a pool that were killed together with its manager.
--spec sweep(py_pool:name()) -> ok.
-sweep(Pool) ->
-    [forget(Pid) || Pid <- pids(Pool), not is_process_alive(Pid)],
-    ok.
-
-pids(Pool) ->
-    Pattern = erlang:make_tuple(record_info(size, row), '_', [{1, row}, {#row.pool, Pool}, {#row.pid, '$1'}]),
-    ets:select(?TABLE, [{Pattern, [], ['$1']}]).
 
 %% @doc The worker of that pid, and its pool.
 -spec find(pid()) -> {#worker{}, py_pool:name()} | none.
@@ -119,7 +109,7 @@ infos(Pool) ->
     Now = now_ms(),
     Pattern = erlang:make_tuple(record_info(size, row), '_', [{1, row}, {#row.pool, Pool}]),
     Rows = ets:match_object(?TABLE, Pattern),
-    %% One that was killed has left its row, until its manager hears of it.
+    %% One that was killed has left its row, until the reaper hears of it.
     [info(Row, Now) || Row = #row{pid = Pid} <- lists:sort(fun is_older/2, Rows), is_process_alive(Pid)].
 
 is_older(#row{since = A, pid = P}, #row{since = B, pid = Q}) -> {A, P} =< {B, Q}.

@@ -782,7 +782,11 @@ load(_Module, 0, _Tries, _Context) ->
     ok;
 load({Module, _, _}, _Times, 0, Context) ->
     note({not_loaded, Module}, Context),
-    [note(wrong, {old_code, Module, kind(Pid), process_info(Pid, current_stacktrace)}, Context) || Pid <- old(Module), not is_users(Pid), is_process_alive(Pid)],
+    [
+        leaves(Pid, Module, now_ms() + ?LOST_MS) orelse
+            note(wrong, {old_code, Module, kind(Pid), process_info(Pid, current_stacktrace)}, Context)
+     || Pid <- old(Module), not is_users(Pid)
+    ],
     ok;
 load(Entry = {Module, File, Binary}, Times, Tries, Context) ->
     case old(Module) of
@@ -793,6 +797,19 @@ load(Entry = {Module, File, Binary}, Times, Tries, Context) ->
         _ ->
             pause(10),
             load(Entry, Times, Tries - 1, Context)
+    end.
+
+%% One of the library's own may be busy, and ends with the old code when it is not.
+leaves(Pid, Module, Deadline) ->
+    case erlang:check_process_code(Pid, Module) of
+        false ->
+            true;
+        true ->
+            now_ms() < Deadline andalso
+                begin
+                    pause(10),
+                    leaves(Pid, Module, Deadline)
+                end
     end.
 
 old(Module) ->

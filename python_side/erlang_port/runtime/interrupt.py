@@ -364,7 +364,14 @@ class InterruptibleCoroutine(Coroutine[Any, Any, Any]):
 
     def throw(self, *error: Any) -> Any:
         """The same, with an exception raised where it waits now."""
-        return self._step(self.coroutine.throw, *error)
+        # No frame keeps it: its traceback has these frames, and so would keep what the coroutine
+        # had until the collector comes. A channel is closed when nobody has it any more.
+        thrown = [error]
+        del error
+        return self._step(self._throw, thrown)
+
+    def _throw(self, thrown: list[tuple[Any, ...]]) -> Any:
+        return self.coroutine.throw(*thrown.pop())
 
     def _step(self, resume: Callable[..., Any], *args: Any) -> Any:
         try:
@@ -375,7 +382,7 @@ class InterruptibleCoroutine(Coroutine[Any, Any, Any]):
             if getattr(self.coroutine, "cr_frame", None) is not None:
                 # The interrupt was raised outside of the coroutine, which waits for
                 # something that nobody would tell the loop of.
-                return self._step(self.coroutine.throw, error)
+                return self._step(self._throw, [(error,)])
             self._ended(None, error)
         finally:
             self._region.request = None

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Coroutine, Generator, Iterator
 from typing import Any
 
@@ -263,3 +265,37 @@ def test_a_task_that_nobody_interrupts_returns_its_value() -> None:
 
     asyncio.run(main())
     assert ended == [("value", None)]
+
+
+def test_what_a_cancelled_task_had_goes_without_the_collector() -> None:
+    class Kept:
+        pass
+
+    async def user(kept: Kept) -> None:
+        await asyncio.sleep(3600)
+
+    async def own_work(coroutine: Coroutine[Any, Any, None]) -> None:
+        try:
+            await coroutine
+        except asyncio.CancelledError:
+            pass
+
+    async def main() -> weakref.ref[Kept]:
+        kept = Kept()
+        found = weakref.ref(kept)
+        steps = InterruptibleCoroutine(
+            InterruptibleRegion(), REQUEST, own_work(user(kept)), lambda *_: None
+        )
+        del kept
+        task = asyncio.get_running_loop().create_task(steps)
+        del steps
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+        return found
+
+    gc.disable()
+    try:
+        assert asyncio.run(main())() is None
+    finally:
+        gc.enable()
