@@ -434,7 +434,8 @@ int main(int argc, char **argv)
     /* As Python does; where this is refused the pipe holds 64 KiB. */
     (void)fcntl(out_fd, F_SETPIPE_SZ, 1 << 20);
 #endif
-    const unsigned char hello[] = {0, 0, 0, 2, HELLO, 0};
+    const uint32_t pid = (uint32_t)getpid();
+    const unsigned char hello[] = {0, 0, 0, 6, HELLO, 0, pid >> 24, pid >> 16 & 255, pid >> 8 & 255, pid & 255};
     if (write(out_fd, hello, sizeof hello) != sizeof hello)
         return 1;
     for (;;)
