@@ -240,7 +240,7 @@ answer(Pid, Ms) ->
 %% has not run, and what has a result has run once.
 -spec workers_are_killed_all_the_time(ct_suite:ct_config()) -> ok.
 workers_are_killed_all_the_time(Config) ->
-    File = filename:join(proplists:get_value(priv_dir, Config), "ran"),
+    File = filename:join(proplists:get_value(priv_dir, Config), "unwritten_ran"),
     {ok, _} = py:start_pool(test, #{workers => 2}),
     Code = io_lib:format(
         "import os, sys, types\n"
