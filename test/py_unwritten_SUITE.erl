@@ -15,6 +15,7 @@
     a_worker_that_is_named/1,
     a_handle/1,
     a_killed_manager/1,
+    a_worker_that_takes_nothing/1,
     workers_are_killed_all_the_time/1
 ]).
 
@@ -35,6 +36,7 @@ all() ->
         a_worker_that_is_named,
         a_handle,
         a_killed_manager,
+        a_worker_that_takes_nothing,
         workers_are_killed_all_the_time
     ].
 
@@ -233,6 +235,28 @@ answer(Pid, Ms) ->
         {Pid, Answer} -> Answer
     after Ms -> pending
     end.
+
+%% What is large waits for room in the port, and no longer than the call.
+-spec a_worker_that_takes_nothing(ct_suite:ct_config()) -> ok.
+a_worker_that_takes_nothing(_Config) ->
+    {ok, _} = py:start_pool(test, #{workers => 1}),
+    Worker = #worker{pid = Pid} = settled(),
+    OsPid = test_workers:os_pid(Pid),
+    Large = binary:copy(<<"x">>, 1 bsl 20),
+    Call = fun(Timeout) -> py:call(builtins, len, [Large], #{}, #{pool => test, timeout => Timeout}) end,
+    _ = os:cmd("kill -STOP " ++ OsPid),
+    try
+        Others = [asked(fun() -> Call(infinity) end) || _ <- lists:seq(1, 20)],
+        test_eventually:true(fun() -> py_port:is_full(Worker) end),
+        ?assertEqual({error, timeout}, answer(asked(fun() -> Call(100) end), ?LONG)),
+        _ = os:cmd("kill -CONT " ++ OsPid),
+        [?assertEqual({ok, 1 bsl 20}, answer(Other, ?LONG)) || Other <- Others],
+        %% It is counted no more.
+        test_workers:idle(test)
+    after
+        os:cmd("kill -CONT " ++ OsPid)
+    end,
+    ok.
 
 %%% Many at once.
 

@@ -44,9 +44,16 @@ run(Worker = #worker{pid = Pid}, Target, Opts = #{timeout := Timeout}) ->
     case py_load:reserve(call, Worker) of
         ok ->
             py_callers:enter(Worker, Ref),
-            case py_port:write(Worker, Frame) of
-                true -> await(Worker, Ref, Timeout, py_request:begun(call, Worker, Target, Ref, Opts));
-                false -> unwritten(Ref)
+            case py_port:write(Worker, Frame, Timeout) of
+                {written, Left} ->
+                    await(Worker, Ref, max(0, Left), py_request:begun(call, Worker, Target, Ref, Opts));
+                timeout ->
+                    py_callers:leave(Worker, Ref),
+                    ok = py_load:release(call, Worker),
+                    _ = unwritten(Ref),
+                    {error, timeout};
+                false ->
+                    unwritten(Ref)
             end;
         Draining ->
             erlang:demonitor(Ref, [flush]),

@@ -5,7 +5,7 @@
 
 -include("py_worker.hrl").
 
--export([write/2, end_of/1, is_full/1, cancel/2, replace/2]).
+-export([write/2, write/3, end_of/1, is_full/1, cancel/2, replace/2]).
 
 %% A large frame waits while the port holds more than this. A larger number
 %% costs memory in the node while Python is busy; a smaller one leaves the pipe
@@ -17,21 +17,39 @@
 %% never busy: a process that writes is not suspended, and large frames are
 %% held back here instead. `false' if the port is closed: Python never gets the frame.
 -spec write(#worker{}, iodata()) -> boolean().
-write(#worker{port = Port}, Frame) ->
+write(Worker, Frame) ->
+    write(Worker, Frame, infinity) =/= false.
+
+%% @doc The same, for who waits no longer than a timeout: the time that is left, or `timeout' if there was no
+%% room within it.
+-spec write(#worker{}, iodata(), timeout()) -> {written, Left :: timeout()} | timeout | false.
+write(#worker{port = Port}, Frame, Timeout) ->
     try
-        iolist_size(Frame) > ?LARGE_FRAME andalso wait_while_full(Port),
-        port_command(Port, Frame)
+        case iolist_size(Frame) > ?LARGE_FRAME andalso is_full_port(Port) of
+            false -> command(Port, Frame, Timeout);
+            true -> write_when_not_full(Port, Frame, Timeout)
+        end
     catch
         error:badarg -> false
     end.
 
-wait_while_full(Port) ->
+command(Port, Frame, Left) ->
+    true = port_command(Port, Frame),
+    {written, Left}.
+
+write_when_not_full(_Port, _Frame, Left) when Left =< 0 ->
+    timeout;
+write_when_not_full(Port, Frame, Left) ->
+    Start = erlang:monotonic_time(millisecond),
+    timer:sleep(2),
+    Rest =
+        case Left of
+            infinity -> infinity;
+            _ -> Left - (erlang:monotonic_time(millisecond) - Start)
+        end,
     case is_full_port(Port) of
-        true ->
-            timer:sleep(2),
-            wait_while_full(Port);
-        false ->
-            ok
+        true -> write_when_not_full(Port, Frame, Rest);
+        false -> command(Port, Frame, Rest)
     end.
 
 %% @doc Why a worker has ended to which nothing can be written any more.

@@ -25,17 +25,18 @@
 %% Signals to all of a terminal or a service are not for it. It ends with the end of its input: when
 %% the node, of which its parent is a part, has ended, or only the process that opened it.
 -define(SCRIPT,
-    "trap '' HUP INT QUIT TERM TSTP; "
+    %% Of an answer that nobody takes any more a shell would complain on the node's terminal.
+    "exec 2>/dev/null; trap '' HUP INT QUIT TERM TSTP; "
     "while read -r what rest; do case $what in "
     "last) last=$rest;; "
-    "*) kill $what $rest 2>/dev/null && echo ok || echo failed;; "
+    "*) kill $what $rest && echo ok || echo failed;; "
     "esac; done; "
     "[ -z \"$last\" ] || { "
     "sleep 1; parent=$PPID; "
     %% A parent that has ended, and that nobody has waited for, still has its number.
     "while read -r key value; do case $key in PPid:) parent=$value;; esac; done </proc/$$/status; "
     "[ $parent = $PPID ] && kill -0 $PPID || kill -9 $last; "
-    "} 2>/dev/null"
+    "}"
 ).
 
 %% The longest wait for an answer. A larger number delays whoever sends while the machine is
