@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import os
-import sys
 import threading
 import traceback
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from erlang_port.current import current
 from erlang_port.runtime.event_loop import EventLoop
 from erlang_port.runtime.interrupt import InterruptibleCoroutine
 from erlang_port.runtime.regions import Regions
+from erlang_port.runtime.safe_points import frames_of_threads
 
 #: Frames of a thread that are shown, the innermost. More make the text of a deep recursion long.
 _MOST_FRAMES = 60
@@ -40,7 +40,7 @@ class Stacks:
         names = {thread.ident: thread.name for thread in threading.enumerate()}
         parts = []
         idle = 0
-        for ident, frame in sys._current_frames().items():
+        for ident, frame in frames_of_threads().items():
             stack = _outside(list(traceback.walk_stack(frame))[::-1])
             if not stack or _waits_for_events(frame):
                 idle += 1

@@ -19,11 +19,12 @@ import functools
 import gc
 import re
 import sys
+from collections.abc import Callable
 from enum import Enum
 from operator import methodcaller
-from threading import Condition
+from threading import Condition, Lock
 from types import CodeType, FrameType
-from typing import Any
+from typing import Any, TypeVar
 
 # Keeps the interpreter lock while it runs, unlike other foreign functions.
 _set_async_exc = ctypes.pythonapi.PyThreadState_SetAsyncExc
@@ -227,18 +228,57 @@ class _Threads:
 
 _threads = _Threads()
 
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+_collecting = Lock()
+
+
+def _without_collector(function: _Function) -> _Function:
+    """Keeps the garbage collector from running in a function that reads the frames.
+
+    CPython 3.11 makes frames while it holds the lock of the list of threads, and the end of a
+    ``threading.local`` needs that lock: if the collector finds one then, the process stands still
+    with the interpreter lock held. (Older ones make no frames there; newer ones collect
+    between two bytecodes alone.)
+    """
+    if sys.version_info[:2] != (3, 11):
+        return function
+
+    @functools.wraps(function)
+    def call(*args: Any) -> Any:
+        with _collecting:
+            # By the threshold: whether it is enabled is what user code asks for, and sets back.
+            first, *others = gc.get_threshold()
+            if first == 0:
+                return function(*args)
+            gc.set_threshold(0, *others)
+            try:
+                return function(*args)
+            finally:
+                if gc.get_threshold() == (0, *others):
+                    gc.set_threshold(first, *others)
+
+    return call
+
+
+@_without_collector
+def frames_of_threads() -> dict[int, FrameType]:
+    """The innermost frames of all threads."""
+    frames: dict[int, FrameType] = _threads.frames
+    return frames
+
 
 def frame_of(thread: int) -> FrameType | None:
     """The innermost frame of a thread."""
-    frame: FrameType | None = _threads.frames.get(thread)
-    return frame
+    return frames_of_threads().get(thread)
 
 
+@_without_collector
 def set_if_at(thread: int, frame: FrameType, offset: int, error: type[BaseException]) -> bool:
     """Has the exception raised in a thread if it is still at this bytecode of this frame.
 
-    From the reading to the call no other thread runs. (In Python 3.10 and 3.11 the dictionary of
-    frames may make the garbage collector run, and finalizers with it, before it is filled.)
+    From the reading to the call no other thread runs. (In Python 3.10 the dictionary of frames
+    may make the garbage collector run, and finalizers with it, before it is filled.)
     """
     if _threads.frames[thread] is frame and frame.f_lasti == offset:
         return bool(_set_async_exc(thread, error) == 1)
