@@ -137,7 +137,8 @@ stacks_of_a_stopped_worker(_Config) ->
     start(#{workers => 1}),
     #{workers := [#{os_pid := OsPid}]} = py:info(mine),
     "" = os:cmd("kill -STOP " ++ integer_to_list(OsPid)),
-    ?assert(has(text(), ["neither a request nor a signal", "process is stopped"])),
+    %% It has stopped when the system says so, which may be a moment later.
+    test_eventually:true(fun() -> has(text(), ["neither a request nor a signal", "process is stopped"]) end),
     "" = os:cmd("kill -CONT " ++ integer_to_list(OsPid)),
     ?assertMatch({ok, 1}, py:eval("1", #{}, #{pool => mine})).
 

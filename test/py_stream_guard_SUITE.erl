@@ -12,6 +12,7 @@
     a_stream_is_killed/1,
     a_stream_is_killed_at_any_moment/1,
     a_stream_that_is_collected_is_killed/1,
+    a_stream_that_is_cancelled_is_killed/1,
     a_limit_of_the_heap/1,
     the_guard_is_killed/1,
     the_application_stops/1,
@@ -33,6 +34,7 @@ all() ->
         a_stream_is_killed,
         a_stream_is_killed_at_any_moment,
         a_stream_that_is_collected_is_killed,
+        a_stream_that_is_cancelled_is_killed,
         a_limit_of_the_heap,
         the_guard_is_killed,
         the_application_stops,
@@ -142,6 +144,33 @@ a_stream_that_is_collected_is_killed(_Config) ->
     test_leftovers:none().
 
 %% A node may give every process a limit, by +hmax or at run time.
+%% After a flush nothing comes, whoever sends the last event.
+-spec a_stream_that_is_cancelled_is_killed(ct_suite:ct_config()) -> ok.
+a_stream_that_is_cancelled_is_killed(_Config) ->
+    {ok, Ref} = py:stream_start('__main__', ticks, [], #{window => 1}),
+    {ok, 0} = py:stream_next(Ref, ?LONG),
+    Guard = whereis(py_stream_guard),
+    Process = process(Ref),
+    ok = sys:suspend(Guard),
+    true = erlang:suspend_process(Process),
+    Test = self(),
+    _ = spawn_link(fun() ->
+        test_eventually:equal({message_queue_len, 1}, fun() -> process_info(Process, message_queue_len) end),
+        exit(Process, kill),
+        test_eventually:equal(undefined, fun() -> process_info(Process, status) end),
+        %% The one that cancels has heard of it, and waits for the guard.
+        test_eventually:equal({messages, []}, fun() -> process_info(Test, messages) end),
+        ok = sys:resume(Guard),
+        Test ! resumed
+    end),
+    ok = py:stream_cancel(Ref, [flush]),
+    receive
+        resumed -> ok
+    end,
+    %% By now it has done what it had to do.
+    _ = sys:get_state(Guard),
+    ?assertEqual(timeout, py:stream_next(Ref, 0)).
+
 -spec a_limit_of_the_heap(ct_suite:ct_config()) -> ok.
 a_limit_of_the_heap(_Config) ->
     Limit = erlang:system_flag(max_heap_size, #{size => 500000, kill => true, error_logger => false}),

@@ -121,7 +121,12 @@ stop_pool(Name) ->
         {{error, not_found}, _} ->
             stop_foreign(Name, py_pool:owner(Name))
     catch
-        exit:{Why, _} when Why =:= noproc; Why =:= shutdown -> {error, {no_pool, Name}}
+        exit:{Why, _} when Why =:= noproc; Why =:= shutdown ->
+            {error, {no_pool, Name}};
+        exit:{killed, _} ->
+            %% What supervises this one starts it again before it answers.
+            _ = supervisor:which_children(py_sup),
+            stop_pool(Name)
     end.
 
 %% A pool of another supervisor, which would start it again if it ended by itself.

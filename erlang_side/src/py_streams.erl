@@ -96,9 +96,19 @@ cancel_flush(Ref) ->
             Monitor = erlang:monitor(process, Pid),
             Pid ! {py_cancel, Ref},
             receive
-                {'DOWN', Monitor, process, Pid, _} -> ok
+                {'DOWN', Monitor, process, Pid, _} -> gone(Ref)
             end;
         error ->
+            ok
+    end.
+
+%% The last event of a process that was killed comes of the guard, which then removes the row.
+gone(Ref) ->
+    case is_entered(Ref) of
+        true ->
+            timer:sleep(1),
+            gone(Ref);
+        _ ->
             ok
     end.
 
