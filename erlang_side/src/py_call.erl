@@ -35,7 +35,7 @@ expression(Code, Locals) ->
 %% @doc Makes a call and waits for its result. `unwritten' if the worker has ended, or is about to: it never had
 %% the request.
 -spec run(#worker{}, target(), map()) -> {ok, term()} | {error, py_error:reason()} | unwritten.
-run(Worker = #worker{pid = Pid}, Target, Opts = #{timeout := Timeout}) ->
+run(Worker = #worker{pid = Pid}, Target, Opts) ->
     %% Everything is ready before the request is counted, so that a caller that is killed is hardly
     %% ever killed between that and the writing. The reference is made here, before the receive, so
     %% that a caller with a long mailbox does not search it (Efficiency Guide, "Receiving messages").
@@ -43,21 +43,35 @@ run(Worker = #worker{pid = Pid}, Target, Opts = #{timeout := Timeout}) ->
     Frame = py_frame:call(py_frame:address(Ref), Opts, Target),
     case py_load:reserve(call, Worker) of
         ok ->
-            py_callers:enter(Worker, Ref),
-            case py_port:write(Worker, Frame, Timeout) of
-                {written, Left} ->
-                    await(Worker, Ref, max(0, Left), py_request:begun(call, Worker, Target, Ref, Opts));
-                timeout ->
-                    py_callers:leave(Worker, Ref),
-                    ok = py_load:release(call, Worker),
-                    _ = unwritten(Ref),
-                    {error, timeout};
-                false ->
-                    unwritten(Ref)
+            case has_ended(Ref) of
+                true -> unwritten;
+                false -> written(Worker, Ref, Frame, Target, Opts)
             end;
         Draining ->
             erlang:demonitor(Ref, [flush]),
             Draining
+    end.
+
+written(Worker, Ref, Frame, Target, Opts = #{timeout := Timeout}) ->
+    py_callers:enter(Worker, Ref),
+    case py_port:write(Worker, Frame, Timeout) of
+        {written, Left} ->
+            await(Worker, Ref, max(0, Left), py_request:begun(call, Worker, Target, Ref, Opts));
+        timeout ->
+            py_callers:leave(Worker, Ref),
+            ok = py_load:release(call, Worker),
+            _ = unwritten(Ref),
+            {error, timeout};
+        false ->
+            unwritten(Ref)
+    end.
+
+%% Whether the worker had ended before it was monitored. Its port may be open for a moment more, and nobody
+%% could say then why it has ended.
+has_ended(Ref) ->
+    receive
+        {'DOWN', Ref, process, _, _} -> true
+    after 0 -> false
     end.
 
 unwritten(Ref) ->
@@ -113,8 +127,9 @@ write(Worker, Target, Opts) ->
 
 write(Worker = #worker{pid = Pid}, ToFrame) ->
     Ref = erlang:monitor(process, Pid, [{alias, reply_demonitor}]),
+    Frame = ToFrame(py_frame:address(Ref)),
     py_callers:enter(Worker, Ref),
-    case py_port:write(Worker, ToFrame(py_frame:address(Ref))) of
+    case not has_ended(Ref) andalso py_port:write(Worker, Frame) of
         true -> {ok, Ref};
         false -> unwritten(Ref)
     end.
