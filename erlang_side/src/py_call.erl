@@ -60,7 +60,7 @@ written(Worker, Ref, Frame, Target, Opts = #{timeout := Timeout}) ->
         timeout ->
             py_callers:leave(Worker, Ref),
             ok = py_load:release(call, Worker),
-            _ = unwritten(Ref),
+            erlang:demonitor(Ref, [flush]),
             {error, timeout};
         false ->
             unwritten(Ref)

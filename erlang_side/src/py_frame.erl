@@ -172,8 +172,7 @@ is_known(Key) ->
 %% @doc Remembers the node's name, by which it may just have sent a pid to Python.
 -spec remember_name() -> ok.
 remember_name() ->
-    {_, Name, Creation, _} = identifier(external(self())),
-    _ = remember(Name, Creation),
+    _ = address(self()),
     ok.
 
 %% @doc Of this node, if it is one that Python has kept since before distribution was started
