@@ -608,6 +608,11 @@ what_has_ended_is_watched_no_more(Config) ->
     Before = Kept(),
     Refs = [element(2, started(async_idle)) || _ <- lists:seq(1, 20)],
     [py:stream_cancel(Ref, [flush]) || Ref <- Refs],
+    test_eventually:equal(Before, Kept),
+    %% Nor of those that had ended when the cancel came, or that were never written.
+    {ok, ToWorker} = py_pool:choose(test),
+    [py_port:cancel(ToWorker, Request) || Request <- [self(), make_ref()]],
+    ?assertNotEqual(Before, Kept()),
     test_eventually:equal(Before, Kept).
 
 -spec timeouts_go_up_the_ladder(ct_suite:ct_config()) -> term().

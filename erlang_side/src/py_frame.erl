@@ -50,7 +50,7 @@
 -type frame() ::
     {
         ready | event | last | reply | reply_after_sends | send | callback | output | log | failed
-            | leaving | pulse | changed | hello | stacks,
+            | leaving | pulse | changed | hello | stacks | not_running,
         term(),
         binary()
     }
@@ -93,6 +93,7 @@
 -define(CHANGED, 78).
 -define(HELLO, 79).
 -define(STACKS_RESULT, 80).
+-define(NOT_RUNNING, 81).
 
 %% Flags of a target, each with something that follows its names.
 -define(METADATA, 16).
@@ -438,6 +439,7 @@ parse(<<?PULSE, 0, Payload/binary>>) -> {pulse, none, Payload};
 parse(<<?CHANGED, 0, Payload/binary>>) -> {changed, none, Payload};
 parse(<<?HELLO, 0, OsPid:4/binary>>) -> {hello, none, OsPid};
 parse(<<?STACKS_RESULT, N, Address:N/binary, Payload/binary>>) -> routed(stacks, Address, Payload);
+parse(<<?NOT_RUNNING, N, Address:N/binary>>) -> routed(not_running, Address, <<>>);
 parse(_) -> error.
 
 %% Python has asked for the answer by the same bytes.
@@ -454,6 +456,7 @@ printed(Device, Payload) ->
 routed(Kind, <<Tag, Numbers/binary>>, Payload) ->
     try local(Tag, Numbers) of
         To when is_pid(To), Kind =:= event; is_pid(To), Kind =:= last -> {Kind, To, Payload};
+        To when Kind =:= not_running -> {Kind, To, Payload};
         To when is_reference(To), Kind =/= event, Kind =/= last -> {Kind, To, Payload};
         _ -> error
     catch

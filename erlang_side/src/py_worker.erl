@@ -261,6 +261,8 @@ handle_frame({reply, Ref, Payload}, State = #state{ready = true, worker = Worker
 handle_frame({reply_after_sends, Ref, Payload}, State = #state{ready = true, delivery = {Delivery, _}}) ->
     Delivery ! {reply, Ref, Payload},
     reply_done(Ref, State);
+handle_frame({not_running, Address, <<>>}, State = #state{ready = true}) ->
+    {noreply, forget_timer(Address, State)};
 %% Code that runs before the worker is ready may send and ask, too.
 handle_frame({send, none, Payload}, State = #state{delivery = {Delivery, _}}) ->
     Delivery ! {send, Payload},

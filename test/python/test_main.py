@@ -57,6 +57,22 @@ def test_a_window_is_kept_and_credit_opens_it() -> None:
         assert worker.event(b"s") == ("error", "cancelled")
 
 
+def test_a_cancel_of_what_does_not_run_is_answered() -> None:
+    """The node need not wait for the end of it, and replace the worker if that does not come."""
+    with Worker() as worker:
+        worker.expect(frames.READY)
+        worker.write(frame(frames.CANCEL, b"never"))
+        assert worker.expect(frames.NOT_RUNNING) == (frames.NOT_RUNNING, b"never", b"")
+        # The same if its result is an object that stays here.
+        worker.write(
+            frame(frames.CALL, b"ended", target("builtins", "list", flags=frames.FLAG_HANDLE))
+        )
+        assert worker.result(b"ended")[0] == "ok"
+        worker.write(frame(frames.CANCEL, b"ended"))
+        assert worker.expect(frames.NOT_RUNNING) == (frames.NOT_RUNNING, b"ended", b"")
+        assert worker.call(expression("1")) == ("ok", 1)
+
+
 def test_demand_is_kept() -> None:
     with Worker() as worker:
         worker.expect(frames.READY)

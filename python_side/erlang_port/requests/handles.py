@@ -33,8 +33,9 @@ class Handles:
 
         def on_cancel(frame: bytes, address: bytes, offset: int) -> Work | None:
             made = self._made_by.get(address)
+            work = cancel(frame, address, offset)
             # The result crossed the cancel, and nobody has it.
-            return cancel(frame, address, offset) if made is None else self._release(made)
+            return work if made is None else self._release(made)
 
         def on_release(frame: bytes, _address: bytes, offset: int) -> Work | None:
             return self._release(bytes(frame[offset:]).decode())

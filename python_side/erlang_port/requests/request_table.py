@@ -107,6 +107,8 @@ class RequestTable:
     def _on_cancel(self, _frame: bytes, address: bytes, _offset: int) -> None:
         request = self.requests.get(address)
         if request is None:
+            # It has just ended, or never came: the node waits for the end no more.
+            self._context.send(frames.NOT_RUNNING, address, [])
             return
         self.cancel(request)
         if self._interrupt_after < math.inf:
