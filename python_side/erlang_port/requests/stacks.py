@@ -39,7 +39,8 @@ class Stacks:
         running = self._regions.running()
         names = {thread.ident: thread.name for thread in threading.enumerate()}
         parts = []
-        idle = 0
+        # The calling one reads.
+        idle = 1
         for ident, frame in frames_of_threads().items():
             stack = _outside(list(traceback.walk_stack(frame))[::-1])
             if not stack or _waits_for_events(frame):

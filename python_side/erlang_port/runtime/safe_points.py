@@ -22,7 +22,7 @@ import sys
 from collections.abc import Callable
 from enum import Enum
 from operator import methodcaller
-from threading import Condition, Lock
+from threading import Condition, Lock, get_ident
 from types import CodeType, FrameType
 from typing import Any, TypeVar
 
@@ -263,13 +263,18 @@ def _without_collector(function: _Function) -> _Function:
 
 @_without_collector
 def frames_of_threads() -> dict[int, FrameType]:
-    """The innermost frames of all threads."""
+    """The innermost frames of all threads but the calling one.
+
+    Its own would refer to this dictionary: what the others have would live until the garbage
+    collector finds the cycle.
+    """
     frames: dict[int, FrameType] = _threads.frames
+    del frames[get_ident()]
     return frames
 
 
 def frame_of(thread: int) -> FrameType | None:
-    """The innermost frame of a thread."""
+    """The innermost frame of another thread."""
     return frames_of_threads().get(thread)
 
 
