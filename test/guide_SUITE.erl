@@ -127,11 +127,11 @@ receive_loop(Ref) ->
 -spec owner(ct_suite:ct_config()) -> ok.
 owner(_Config) ->
     Test = self(),
-    OtherPid = spawn_link(fun() -> receive Ref -> Test ! {collected, Ref, collect(Ref)} end end),
+    OtherPid = spawn_link(fun() -> receive {events_of, Ref} -> Test ! {collected, Ref, collect(Ref)} end end),
     {Module, Func, Args} = {builtins, range, [3]},
     %% Send events to a different process
     {ok, Ref} = py:stream_start(Module, Func, Args, #{owner => OtherPid}),
-    OtherPid ! Ref,
+    OtherPid ! {events_of, Ref},
     receive {collected, Ref, Events} -> ?assertEqual([{data, 0}, {data, 1}, {data, 2}, done], Events) end.
 
 collect(Ref) ->
