@@ -21,6 +21,7 @@
     exit_inside_a_generator/1,
     value_that_cannot_be_sent/1,
     traceback/1,
+    traceback_without_files/1,
     class_that_no_node_knows/1,
     message_that_is_not_ascii/1,
     message_that_fails/1,
@@ -52,6 +53,7 @@ all() ->
         unknown_function,
         not_callable,
         wrong_arguments,
+        traceback_without_files,
         class_that_no_node_knows,
         message_that_is_not_ascii,
         message_that_fails,
@@ -258,6 +260,17 @@ value_that_cannot_be_sent(Config) ->
      || N <- [0, 1, 100], Opts <- [#{}, #{format => json}, #{format => msgpack}, #{batch => 5}]
     ],
     ok.
+
+%% What an error needs is imported by the first one, which cannot be where no file can be opened.
+-spec traceback_without_files(ct_suite:ct_config()) -> ok.
+traceback_without_files(Config) ->
+    {ok, Worker} = py:start_worker(#{python_path => [?config(data_dir, Config)]}),
+    Opts = #{pool => Worker, traceback => true},
+    {error, {Class, Message, Trace}} = py:call(failing, without_files, [], #{}, Opts),
+    ?assertEqual({'OSError', <<"none is left">>, <<"OSError: none is left\n">>}, {Class, Message, Trace}),
+    {error, {'OSError', <<"none is left">>, Longer}} = py:call(failing, with_files, [], #{}, Opts),
+    ?assertMatch(<<"Traceback (most recent call last):\n", _/binary>>, Longer),
+    ok = py:stop_worker(Worker).
 
 %% With `traceback' an exception comes with the lines that raised it, and none of ours.
 -spec traceback(ct_suite:ct_config()) -> ok.

@@ -17,6 +17,7 @@
     a_name_that_is_taken/1,
     without_the_application/1,
     no_pool_at_all/1,
+    an_idle_worker_has_imported_little/1,
     info_of_workers/1,
     info_of_stuck_workers/1,
     info_of_a_hundred_workers/1,
@@ -47,6 +48,7 @@
     a_trace_is_continued/1,
     log_records_say_where_they_are_from/1,
     the_way_to_the_log_stays/1,
+    logging_is_imported_late/1,
     a_failed_cast_is_named/1,
     processes_have_names/1,
     limits_are_spread/1
@@ -76,6 +78,7 @@ groups() ->
             no_pool_at_all
         ]},
         {info, [], [
+            an_idle_worker_has_imported_little,
             info_of_workers,
             info_of_stuck_workers,
             info_of_a_hundred_workers,
@@ -110,6 +113,7 @@ groups() ->
             a_trace_is_continued,
             log_records_say_where_they_are_from,
             the_way_to_the_log_stays,
+            logging_is_imported_late,
             a_failed_cast_is_named,
             processes_have_names
         ]},
@@ -257,6 +261,21 @@ no_pool_at_all(_Config) ->
     ?assertEqual({error, {no_pool, default}}, py:eval("1")).
 
 %%% What is known of pools.
+
+%% What is needed later is imported then: a start takes a third less time. What the interpreter has imported by
+%% itself, for its site, does not count.
+-spec an_idle_worker_has_imported_little(ct_suite:ct_config()) -> term().
+an_idle_worker_has_imported_little(_Config) ->
+    {ok, _} = py:start_pool(mine, #{workers => 1}),
+    {ok, Imported} = call(sys, 'modules.keys'),
+    {ok, Python} = call(sys, 'executable.__str__'),
+    Bare = string:lexemes(os:cmd(binary_to_list(Python) ++ " -c 'import sys; print(*sys.modules)'"), " \n"),
+    Later = [
+        "asyncio", "concurrent", "dataclasses", "datetime", "decimal", "dis", "inspect", "json", "linecache", "logging",
+        "msgpack", "pickle", "random", "re", "shutil", "socket", "subprocess", "tempfile", "textwrap", "tokenize", "traceback", "typing"
+    ],
+    ?assertEqual([], [Name || Name <- Later -- Bare, lists:member(list_to_binary(Name), Imported)]),
+    ?assert(lists:member(<<"erlang_port.worker">>, Imported)).
 
 %% What Python says of itself arrives without being asked for.
 -spec info_of_workers(ct_suite:ct_config()) -> term().
@@ -949,6 +968,33 @@ the_way_to_the_log_stays(_Config) ->
             "logging.config.dictConfig({'version': 1, 'root': {'level': 'INFO', 'handlers': []}})"
         ]
     ].
+
+%% The node gets records from when `logging' is there, from its level on; and the module is as it is otherwise.
+-spec logging_is_imported_late(ct_suite:ct_config()) -> term().
+logging_is_imported_late(_Config) ->
+    Finders = "[type(f).__module__ for f in __import__('sys').meta_path].count('erlang_port.node.logs')",
+    Loader = "type(__import__('sys').modules['logging'].__spec__.loader).__module__",
+    {ok, _} = py:start_pool(mine, #{workers => 1}),
+    ?assertEqual({ok, 1}, eval(Finders)),
+    listen(),
+    {ok, none} = py:call(logging, info, [<<"too low">>], #{}, #{pool => mine}),
+    {ok, none} = py:call(logging, warning, [<<"late">>], #{}, #{pool => mine}),
+    #{level := warning} = logged(fun(#{msg := {string, Text}}) -> ?assertEqual(<<"late">>, Text) =:= ok; (_) -> false end),
+    ?assertEqual({ok, 0}, eval(Finders)),
+    ?assertNotMatch({ok, <<"erlang_port", _/binary>>}, eval(Loader)),
+    %% A node that wants to see failures has them from the first one.
+    #{level := Level} = logger:get_primary_config(),
+    Levels = "[h.level for h in getattr(getattr(__import__('sys').modules.get('logging'), 'root', None), 'handlers', ())]",
+    {ok, _} = py:start_pool(other, #{workers => 1}),
+    ?assertEqual({ok, []}, py:eval(Levels, #{}, #{pool => other})),
+    ok = logger:set_primary_config(level, debug),
+    try
+        test_eventually:equal({ok, [10]}, fun() -> py:eval(Levels, #{}, #{pool => other}) end),
+        {error, _} = py:call(math, sqrt, [-1], #{}, #{pool => other}),
+        _ = logged(fun(#{msg := {string, <<"a request failed", _/binary>>}}) -> true; (_) -> false end)
+    after
+        ok = logger:set_primary_config(level, Level)
+    end.
 
 -spec a_failed_cast_is_named(ct_suite:ct_config()) -> term().
 a_failed_cast_is_named(_Config) ->

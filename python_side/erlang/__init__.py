@@ -13,7 +13,6 @@ from __future__ import annotations
 import sys as _sys
 
 from erlang._callbacks import afrom_callback, from_callback
-from erlang._protocols import SupportsErlang
 from erlang.api import Function, acall, call, drain, send, whereis
 from erlang.api import MissingFunctions as _MissingFunctions
 from erlang.api import is_registered as _is_registered
@@ -34,6 +33,12 @@ from erlang_port.etf.terms import (
     Port,
     Reference,
 )
+from erlang_port.hints import TYPE_CHECKING
+from erlang_port.hints import Any as _Any
+
+if TYPE_CHECKING:
+    from erlang._protocols import SupportsErlang
+del TYPE_CHECKING
 
 __all__ = (
     "Atom",
@@ -68,11 +73,16 @@ __all__ = (
 
 # As user code knows them, in messages, reprs and pickles.
 for _name in __all__:
-    globals()[_name].__module__ = "erlang"
+    if _name in globals():
+        globals()[_name].__module__ = "erlang"
 
 
-def __getattr__(name: str) -> Function:
+def __getattr__(name: str) -> _Any:
     """The registered function of that name."""
+    if name == "SupportsErlang":
+        from erlang._protocols import SupportsErlang  # For type hints: it needs `typing`.
+
+        return SupportsErlang
     if name.startswith("_"):
         raise AttributeError(f"module 'erlang' has no attribute {name!r}")
     if name == "testing":

@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextvars import copy_context
-from typing import Any
 
 from erlang_port.current import has_node, node
 from erlang_port.errors import Cancelled
 from erlang_port.handover import EMPTY, END, next_value, next_value_async
+from erlang_port.hints import Any
 
 
 def from_callback(

@@ -14,3 +14,6 @@ class SupportsErlang(Protocol):
 
     def __erlang__(self) -> Any:
         """What goes in place of the value; it is converted in its turn."""
+
+
+SupportsErlang.__module__ = "erlang"

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from erlang_port.current import has_node, node
 from erlang_port.etf.terms import Pid, Port, Reference
+from erlang_port.hints import Any
 
 
 def send(to: Pid | Reference | str | tuple[str, str], term: Any) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from erlang_port.about import running_about
 from erlang_port.current import running
 from erlang_port.etf import decoder
 from erlang_port.etf.terms import Pid, Reference
+from erlang_port.hints import Any
 
 
 class Stream:

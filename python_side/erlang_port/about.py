@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
 
 from erlang_port.current import running
 from erlang_port.etf import decoder
 from erlang_port.etf.terms import Reference
+from erlang_port.hints import Any
 from erlang_port.wire import frames
 
 #: What is the same for all requests of this worker: its pool and its pid.

@@ -5,7 +5,7 @@ The same for the values of a sync stream, messages, printed lines and log record
 
 from __future__ import annotations
 
-from typing import Final
+from erlang_port.hints import Final
 
 #: What comes faster than this, one after another, is sent in runs, in seconds. A larger number
 #: makes slow generators wait for the ticker; a smaller one sends frames of one item where a few

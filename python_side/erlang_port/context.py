@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import logging
+import sys
 from collections.abc import Callable
 from threading import local
-from typing import Any, Protocol
 
 from erlang_port import reasons
 from erlang_port.errors import Cancelled, NotAllowed
 from erlang_port.etf.encoder import Encoder
+from erlang_port.hints import Any, Protocol
 from erlang_port.runtime.event_loop import EventLoop
 from erlang_port.runtime.regions import Regions
 from erlang_port.runtime.thread_pool import ThreadPool
@@ -17,9 +17,6 @@ from erlang_port.runtime.ticker import Ticker
 from erlang_port.wire import frames
 from erlang_port.wire.frame_writer import FrameWriter
 from erlang_port.wire.receiver import Receiver
-
-#: Tracebacks of failed requests are logged here, at level debug.
-_failures = logging.getLogger("erlang.requests")
 
 #: The reason where there is no memory to say more.
 _NO_MEMORY = b"h\x02m\0\0\0\x0bMemoryErrorm\0\0\0\0"
@@ -120,12 +117,18 @@ class WorkerContext:
             return b"w\x0bnot_allowed"
         if isinstance(error, Cancelled):
             return self.cancelled_reason
-        if _failures.isEnabledFor(logging.DEBUG):
-            _failures.debug("a request failed", exc_info=error)
         try:
+            _log_failure(error)
             return self.encoder().encode(reasons.reason(error, with_traceback))[1:]
         except MemoryError:
             return _NO_MEMORY
+
+
+def _log_failure(error: BaseException) -> None:
+    """Logs its traceback, at level debug."""
+    logging: Any = sys.modules.get("logging")
+    if hasattr(logging, "getLogger"):  # Nobody wants to see records otherwise.
+        logging.getLogger("erlang.requests").debug("a request failed", exc_info=error)
 
 
 def _nothing(_device: bytes = b"") -> None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from contextvars import Context, ContextVar, copy_context
-from typing import Any
+
+from erlang_port.hints import Any
 
 #: The stream, call or exec that the running code belongs to. A context variable, so that it
 #: is right for every task of an event loop, and in the threads of asyncio.to_thread. A thread

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from erlang_port.hints import Any
 
 
 class ErlangError(Exception):

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final
+
+from erlang_port.hints import Any, Final
 
 EMPTY: Final = object()
 END: Final = object()

@@ -11,9 +11,9 @@ import signal
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable
-from typing import Any
+
+from erlang_port.hints import Any
 
 _PR_SET_PDEATHSIG = 1
 
@@ -151,6 +151,8 @@ def end_child() -> None:
     if isinstance(error, SystemExit):
         code = error.code if isinstance(error.code, int) else int(error.code is not None)
     elif error is not None:
+        import traceback
+
         code = 1
         traceback.print_exception(error)
     sys.stdout.flush()

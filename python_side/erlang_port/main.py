@@ -5,9 +5,9 @@ from __future__ import annotations
 import faulthandler
 import os
 import sys
-from typing import TYPE_CHECKING
 
 from erlang_port import reasons
+from erlang_port.hints import TYPE_CHECKING
 from erlang_port.leaving import die_with_node, guard_forks
 from erlang_port.wire import frames
 

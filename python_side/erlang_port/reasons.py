@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import traceback
-
 
 def message_of(error: BaseException) -> str:
     """``str(error)``, or what can be said where that itself fails."""
@@ -19,7 +17,12 @@ def traceback_of(error: BaseException) -> str:
     frames = error.__traceback__
     while frames is not None and _is_ours(frames.tb_frame.f_code.co_filename):
         frames = frames.tb_next
-    shown = traceback.TracebackException(type(error), error, frames)
+    try:
+        # Which takes long to import; and nothing can be while no file can be opened.
+        from traceback import TracebackException
+    except (ImportError, OSError):
+        return f"{type(error).__name__}: {message_of(error)}\n"
+    shown = TracebackException(type(error), error, frames)
     return "".join(shown.format()).encode("utf-8", "backslashreplace").decode("utf-8")
 
 

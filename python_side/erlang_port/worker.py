@@ -19,9 +19,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import faulthandler
-import logging
 import math
 import os
 import signal
@@ -29,7 +27,6 @@ import sys
 import time
 from collections.abc import Callable
 from threading import get_ident
-from typing import Any
 
 from erlang_port import current, reasons
 from erlang_port.about import attach_trace, open_about
@@ -37,6 +34,7 @@ from erlang_port.context import WorkerContext
 from erlang_port.etf import decoder, handles
 from erlang_port.etf.encoder import ways
 from erlang_port.etf.terms import Atom
+from erlang_port.hints import Any
 from erlang_port.leaving import exit_after, watch_node
 from erlang_port.node.client import NodeClient
 from erlang_port.requests.handles import Handles
@@ -353,6 +351,8 @@ def _record_crashes() -> int:
 
 def _say_how_to_debug(*_args: Any, **_kwargs: Any) -> None:
     """In place of a debugger, which would have no terminal."""
+    import logging
+
     frame = sys._getframe(1)
     logging.getLogger("erlang.debugger").warning(
         "breakpoint() in %s, line %d, is passed over: the worker has no terminal. With the pool "
@@ -379,7 +379,8 @@ def _stacks_by_signal() -> tuple[int, int] | None:
 
 def _print_traceback(error: BaseException) -> None:
     """Prints a traceback, if there is anywhere to print it."""
-    # A full disk, a closed descriptor or no memory are no reason to fail.
-    with contextlib.suppress(BaseException):
+    try:
         sys.stderr.write(reasons.traceback_of(error))
         sys.stderr.flush()
+    except BaseException:  # noqa: S110
+        pass  # A full disk, a closed descriptor or no memory are no reason to fail.

@@ -1,5 +1,7 @@
 """Everything that goes wrong in a function that should give values."""
 
+import os
+import resource
 import sys
 
 
@@ -94,3 +96,22 @@ async def async_nested():
 
     inner()
     yield
+
+
+def without_files():
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    held = []
+    try:
+        while True:
+            held.append(os.open("/dev/null", os.O_RDONLY))
+    except OSError:
+        pass
+    global kept
+    kept = held
+    raise OSError("none is left")
+
+
+def with_files():
+    for fd in kept:
+        os.close(fd)
+    raise OSError("none is left")

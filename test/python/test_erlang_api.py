@@ -22,7 +22,9 @@ def test_the_names_are_what_they_are_said_to_be():
         for name, value in vars(erlang).items()
         if not name.startswith("_") and not inspect.ismodule(value)
     }
-    assert public - {"annotations"} == set(erlang.__all__)
+    # Imported when it is asked for, since it needs `typing`.
+    assert public - {"annotations"} | {"SupportsErlang"} == set(erlang.__all__)
+    assert erlang.SupportsErlang.__module__ == "erlang"
     assert dir(erlang) == sorted(erlang.__all__)
 
 

@@ -15,6 +15,7 @@ PYTHON_SIDE = Path(__file__).resolve().parents[2] / "python_side"
 
 #: From the ground. What is named for a folder stands for all that is in it.
 FLOORS = [
+    {"hints"},
     {"errors", "handover"},
     {"reasons", "batching", "etf", "wire", "leaving"},
     {"current"},
@@ -30,7 +31,7 @@ FLOORS = [
 APART = {"make_venv"}
 
 #: What the face for user code may stand on.
-FACE = {"about", "current", "errors", "etf", "handover"}
+FACE = {"about", "current", "errors", "etf", "handover", "hints"}
 
 
 def modules() -> list[str]:

@@ -7,9 +7,8 @@ Anything else costs about 500 ns more than without this.
 
 from __future__ import annotations
 
-from typing import Any, Final
-
 from erlang_port.etf.decoder import decode_prefix
+from erlang_port.hints import Any, Final
 
 #: A list of more arguments goes to the decoder at once. A larger number costs time where the last
 #: of them is of another kind; a smaller one costs about a microsecond for each call past it.

@@ -19,13 +19,10 @@ from collections.abc import (
     KeysView,
     ValuesView,
 )
-from datetime import date, datetime, time, timedelta
-from decimal import Decimal
 from enum import Enum
 from io import IOBase
 from os import fsencode
 from types import CoroutineType, MappingProxyType, ModuleType, NoneType
-from typing import Any, Final, NamedTuple
 
 from erlang_port.etf.iso8601 import duration
 from erlang_port.etf.libraries import (
@@ -54,6 +51,10 @@ from erlang_port.etf.terms import (
     Port,
     Reference,
 )
+from erlang_port.hints import TYPE_CHECKING, Any, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from datetime import timedelta
 
 __all__ = ("RULES", "Rule", "convert", "register_encoder")
 
@@ -146,16 +147,16 @@ RULES: Final[tuple[Rule, ...]] = (
     Rule(
         "`datetime`, `date`, `time`",
         "ISO 8601 binary",
-        _is_a(datetime, date, time),
+        is_from("datetime", "datetime", "date", "time"),
         lambda v: v.isoformat(),
     ),
     Rule(
         "`timedelta`",
         "ISO 8601 binary: a duration such as `P1DT2H0.5S`",
-        _is_a(timedelta),
+        is_from("datetime", "timedelta"),
         _timedelta,
     ),
-    Rule("`decimal.Decimal`", "binary of its digits", _is_a(Decimal), str),
+    Rule("`decimal.Decimal`", "binary of its digits", is_from("decimal", "Decimal"), str),
     Rule("`uuid.UUID`", "binary of 36 characters", is_from("uuid", "UUID"), str),
     Rule("`pathlib` path", "binary of the path's bytes", is_from("pathlib", "PurePath"), fsencode),
     Rule(

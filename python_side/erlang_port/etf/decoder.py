@@ -9,12 +9,10 @@ Values are those of docs/types.md.
 
 from __future__ import annotations
 
-import re
 import struct
 import zlib
 from collections import Counter
 from collections.abc import Callable
-from typing import Any, Final, TypeAlias
 
 from erlang_port.etf import handles, incoming
 from erlang_port.etf.runs import RUNS, SHORT_RUN, small_integers
@@ -34,6 +32,7 @@ from erlang_port.etf.terms import (
     MapKey,
 )
 from erlang_port.etf.writer import MAX_DEPTH, VERSION, Writer, encode
+from erlang_port.hints import Any, Final, TypeAlias
 
 __all__ = ("MAX_DEPTH", "VERSION", "DecodeError", "Writer", "decode", "decode_prefix", "encode")
 
@@ -43,14 +42,22 @@ is copied for nothing. Smaller: short requests are read more slowly."""
 
 _U16 = struct.Struct(">H")
 _U32_AT = struct.Struct(">I").unpack_from
-# The beginning of {bytes, B}, {msgpack, B}, {py_channel, {Pid, Available}} and {py_handle, {Keeper,
-# Worker, Id}}, after the tuple's header: an atom in any of its four encodings, and the tag of a
+
+_ATOM_TAGS: Final = b"swdv"
+# What has another meaning in a tuple of two, {bytes, B}, {msgpack, B}, {py_channel, {Pid,
+# Available}} and {py_handle, {Keeper, Worker, Id}}: its name, and what comes next, the tag of a
 # binary, or of a tuple, a pid first.
-_WRAPPED = re.compile(
-    rb"(?:[sw]\x05|[dv]\x00\x05)(bytes)m|(?:[sw]\x07|[dv]\x00\x07)(msgpack)m"
-    rb"|(?:[sw]\x0a|[dv]\x00\x0a)(py_channel)h\x02[Xg]"
-    rb"|(?:[sw]\x09|[dv]\x00\x09)(py_handle)h\x03[Xg]"
-)
+_WRAPPERS: Final[dict[bytes, bytes | tuple[bytes, ...]]] = {
+    b"bytes": b"m",
+    b"msgpack": b"m",
+    b"py_channel": (b"h\x02X", b"h\x02g"),
+    b"py_handle": (b"h\x03X", b"h\x03g"),
+}
+_WRAPPER_ATOMS: Final = {
+    head + bytes((len(name),)) + name: name
+    for name in _WRAPPERS
+    for head in (b"s", b"w", b"d\0", b"v\0")
+}
 
 _TUPLE, _LIST, _MAP, _ROOT = range(4)
 # What is open while its elements are read: elements so far, number to wait for, kind, frozen.
@@ -221,9 +228,12 @@ def _open(data: Buffer, pos: int, frozen: bool) -> tuple[Any, int, int, int]:
     tag = data[pos]
     if tag == 104:
         count, start, kind = data[pos + 1], pos + 2, _TUPLE
-        if count == 2 and (wrapped := _WRAPPED.match(data, start)) is not None:
-            value, end = _unwrap(data, wrapped)
-            return value, end, 0, _TUPLE
+        if count == 2 and data[start] in _ATOM_TAGS:
+            end = start + (2 + data[start + 1] if data[start] in b"sw" else 3 + data[start + 2])
+            name = _WRAPPER_ATOMS.get(bytes(data[start:end]))
+            if name is not None and bytes(data[end : end + 3]).startswith(_WRAPPERS[name]):
+                value, end = _unwrap(data, name, start, end)
+                return value, end, 0, _TUPLE
     elif tag == 106:
         return FrozenList() if frozen else [], pos + 1, 0, _LIST
     elif tag == 107:
@@ -330,35 +340,32 @@ def _keyed_map(
     return _frozen(meant, pos) if frozen else meant, pos
 
 
-def _unwrap(data: Buffer, mark: re.Match[bytes]) -> tuple[Any, int]:
-    """The value of {bytes, B} or {msgpack, B}, where the length of B is where `mark` ends, or of
-    {py_channel, {Pid, Available}} or {py_handle, {Keeper, Worker, Id}}.
-    """
-    if mark.lastindex == 3:
-        (pid, available), end = _read(data, mark.end(3), False, SCALARS)
+def _unwrap(data: Buffer, name: bytes, start: int, pos: int) -> tuple[Any, int]:
+    """The value of a tuple of two whose name begins at `start`, and its second term at `pos`."""
+    if name == b"py_channel":
+        (pid, available), end = _read(data, pos, False, SCALARS)
         return incoming.arrived(pid, available), end
-    if mark.lastindex == 4:
-        (keeper, worker, identity), end = _read(data, mark.end(4), False, SCALARS)
+    if name == b"py_handle":
+        (keeper, worker, identity), end = _read(data, pos, False, SCALARS)
         return handles.arrived(keeper, worker, identity), end
-    start = mark.end() + 4
-    end = start + _U32_AT(data, mark.end())[0]
+    end = pos + 5 + _U32_AT(data, pos + 1)[0]
     if end > len(data):
-        raise DecodeError("truncated", mark.end() - 1)
-    payload = data[start:end]
-    if mark.lastindex == 1:
+        raise DecodeError("truncated", pos)
+    payload = data[pos + 5 : end]
+    if name == b"bytes":
         return bytes(payload), end
     try:
         import msgpack
     except ImportError:
         raise DecodeError(
-            "{msgpack, B} needs the Python package 'msgpack', which is not installed:", mark.start()
+            "{msgpack, B} needs the Python package 'msgpack', which is not installed:", start
         ) from None
     try:
         return msgpack.unpackb(payload, strict_map_key=False), end
     except Exception as error:
         # Whatever the library makes of bytes that are no MessagePack: it has no one base class.
         reason = f"{type(error).__name__}: {error}"
-        raise DecodeError(f"{{msgpack, B}} cannot be unpacked ({reason})", mark.start()) from None
+        raise DecodeError(f"{{msgpack, B}} cannot be unpacked ({reason})", start) from None
 
 
 def _not_utf8(error: UnicodeDecodeError, pos: int, frames: list[_Frame]) -> UnicodeDecodeError:

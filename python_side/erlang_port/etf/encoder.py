@@ -11,12 +11,10 @@ goes that way.
 
 from __future__ import annotations
 
-import re
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from types import NoneType
-from typing import Any, Final, TypeAlias
 
 from erlang_port.etf.conversions import OPAQUE, convert
 from erlang_port.etf.erlpack_input import (
@@ -28,6 +26,7 @@ from erlang_port.etf.erlpack_input import (
 from erlang_port.etf.formats import encode_json, encode_msgpack
 from erlang_port.etf.terms import Atom, FrozenDict, FrozenList
 from erlang_port.etf.writer import VERSION, Writer, atom_bytes
+from erlang_port.hints import Any, Final, TypeAlias
 
 try:
     import erlang_accelerator as _accelerator
@@ -66,7 +65,7 @@ _SHORT_ROW: Final = 64
 """Cells up to which a row is packed before it is checked. Larger: long lists of one type, which
 are checked faster otherwise, are checked cell by cell. Smaller: long rows go the longer way."""
 _NIL: Final = b"s\3nil"
-_NOT_FINITE: Final = re.compile(rb"F[\x7f\xff][\xf0-\xff]")
+_MAYBE_NOT_FINITE: Final = (b"F\x7f", b"F\xff")
 #: What erlpack writes for floats that are not finite, and what is meant.
 _NOT_FINITE_TERMS: Final = (
     (b"F\x7f\xf8" + bytes(6), atom_bytes("nan")),
@@ -89,6 +88,17 @@ def _cells(rows: Sequence[Any]) -> Iterator[Any]:
     if len(kinds) == 1:
         return chain.from_iterable(map(dict.values, rows))
     return chain.from_iterable(row.values() if type(row) is dict else row for row in rows)
+
+
+def _has_not_finite(encoded: bytes) -> bool:
+    """Whether there is what erlpack writes for a float that is not finite, or text like it."""
+    for start in _MAYBE_NOT_FINITE:
+        at = encoded.find(start)
+        while at >= 0:
+            if encoded[at + 2 : at + 3] >= b"\xf0":
+                return True
+            at = encoded.find(start, at + 2)
+    return False
 
 
 def ways() -> tuple[str, ...]:
@@ -192,14 +202,14 @@ class Encoder:
         erlpack writes None as the atom nil, and floats that are not finite as such. Text may
         hold the same bytes: so they are replaced where there are as many as the cells have.
         """
-        if (0x7F in encoded or 0xFF in encoded) and _NOT_FINITE.search(encoded) is not None:
+        if (0x7F in encoded or 0xFF in encoded) and _has_not_finite(encoded):
             found = 0
             for bits, term in _NOT_FINITE_TERMS:
                 replaced = encoded.replace(bits, term)
                 found += (len(encoded) - len(replaced)) // (len(bits) - len(term))
                 encoded = replaced
             # What is left is a NaN with other bits, or text.
-            if _NOT_FINITE.search(encoded) is not None or found != sum(
+            if _has_not_finite(encoded) or found != sum(
                 [v - v != 0.0 for v in _cells(rows) if type(v) is float]
             ):
                 return None

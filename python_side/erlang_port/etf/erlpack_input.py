@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import chain, groupby
-from typing import Any, Final
 
 from erlang_port.etf.conversions import OPAQUE, convert
 from erlang_port.etf.terms import Atom, FrozenDict, FrozenList, received_atom
 from erlang_port.etf.writer import safe_keys
+from erlang_port.hints import Any, Final
 
 __all__ = ("VERBATIM_TYPES", "NotForErlpackError", "kinds_of", "to_erlpack")
 

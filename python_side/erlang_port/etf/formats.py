@@ -16,14 +16,16 @@ The conversions are those of `conversions`, as far as the format has a place for
 
 from __future__ import annotations
 
-import decimal
-import json
+from collections.abc import Callable
 from types import NoneType
-from typing import Any, Final
 
 from erlang_port.etf.conversions import OPAQUE, convert
 from erlang_port.etf.terms import Atom, FrozenDict, FrozenList, MapKey
 from erlang_port.etf.writer import MAX_DEPTH, too_deep
+from erlang_port.hints import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from decimal import Decimal
 
 __all__ = ("encode_json", "encode_msgpack")
 
@@ -86,6 +88,8 @@ def encode_json(value: Any) -> bytes:
 
 
 def _dumps(plain: Any) -> str:
+    import json
+
     return json.dumps(plain, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
@@ -124,31 +128,31 @@ def _marked(plain: Any, numbers: list[str]) -> Any:
     return plain
 
 
-_EXACT: Final = decimal.Context(
-    prec=decimal.MAX_PREC, Emax=decimal.MAX_EMAX, Emin=decimal.MIN_EMIN, traps=[decimal.Inexact]
-)
-
-
 def _digits(number: int) -> str:
     """The decimal digits of an integer of any size.
 
     By halves, which decimal multiplies in nearly linear time; one long division by another takes
     quadratic time.
     """
+    import decimal
+
     size = 1 << (max(number.bit_length() - 1, 0)).bit_length()
-    with decimal.localcontext(_EXACT):
-        text = str(_decimal(abs(number), size))
+    exact = decimal.Context(
+        prec=decimal.MAX_PREC, Emax=decimal.MAX_EMAX, Emin=decimal.MIN_EMIN, traps=[decimal.Inexact]
+    )
+    with decimal.localcontext(exact):
+        text = str(_decimal(abs(number), size, decimal.Decimal))
     return f"-{text}" if number < 0 else text
 
 
-def _decimal(number: int, bits: int) -> decimal.Decimal:
+def _decimal(number: int, bits: int, make: Callable[[int], Decimal]) -> Decimal:
     """The same for a number of at most `bits` bits, a power of two."""
     if bits <= _LONG_BITS:
-        return decimal.Decimal(number)
+        return make(number)
     half = bits >> 1
     high = number >> half
     low = number - (high << half)
-    return _decimal(high, half) * decimal.Decimal(2) ** half + _decimal(low, half)
+    return _decimal(high, half, make) * make(2) ** half + _decimal(low, half, make)
 
 
 _JSON_TYPES: Final = frozenset((str, int, bool, NoneType))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar, NoReturn
+
+from erlang_port.hints import Any, ClassVar, NoReturn
 
 __all__ = ("Frozen", "FrozenDict", "FrozenList", "MapKey", "refuse_change", "set_once")
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
 
 from erlang_port.etf.frozen import Frozen, set_once
 from erlang_port.etf.opaque import Pid
 from erlang_port.etf.terms import Atom
+from erlang_port.hints import Any, Final
 
 #: A handle is {py_handle, {Keeper, Worker, Id}} in Erlang, see py_handle.erl.
 TAG: Final = "py_handle"

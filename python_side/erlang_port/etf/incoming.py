@@ -15,11 +15,11 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from operator import length_hint
-from typing import Any, Final, Protocol
 
 from erlang_port.etf.opaque import Pid
 from erlang_port.etf.terms import Atom
 from erlang_port.handover import EMPTY, END, Wake, next_value, next_value_async
+from erlang_port.hints import Any, Final, Protocol
 
 #: A channel is {py_channel, {Pid, Available}} in Erlang, where Available means nothing here.
 TAG: Final = "py_channel"

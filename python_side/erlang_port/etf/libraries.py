@@ -10,9 +10,9 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter
-from typing import Any, Final
 
 from erlang_port.etf.iso8601 import duration, shortened
+from erlang_port.hints import Any, Final
 
 __all__ = (
     "arrow_rows",

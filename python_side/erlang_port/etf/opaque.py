@@ -6,9 +6,9 @@ The layouts are those of the External Term Format (OTP documentation, ERTS user'
 from __future__ import annotations
 
 import struct
-from typing import Any
 
 from erlang_port.etf.frozen import Frozen, set_once
+from erlang_port.hints import Any
 
 __all__ = ("Fun", "Opaque", "Pid", "Port", "Reference", "received_opaque")
 

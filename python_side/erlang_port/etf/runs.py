@@ -10,9 +10,9 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 from itertools import chain
-from typing import Any, Final
 
 from erlang_port.etf.scalars import Buffer, DecodeError
+from erlang_port.hints import Any, Final
 
 __all__ = ("RUNS", "SHORT_RUN", "small_integers")
 

@@ -7,14 +7,13 @@ IndexError or struct.error, which `etf` turns into a DecodeError.
 
 from __future__ import annotations
 
-import re
 import struct
 from collections.abc import Callable
-from typing import Any, Final, TypeAlias
 
 from erlang_port.etf.opaque import Fun, Pid, Port, Reference, received_opaque
 from erlang_port.etf.structs import STRUCT, STRUCT_AS_STR
 from erlang_port.etf.terms import Atom, Bitstring, received_atom
+from erlang_port.hints import Any, Final, TypeAlias
 
 __all__ = ("ATOMS_AS_STR", "SCALARS", "SHORT_TEXT", "Buffer", "DecodeError", "Scalar")
 
@@ -33,7 +32,7 @@ _U16 = struct.Struct(">H")
 _U32_AT = struct.Struct(">I").unpack_from
 _F64 = struct.Struct(">d")
 _INTEGER = struct.Struct(">i")
-_OLD_FLOAT = re.compile(rb" *[+-]?\d+\.\d+(?:[eE][+-]?\d+)?\0*")
+_OLD_FLOAT: Final = rb" *[+-]?\d+\.\d+(?:[eE][+-]?\d+)?\0*"
 
 
 class DecodeError(ValueError):
@@ -78,9 +77,11 @@ def _float(data: Buffer, pos: int, text: bool) -> tuple[float, int]:
 
 def _old_float(data: Buffer, pos: int, text: bool) -> tuple[float, int]:
     """FLOAT_EXT: 31 bytes that the C format "%.20e" wrote, filled up with zero bytes."""
+    import re  # No node writes such floats any more, but for who asks for them.
+
     end = pos + 32
     digits = bytes(data[pos + 1 : end])
-    if end > len(data) or not _OLD_FLOAT.fullmatch(digits):
+    if end > len(data) or not re.fullmatch(_OLD_FLOAT, digits):
         raise DecodeError("a malformed float", pos)
     value = float(digits.rstrip(b"\0"))
     if value - value != 0.0:

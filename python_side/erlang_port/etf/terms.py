@@ -7,10 +7,10 @@ can be subclassed with a meaning of its own: what goes to Erlang is decided by t
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from erlang_port.etf.frozen import Frozen, FrozenDict, FrozenList, MapKey, refuse_change, set_once
 from erlang_port.etf.opaque import Fun, Pid, Port, Reference
+from erlang_port.hints import TYPE_CHECKING, Any, Final, NoReturn
 
 if TYPE_CHECKING:
     _Text = str

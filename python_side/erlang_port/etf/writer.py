@@ -14,7 +14,6 @@ import struct
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, pairwise
 from types import NoneType
-from typing import Any, Final, TypeAlias
 
 from erlang_port.etf.terms import (
     Atom,
@@ -28,6 +27,7 @@ from erlang_port.etf.terms import (
     Port,
     Reference,
 )
+from erlang_port.hints import Any, Final, TypeAlias
 
 __all__ = ("MAX_DEPTH", "VERSION", "Writer", "encode", "safe_keys")
 

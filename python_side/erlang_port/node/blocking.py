@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Any, TypeVar
 
 from erlang_port.current import current
+from erlang_port.hints import Any, TypeVar
 from erlang_port.runtime.event_loop import EventLoop
 from erlang_port.runtime.interrupt import InterruptibleRegion, OneShotEvent
 

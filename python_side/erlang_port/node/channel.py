@@ -12,9 +12,9 @@ import time
 from collections import deque
 from collections.abc import Callable
 from threading import RLock
-from typing import Any
 
 from erlang_port.batching import FAST_ITEMS, FAST_SECONDS, RUN_BYTES, RUN_LENGTH
+from erlang_port.hints import Any
 from erlang_port.node.byte_window import ByteWindow
 from erlang_port.runtime.ticker import Ticker
 from erlang_port.wire import frames

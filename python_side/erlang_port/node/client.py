@@ -10,18 +10,18 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
 
 from erlang_port.context import WorkerContext
 from erlang_port.current import connect, current
 from erlang_port.errors import ErlangError
 from erlang_port.etf import decoder, incoming
 from erlang_port.etf.terms import Atom, Pid, Port, Reference
+from erlang_port.hints import TYPE_CHECKING, Any
 from erlang_port.node import stdout
 from erlang_port.node.blocking import BlockingWait, Lend
 from erlang_port.node.byte_window import ByteWindow
 from erlang_port.node.incoming import IncomingChannels
-from erlang_port.node.log_handler import LogHandler
+from erlang_port.node.logs import Logs
 from erlang_port.node.lossy_channel import LossyChannel
 from erlang_port.node.messages import LIMIT, Messages, is_fixed
 from erlang_port.node.stdout import Devices, Output
@@ -67,7 +67,7 @@ class NodeClient:
         self._channels = IncomingChannels(self.waiter, self._ask_later, self.tell)
         #: Names of functions that the node was found to have.
         self._registered: set[str] = set()
-        self.logs = LogHandler(context.encoder)
+        self.logs = Logs(context.encoder)
         printed = LossyChannel(writer, ticker, blocking, frames.OUTPUT, False, stdout.note)
         self._log = LossyChannel(writer, ticker, blocking, frames.LOG, True, self.logs.note)
         self._devices = Devices(

@@ -7,13 +7,13 @@ import os
 import threading
 import weakref
 from collections.abc import Callable
-from typing import Any
 
 from erlang_port.current import has_node
 from erlang_port.errors import ErlangError
 from erlang_port.etf import decoder
 from erlang_port.etf.incoming import TAG, Channel
 from erlang_port.etf.terms import Atom, Pid
+from erlang_port.hints import Any
 from erlang_port.wire import frames
 
 Wakers = tuple[Callable[[], object], Callable[[], object]]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any
 
 from erlang_port import reasons
 from erlang_port.about import describe, metadata
 from erlang_port.current import running
 from erlang_port.etf.encoder import Encoder
+from erlang_port.hints import Any
 from erlang_port.node.lossy_channel import LossyChannel
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from threading import RLock
-from typing import Any
 
+from erlang_port.hints import Any
 from erlang_port.node.blocking import BlockingWait
 from erlang_port.node.channel import Channel
 from erlang_port.runtime.interrupt import InterruptibleRegion, OneShotEvent

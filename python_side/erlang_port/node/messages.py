@@ -9,13 +9,12 @@ must not overtake a message flushes first.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
-from typing import Any, Final
 
 from erlang_port.batching import RUN_BYTES, RUN_LENGTH
 from erlang_port.etf.encoder import Encoder
 from erlang_port.etf.terms import Atom
+from erlang_port.hints import Any, Final
 from erlang_port.node.channel import Channel, Put
 from erlang_port.runtime.ticker import Ticker
 from erlang_port.wire import frames
@@ -101,6 +100,8 @@ class Messages(Channel):
         body, count, error = encoder.encode_run(run, 0, RUN_BYTES)
         if error is not None:
             # Cannot be, see is_fixed; a lost message is better than a queue that stands still.
+            import logging
+
             logging.getLogger(__name__).error("a message was lost", exc_info=error)
             del run[count]
         for term in reversed(run[count:]):

@@ -9,9 +9,9 @@ import io
 import os
 from collections.abc import Callable
 from threading import RLock, get_ident
-from typing import Any
 
 from erlang_port.current import running
+from erlang_port.hints import Any
 from erlang_port.node.lossy_channel import LossyChannel
 from erlang_port.runtime.ticker import Ticker
 

@@ -7,9 +7,9 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import chain, groupby
 from operator import itemgetter
-from typing import Any
 
 from erlang_port.etf.erlpack_input import kinds_of
+from erlang_port.hints import Any
 
 #: Returns its second argument, at the price of a call from C to C.
 _second: Callable[[None, Any], Any] = {}.get  # type: ignore[assignment]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any
 
 from erlang_port.context import EndRequest, WorkerContext
 from erlang_port.current import context_of
 from erlang_port.errors import Cancelled
+from erlang_port.hints import TYPE_CHECKING, Any
 from erlang_port.runtime.awaitable import is_awaitable
 from erlang_port.wire import frames
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Callable
-from typing import Any
 
 from erlang_port.etf.handles import Ref
 from erlang_port.etf.terms import Pid
+from erlang_port.hints import Any
 from erlang_port.requests.request_table import Handler
 from erlang_port.runtime.thread_pool import Work
 from erlang_port.wire import frames

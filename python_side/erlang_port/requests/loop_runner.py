@@ -10,10 +10,10 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextvars import Context
 from types import CoroutineType
-from typing import Any
 
 from erlang_port.current import context_of, current
 from erlang_port.errors import Cancelled
+from erlang_port.hints import Any
 from erlang_port.requests.stream import Stream
 from erlang_port.runtime.awaitable import is_awaitable
 

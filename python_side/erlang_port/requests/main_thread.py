@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import queue
 from collections.abc import Callable
-from typing import Any
 
+from erlang_port.hints import Any
 from erlang_port.runtime.interrupt import InterruptibleRegion
 from erlang_port.runtime.thread_pool import Work
 

@@ -6,7 +6,8 @@ import cProfile
 from collections.abc import AsyncGenerator, Callable, Generator
 from functools import partial
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
-from typing import Any
+
+from erlang_port.hints import Any
 
 
 def profiled(function: Callable[..., Any], path: str) -> Callable[..., Any]:

@@ -6,11 +6,11 @@ import itertools
 from contextvars import copy_context
 from functools import partial
 from types import GeneratorType
-from typing import Any
 
 from erlang_port.context import Request, WorkerContext
 from erlang_port.current import current
 from erlang_port.errors import Cancelled
+from erlang_port.hints import Any
 from erlang_port.requests.call import Call
 from erlang_port.requests.handles import Handles
 from erlang_port.requests.main_module import MainModule

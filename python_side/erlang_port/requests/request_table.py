@@ -6,9 +6,9 @@ import math
 import time
 from collections.abc import Callable
 from time import sleep
-from typing import Any
 
 from erlang_port.context import Request, WorkerContext
+from erlang_port.hints import Any
 from erlang_port.runtime.interrupt import Outcome
 from erlang_port.runtime.pulse import Pulse
 from erlang_port.runtime.thread_pool import Work

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import itertools
-import linecache
 import sys
 from collections import deque
 from types import CodeType
@@ -25,6 +24,8 @@ def compile_source(code: str, kind: str, mode: str) -> CodeType:
     if "asyncio" in code:
         # It is a name in `__main__`, but few workers need it, and it takes long to import.
         sys.modules["__main__"].__dict__.setdefault("asyncio", importlib.import_module("asyncio"))
+    import linecache  # It takes long, too, and workers that get no code do without.
+
     name = f"<{kind} {next(_numbers)}>"
     names = _names.setdefault(kind, deque())
     names.append(name)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import gc
 import os
 import threading
-import traceback
 from collections.abc import Iterator
 from types import AsyncGeneratorType, CoroutineType, FrameType
-from typing import Any
 
 from erlang_port.about import describe
 from erlang_port.current import current
+from erlang_port.hints import Any
 from erlang_port.runtime.event_loop import EventLoop
 from erlang_port.runtime.interrupt import InterruptibleCoroutine
 from erlang_port.runtime.regions import Regions
@@ -36,13 +35,15 @@ class Stacks:
 
     def format(self) -> str:
         """The threads that run code of the user's, the tasks, and how many threads are idle."""
+        from traceback import walk_stack  # Which takes long to import.
+
         running = self._regions.running()
         names = {thread.ident: thread.name for thread in threading.enumerate()}
         parts = []
         # The calling one reads.
         idle = 1
         for ident, frame in frames_of_threads().items():
-            stack = _outside(list(traceback.walk_stack(frame))[::-1])
+            stack = _outside(list(walk_stack(frame))[::-1])
             if not stack or _waits_for_events(frame):
                 idle += 1
                 continue
@@ -58,7 +59,9 @@ class Stacks:
 
 
 def _part(head: str, stack: list[tuple[FrameType, int]]) -> str:
-    summary = traceback.StackSummary.extract(iter(stack[-_MOST_FRAMES:]))
+    from traceback import StackSummary
+
+    summary = StackSummary.extract(iter(stack[-_MOST_FRAMES:]))
     return head + ":\n" + ("".join(summary.format()) or "  has not begun\n")
 
 

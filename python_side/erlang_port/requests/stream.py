@@ -7,13 +7,13 @@ from collections.abc import Callable
 from itertools import chain
 from threading import Lock
 from types import NoneType
-from typing import Any, Protocol
 
 from erlang_port.batching import RUN_BYTES, RUN_LENGTH
 from erlang_port.context import EndRequest, WorkerContext
 from erlang_port.errors import Cancelled
 from erlang_port.etf.erlpack_input import kinds_of
 from erlang_port.etf.formats import encode_json, encode_msgpack
+from erlang_port.hints import Any, Protocol
 from erlang_port.requests.window import Window
 from erlang_port.wire import frames
 

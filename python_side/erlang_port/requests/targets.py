@@ -7,11 +7,11 @@ import importlib
 import sys
 from collections.abc import Callable
 from types import BuiltinFunctionType, FunctionType
-from typing import Any
 
 from erlang_port.errors import NotAllowed
 from erlang_port.etf import decoder
 from erlang_port.etf.arguments import arguments
+from erlang_port.hints import Any
 from erlang_port.requests.source import compile_source
 from erlang_port.wire import frames
 

@@ -12,17 +12,16 @@ another.
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextvars import Context
 from threading import Lock
 from types import GeneratorType
-from typing import Any, TypeVar
 
 from erlang_port.batching import FAST_ITEMS, FAST_SECONDS
 from erlang_port.current import context_of
 from erlang_port.errors import Cancelled
+from erlang_port.hints import Any, TypeVar
 from erlang_port.requests.batch_collector import BatchCollector
 from erlang_port.requests.stream import Stream
 from erlang_port.runtime.interrupt import InterruptibleRegion
@@ -84,8 +83,10 @@ class ThreadRunner:
         self._flush_pending = False
         if self._waiting:
             self._waiting = False
-            with contextlib.suppress(RuntimeError):
+            try:
                 self._wake.release()
+            except RuntimeError:
+                pass
 
     def tick(self) -> None:
         """Sends what the generator has yielded, if it has not ended its run since the last tick."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable
 from types import CoroutineType, GeneratorType
-from typing import Any
+
+from erlang_port.hints import Any
 
 _ITERABLE_COROUTINE = 0x100
 

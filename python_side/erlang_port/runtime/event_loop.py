@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from collections import deque
 from collections.abc import Callable, Coroutine
 from contextvars import Context
 from threading import Lock
-from typing import TYPE_CHECKING, Any
 
+from erlang_port.hints import TYPE_CHECKING, Any
 from erlang_port.runtime.interrupt import InterruptibleCoroutine, InterruptibleRegion
 from erlang_port.runtime.threads import start_thread
 
@@ -76,6 +75,8 @@ class EventLoop:
                     return
                 # SystemExit in a task that user code made. What else there was to do is
                 # still queued.
+                import logging
+
                 logging.getLogger(__name__).exception("the event loop goes on after an exception")
 
     def call_soon_threadsafe(self, function: Callable[[], object]) -> None:

@@ -49,9 +49,9 @@ from enum import IntEnum
 from threading import Lock, RLock, get_ident
 from time import sleep
 from types import FrameType
-from typing import Any, TypeVar
 
 from erlang_port.errors import Cancelled
+from erlang_port.hints import Any, TypeVar
 from erlang_port.runtime.monitoring import arm, disarm
 from erlang_port.runtime.safe_points import (
     Place,

@@ -18,7 +18,8 @@ import sys
 from collections.abc import Callable, Mapping
 from threading import RLock, get_ident
 from types import BuiltinMethodType, CodeType, FrameType, MethodDescriptorType
-from typing import Any
+
+from erlang_port.hints import Any
 
 #: None where it is not needed, before CPython 3.13, and where code may not be given events
 #: while it runs: without the interpreter's lock.

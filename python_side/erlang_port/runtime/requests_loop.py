@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from typing import Any, Final
 
 from erlang_port.current import current
+from erlang_port.hints import Any, Final
 
 #: Since Python 3.12 a task takes its first step when it is made, and not in the next turn.
 _EAGER: Final[dict[str, Any]] = {"eager_start": True} if sys.version_info >= (3, 12) else {}

@@ -17,14 +17,14 @@ from __future__ import annotations
 import ctypes
 import functools
 import gc
-import re
 import sys
 from collections.abc import Callable
 from enum import Enum
 from operator import methodcaller
 from threading import Condition, Lock, get_ident
 from types import CodeType, FrameType
-from typing import Any, TypeVar
+
+from erlang_port.hints import Any, TypeVar
 
 # Keeps the interpreter lock while it runs, unlike other foreign functions.
 _set_async_exc = ctypes.pythonapi.PyThreadState_SetAsyncExc
@@ -60,7 +60,7 @@ _MANAGING = frozenset(("contextlib", "weakref", "_weakrefset", "_threading_local
 _CALLBACKS = "erlang_port.runtime.monitoring"
 
 #: Names by which the standard library handles locks.
-_LOCKING = re.compile(r"(?:^|_)(?:r?lock|mutex|cond(?:ition)?|acquire|release)(?:$|_|Lock$)")
+_LOCKING = frozenset(("lock", "rlock", "mutex", "cond", "condition", "acquire", "release"))
 
 
 def place_of(frame: FrameType, base: CodeType) -> Place:
@@ -140,11 +140,16 @@ def _module_of(frame: FrameType) -> str:
     return name if type(name) is str else ""
 
 
+def _is_of_lock(name: str) -> bool:
+    """Whether one of the words of a name is: `_acquireLock`, `not_empty_lock`."""
+    return not _LOCKING.isdisjoint(name.removesuffix("Lock").split("_"))
+
+
 def _is_locking(frame: FrameType, module: str) -> bool:
     """Whether it handles locks of the standard library, without a handler just now."""
     return (
         module.partition(".")[0] in sys.stdlib_module_names
-        and any(map(_LOCKING.search, frame.f_code.co_names))
+        and any(map(_is_of_lock, frame.f_code.co_names))
         and not _is_protected(frame)
     )
 

@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable
 from threading import Lock
 from time import sleep
-from typing import Protocol
 
+from erlang_port.hints import Protocol
 from erlang_port.runtime.threads import start_thread
 
 #: How long a value that was yielded after others in quick succession may wait for the

@@ -10,7 +10,8 @@ Pure functions: nothing here reads or writes.
 from __future__ import annotations
 
 import struct
-from typing import NamedTuple
+
+from erlang_port.hints import NamedTuple
 
 # From Erlang to Python.
 SETTINGS = 1

@@ -10,7 +10,8 @@ import pytest
 
 from erlang_port.etf.decoder import decode
 from erlang_port.etf.encoder import Encoder
-from erlang_port.etf.structs import MEANINGS, STRUCT
+from erlang_port.etf.meanings import MEANINGS
+from erlang_port.etf.structs import STRUCT
 from erlang_port.etf.terms import Atom
 
 ISO = {"calendar": Atom("Elixir.Calendar.ISO")}
