@@ -36,7 +36,25 @@ init_per_suite(Config) ->
         "        gate.wait()\n"
         "        yield 'opened'\n"
         "    finally:\n"
-        "        closed.append(n)\n">>,
+        "        closed.append(n)\n"
+        "async def async_burst(n):\n"
+        "    try:\n"
+        "        for i in range(n):\n"
+        "            yield i\n"
+        "        while not gate.is_set():\n"
+        "            await asyncio.sleep(0.001)\n"
+        "        yield 'opened'\n"
+        "    finally:\n"
+        "        closed.append(n)\n"
+        "async def holding_burst(n):\n"
+        "    for i in range(n):\n"
+        "        yield i\n"
+        "    await asyncio.sleep(0)\n"
+        "    gate.wait()\n"
+        "    yield 'opened'\n"
+        "async def endless():\n"
+        "    for i in itertools.count():\n"
+        "        yield i\n">>,
         #{pool => ?POOL}
     ),
     Config.
@@ -50,44 +68,60 @@ end_per_suite(_Config) ->
 call_beside_a_generator_that_waits(_Config) ->
     [
         begin
-            {ok, Ref} = start('__main__', burst, [5000], #{window => Window}),
+            {ok, Ref} = start('__main__', Burst, [5000], #{window => Window}),
             ok = take(5000, Ref),
-            %% The generator waits for this very call.
+            %% The generator waits for this very call. The last one holds the event loop meanwhile, and so what
+            %% does not fit its window.
             {ok, _} = call('__main__', 'gate.set', []),
             ?assertEqual({ok, <<"opened">>}, py:stream_next(Ref, 5000)),
             ?assertEqual(done, py:stream_next(Ref, 5000)),
             {ok, _} = call('__main__', 'gate.clear', [])
         end
-     || Window <- [1, 2, 3, 250, 1024, 5000, 5001]
+     || {Burst, Windows} <- [
+            {burst, [1, 2, 3, 250, 1024, 5000, 5001]},
+            {async_burst, [1, 2, 3, 250, 1024, 5000, 5001]},
+            {holding_burst, [5000, 5001]}
+        ],
+        Window <- Windows
     ].
 
 %% A cancel reaches the worker while a generator waits after a burst; the
 %% generator is closed once it yields.
 cancel_of_a_generator_that_waits(_Config) ->
-    {ok, _} = call('__main__', 'closed.clear', []),
-    {ok, Ref} = start('__main__', burst, [5000], #{}),
-    ok = take(5000, Ref),
-    ok = py:stream_cancel(Ref, [flush]),
-    {ok, _} = call('__main__', 'gate.set', []),
-    test_eventually:true(fun() -> eval(<<"closed">>) =:= {ok, [5000]} end),
-    {ok, _} = call('__main__', 'gate.clear', []).
+    [
+        begin
+            {ok, _} = call('__main__', 'closed.clear', []),
+            {ok, Ref} = start('__main__', Burst, [5000], #{}),
+            ok = take(5000, Ref),
+            ok = py:stream_cancel(Ref, [flush]),
+            {ok, _} = call('__main__', 'gate.set', []),
+            test_eventually:true(fun() -> eval(<<"closed">>) =:= {ok, [5000]} end),
+            {ok, _} = call('__main__', 'gate.clear', [])
+        end
+     || Burst <- [burst, async_burst]
+    ].
 
 %% A call is answered while an owner that sleeps holds a stream back.
 call_beside_an_owner_that_sleeps(_Config) ->
-    {ok, Ref} = start('itertools', count, [], #{}),
-    [?assertEqual({ok, 2.0}, call(math, sqrt, [4])) || _ <- lists:seq(1, 50)],
-    ok = py:stream_cancel(Ref, [flush]).
+    [
+        begin
+            {ok, Ref} = start(M, F, [], #{}),
+            [?assertEqual({ok, 2.0}, call(math, sqrt, [4])) || _ <- lists:seq(1, 50)],
+            ok = py:stream_cancel(Ref, [flush])
+        end
+     || {M, F} <- [{itertools, count}, {'__main__', endless}]
+    ].
 
 %% Calls and short streams are answered beside streams at full speed.
 calls_beside_streams_at_full_speed(_Config) ->
     Self = self(),
     Owners = [
         spawn_link(fun() ->
-            {ok, Ref} = start('itertools', count, [], #{}),
+            {ok, Ref} = start(M, F, [], #{}),
             Self ! {started, self()},
             drain(Ref)
         end)
-     || _ <- lists:seq(1, 3)
+     || {M, F} <- [{itertools, count}, {'__main__', endless}], _ <- lists:seq(1, 3)
     ],
     [
         receive

@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextvars import Context
-from types import CoroutineType
+from types import AsyncGeneratorType, CoroutineType
 
 from erlang_port.current import context_of, current
 from erlang_port.errors import Cancelled
 from erlang_port.hints import Any
+from erlang_port.requests.loop_reader import LoopReader
 from erlang_port.requests.stream import Stream
 from erlang_port.runtime.awaitable import is_awaitable
 
@@ -21,6 +22,16 @@ from erlang_port.runtime.awaitable import is_awaitable
 #: way. A larger number lets it hold the loop for longer, a smaller one costs those that
 #: pause by themselves a turn of the loop.
 FIRST_RUN = 8
+
+
+class _Rest:
+    """What is left of an async iterator, which need not be iterable itself."""
+
+    def __init__(self, iterator: AsyncIterator[Any]) -> None:
+        self._iterator = iterator
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return self._iterator
 
 
 class LoopRunner:
@@ -32,9 +43,11 @@ class LoopRunner:
         source: Any,
         variables: Context | None,
         iterate_on_thread: Callable[[Stream, Any], None],
+        reader: LoopReader,
     ) -> None:
         self.stream = stream
         self._worker = stream.context
+        self._reader = reader
         #: What the function returned: an async iterable, or an awaitable of anything.
         self._source = source
         #: The context variables with which it was called, until the task has a copy of them.
@@ -146,7 +159,10 @@ class LoopRunner:
     async def _iterate(self, iterator: AsyncIterator[Any]) -> None:
         stream = self.stream
         self._holder = stream.prepare_to_hold()
-        step, hold = iterator.__anext__, self._holder or stream.hold
+        region = self._worker.loop.region
+        assert region is not None
+        hold = self._holder or stream.hold
+        values = iterator if type(iterator) is AsyncGeneratorType else _Rest(iterator)
         pending, fixed = self._pending, stream.fixed_types
         append = pending.append
         while True:
@@ -165,23 +181,27 @@ class LoopRunner:
                 self._fit_run()
                 if self._batch_size > FIRST_RUN:
                     # One that never awaits anything lets the others have a turn.
+                    region.shielded(self._reader.run_ended)
                     await asyncio.sleep(0)
                 self._turn_is_over = True
                 continue
             # An iterator over a list compares its place with the list's length each time.
             for _ in self._permits:
-                try:
-                    value = await step()
-                except StopAsyncIteration:
+                # One value: in bytecode of its own, which is faster than to call `__anext__`.
+                async for value in values:
+                    append(value if type(value) in fixed else hold(value))
+                    break
+                else:
                     return
-                append(value if type(value) in fixed else hold(value))
 
     def _give_permits(self) -> bool:
         """Lets values be appended, if any may be; they leave at the end of the turn."""
         stream, pending = self.stream, self._pending
         count = min(stream.available(), self._batch_size) - len(pending)
+        if count <= 0:
+            return False
         held = sum([len(value[0]) for value in pending if type(value) is list])
-        if count <= 0 or (pending and held > stream.run_bytes):
+        if pending and held > stream.run_bytes:
             return False
         self._turn_is_over = False
         stream.held_bytes = held

@@ -13,6 +13,7 @@ from erlang_port.errors import Cancelled
 from erlang_port.hints import Any
 from erlang_port.requests.call import Call
 from erlang_port.requests.handles import Handles
+from erlang_port.requests.loop_reader import LoopReader
 from erlang_port.requests.main_module import MainModule
 from erlang_port.requests.main_thread import MainThread
 from erlang_port.requests.request_table import Handler, RequestTable
@@ -53,6 +54,8 @@ class RequestOpener:
         #: Whether calls and sync streams run on the main thread, too.
         self._uses_main = uses_main
         self._orders = itertools.count()
+        #: Of all async streams.
+        self._reader = LoopReader(context)
 
     def handlers(self) -> dict[int, Handler]:
         """What is done for each kind of frame; on whichever thread reads."""
@@ -149,7 +152,9 @@ class RequestOpener:
             # Imported when it is needed: asyncio is a third of what a worker would import.
             from erlang_port.requests.loop_runner import LoopRunner
 
-            loop_runner = LoopRunner(stream, value, runner.variables, self._iterate_on_thread)
+            loop_runner = LoopRunner(
+                stream, value, runner.variables, self._iterate_on_thread, self._reader
+            )
             stream.runner = loop_runner
             self._context.loop.call_soon_threadsafe(loop_runner.start)
         else:

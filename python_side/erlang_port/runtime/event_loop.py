@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Coroutine
 from contextvars import Context
-from threading import Lock
+from threading import Lock, get_ident
 
 from erlang_port.hints import TYPE_CHECKING, Any
 from erlang_port.runtime.interrupt import InterruptibleCoroutine, InterruptibleRegion
@@ -40,7 +40,12 @@ class EventLoop:
         self._starting = Lock()
         self._queue: deque[Callable[[], object]] = deque()
         self._is_called = False
+        #: Whether the loop's thread reads, and so sees what it is called for before it sleeps. A
+        #: finalizer may call on that thread when the loop has found that there is nothing to do.
+        self._is_reading = False
         self._is_closing = False
+        #: The loop's.
+        self._thread = 0
         #: Of the loop's thread.
         self.region: InterruptibleRegion | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -62,6 +67,7 @@ class EventLoop:
 
         asyncio.set_event_loop(loop)
         self.region = self._make_region()
+        self._thread = get_ident()
         while True:
             try:
                 loop.run_forever()
@@ -91,9 +97,11 @@ class EventLoop:
             if self._loop is None:
                 self.start()
             assert self._loop is not None
+            is_here = self._is_reading and get_ident() == self._thread
+            call_soon = self._loop.call_soon if is_here else self._loop.call_soon_threadsafe
             try:
                 # Not in the context of the request whose thread this is.
-                self._loop.call_soon_threadsafe(self._run_queue, context=Context())
+                call_soon(self._run_queue, context=Context())
             except RuntimeError as error:
                 if not self._is_closing:
                     self._failed(error)  # User code has closed the loop.
@@ -107,6 +115,25 @@ class EventLoop:
                 self._queue.popleft()()
         except BaseException as error:
             self._failed(error)
+
+    def read_when_ready(self, fd: int, read: Callable[[], None]) -> None:
+        """Calls `read` whenever a descriptor can be read; from the loop."""
+        assert self._loop is not None
+        # Not in the context of the request whose task this is.
+        Context().run(self._loop.add_reader, fd, self.read_now, read)
+
+    def read_now(self, read: Callable[[], None]) -> None:
+        """Calls `read`; what that calls the loop for needs no wake-up. From the loop."""
+        self._is_reading = True
+        try:
+            read()
+        finally:
+            self._is_reading = False
+
+    def stop_reading(self, fd: int) -> None:
+        """Waits for a descriptor no more; from the loop."""
+        assert self._loop is not None
+        self._loop.remove_reader(fd)
 
     def call_at_end_of_turn(self, function: Callable[[], None]) -> None:
         """Runs a function when all tasks that can go on now have; from the loop."""

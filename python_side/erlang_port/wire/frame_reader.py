@@ -23,7 +23,7 @@ class FrameReader:
 
     def __init__(self, fd: int) -> None:
         os.set_blocking(fd, False)
-        self._fd = fd
+        self.fd = fd
         #: The beginning of a frame shorter than a chunk.
         self._rest = b""
         #: A frame longer than a chunk, and the part of it that has not come.
@@ -41,7 +41,7 @@ class FrameReader:
         frames: list[bytes] = []
         if not self._rest and self._large is None and not self._skip:
             try:
-                chunk = os.read(self._fd, CHUNK)
+                chunk = os.read(self.fd, CHUNK)
             except BlockingIOError:
                 return frames
             # One frame, whole: nearly every read of a call.
@@ -57,14 +57,14 @@ class FrameReader:
                 elif self._large is not None:
                     more = self._fill(frames)
                 else:
-                    more = self._split(os.read(self._fd, CHUNK), frames)
+                    more = self._split(os.read(self.fd, CHUNK), frames)
             except BlockingIOError:
                 return frames
             if not more:
                 return frames
 
     def _fill(self, frames: list[bytes]) -> bool:
-        count = os.readv(self._fd, [self._missing])
+        count = os.readv(self.fd, [self._missing])
         if count == 0:
             raise EOFError
         self._missing = self._missing[count:]
@@ -74,7 +74,7 @@ class FrameReader:
         return True
 
     def _pass_over(self) -> bool:
-        count = len(os.read(self._fd, min(CHUNK, self._skip)))
+        count = len(os.read(self.fd, min(CHUNK, self._skip)))
         if count == 0:
             raise EOFError
         self._skip -= count

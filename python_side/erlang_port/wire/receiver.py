@@ -1,4 +1,4 @@
-"""Who reads: any idle thread, or for a while the thread of a stream at full speed.
+"""Who reads: any idle thread, or for a while the thread of a stream at full speed, or the loop's.
 
 A stream that yields fast waits for credit many times a second. Were another thread to
 read the credit, each of these would cost two hand-overs of the interpreter lock. So such
@@ -31,6 +31,8 @@ class Receiver:
         submit: Callable[[Work], None],
     ) -> None:
         self._frame_reader = frame_reader
+        #: What is read.
+        self.fd = frame_reader.fd
         self._poller = poller
         self._dispatch = dispatch
         self._on_end = on_end
@@ -38,7 +40,7 @@ class Receiver:
         self._submit = submit
         #: Held while frames are dispatched: they are, in the order of their arrival.
         self._lock = Lock()
-        #: The stream that reads, if it is not for any idle thread to do.
+        #: The stream that reads, or the `LoopReader`, if it is not for any idle thread to do.
         self.lessee: object = None
 
     def read(self) -> list[Work]:
@@ -60,25 +62,25 @@ class Receiver:
             self._poller.resume()
         self._on_end()
 
-    def lease(self, stream: object) -> None:
-        """From now on `stream` reads, unless another one does."""
+    def lease(self, lessee: object) -> None:
+        """From now on `lessee` reads, unless another one does."""
         if self.lessee is None and self._lock.acquire(blocking=False):
             if self.lessee is None:
-                self.lessee = stream
+                self.lessee = lessee
                 self._poller.pause()
             self._lock.release()
 
-    def release(self, stream: object) -> None:
+    def release(self, lessee: object) -> None:
         """Any idle thread may read again."""
-        if self.lessee is stream:
+        if self.lessee is lessee:
             with self._lock:
-                if self.lessee is stream:
+                if self.lessee is lessee:
                     self.lessee = None
                     # What has come meanwhile opens the poller at once (epoll_ctl(2)).
                     self._poller.resume()
 
     def read_here(self, seconds: float) -> bool:
-        """Reads on a stream's own thread; false when nothing came within `seconds`."""
+        """Reads on the lessee's own thread; false when nothing came within `seconds`."""
         if seconds and not self._poller.poll(seconds):
             return False
         for work in self.read():

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_thread_runner import CHOSEN, SIZES, TAKES, expected
 
+from erlang_port.requests.loop_reader import LoopReader
 from erlang_port.requests.loop_runner import LoopRunner
 from erlang_port.requests.stream import Stream
 from erlang_port.wire.frames import StreamOptions
@@ -26,7 +27,9 @@ class Run:
         self.node = NodeClient(chosen)
         self.context = StreamContext(self.node)
         self.stream = make_stream(self.context, chosen)
-        self.stream.runner = runner = LoopRunner(self.stream, source, None, self._not_async)
+        reader = LoopReader(self.context)  # type: ignore[arg-type]
+        runner = LoopRunner(self.stream, source, None, self._not_async, reader)
+        self.stream.runner = runner
         # The loop starts by itself; nothing of the stream runs before `start`.
         self._may_start = threading.Event()
         self.context.loop.call_soon_threadsafe(self._may_start.wait)
