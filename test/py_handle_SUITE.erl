@@ -18,6 +18,7 @@
     it_ends_when_it_is_let_go/1,
     what_is_late_is_not_kept/1,
     a_worker_that_has_died_is_said/1,
+    a_worker_that_is_to_leave_is_said/1,
     another_worker_has_a_reference/1,
     it_is_for_pools_that_allow_it/1,
     it_ends_on_the_thread_it_is_for/1,
@@ -43,6 +44,7 @@ all() ->
         it_ends_when_it_is_let_go,
         what_is_late_is_not_kept,
         a_worker_that_has_died_is_said,
+        a_worker_that_is_to_leave_is_said,
         another_worker_has_a_reference,
         it_is_for_pools_that_allow_it,
         it_ends_on_the_thread_it_is_for,
@@ -249,6 +251,29 @@ a_worker_that_has_died_is_said(_Config) ->
     test_eventually:equal({error, {worker_exit, {signal, 9}}}, fun() -> py:call(Killed, add, [1]) end),
     ok = py:release(Killed),
     test_eventually:equal({ok, 1}, fun() -> py:eval("1", #{}, #{pool => other}) end).
+
+%% One that is recycled ends what it runs, for as long as that takes. Nobody waits for that.
+-spec a_worker_that_is_to_leave_is_said(ct_suite:ct_config()) -> ok.
+a_worker_that_is_to_leave_is_said(_Config) ->
+    {ok, Thing} = py:call(things, make, [self()], #{}, #{return => handle, pool => other}),
+    {ok, Ref} = py:stream_start(Thing, count, [100], #{demand => 1}),
+    {ok, 0} = py:stream_next(Ref),
+    ok = py:restart_workers(other),
+    Gone = {error, {worker_exit, stopped}},
+    ?assertEqual(Gone, py:call(Thing, add, [1], #{}, infinity)),
+    ?assertEqual(Gone, py:call(things, name_of, [Thing])),
+    ?assertEqual(Gone, py:stream(Thing, count, [1])),
+    ?assertEqual(Gone, py:stream_start(Thing, count, [1])),
+    ?assertEqual(Gone, py:eval("t", #{t => Thing}, #{return => handle})),
+    ?assertEqual(Gone, py:await(py:spawn_call(Thing, add, [1]))),
+    %% The worker is there, and goes on.
+    ok = py:stream_demand(Ref, 1),
+    {ok, 1} = py:stream_next(Ref),
+    ok = py:stream_cancel(Ref, [flush]),
+    {py_handle, {_Keeper, Worker, _Id}} = Thing,
+    test_eventually:equal(false, fun() -> is_process_alive(Worker) end),
+    ?assertEqual(Gone, py:call(Thing, add, [1])),
+    ok = py:release(Thing).
 
 %% It can be handed on there, and comes back as it was.
 -spec another_worker_has_a_reference(ct_suite:ct_config()) -> ok.

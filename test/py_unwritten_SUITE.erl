@@ -16,6 +16,8 @@
     a_handle/1,
     a_killed_manager/1,
     a_worker_that_takes_nothing/1,
+    a_full_port_that_closes/1,
+    a_channel_without_room/1,
     workers_are_killed_all_the_time/1
 ]).
 
@@ -37,6 +39,8 @@ all() ->
         a_handle,
         a_killed_manager,
         a_worker_that_takes_nothing,
+        a_full_port_that_closes,
+        a_channel_without_room,
         workers_are_killed_all_the_time
     ].
 
@@ -236,27 +240,151 @@ answer(Pid, Ms) ->
     after Ms -> pending
     end.
 
-%% What is large waits for room in the port, and no longer than the call.
+%% What is large waits for room in the port, and no longer than the request. Who starts a stream does not wait.
 -spec a_worker_that_takes_nothing(ct_suite:ct_config()) -> ok.
 a_worker_that_takes_nothing(_Config) ->
     {ok, _} = py:start_pool(test, #{workers => 1}),
+    Late = {error, timeout},
+    {Others, Full} = with_full_port(fun(Worker) ->
+        On = #{pool => test, timeout => 100},
+        lists:foreach(
+            fun({Kind, Begin}) -> ?assertEqual({Kind, Late}, {Kind, answer(asked(Begin), ?LONG)}) end, large(On)
+        ),
+        Refs = large_streams(#{pool => test, timeout => 100}, 3),
+        [?assertEqual(Late, py:stream_next(Ref, ?LONG)) || Ref <- Refs],
+        %% Without a time of its own it waits until it is cancelled, or its owner ends.
+        Waiting = large_streams(#{pool => test}, 3),
+        [?assertEqual(timeout, py:stream_next(Ref, 0)) || Ref <- Waiting],
+        [ok = py:stream_cancel(Ref) || Ref <- Waiting],
+        [?assertEqual({error, cancelled}, py:stream_next(Ref, ?LONG)) || Ref <- Waiting],
+        %% Of what was given up nothing waits to be written.
+        ok = given_up(fun() -> py:spawn_call(builtins, len, [large()], #{}, #{pool => test}) end),
+        ok = given_up(fun() -> large_streams(#{pool => test}, 1) end),
+        ok = py:cast(builtins, len, [large()], #{}, On),
+        ?assertEqual(Late, py:await(py:spawn_call(builtins, len, [large()], #{}, #{pool => test}), 50)),
+        py_load:counts(Worker)
+    end),
+    %% The requests that were written, and no others, are counted.
+    ?assertEqual({length(Others), 0}, Full),
+    [?assertEqual({ok, byte_size(large())}, answer(Other, ?LONG)) || Other <- Others],
+    %% There was one terminal event of each.
+    receive
+        Event = {py_stream, _, _} -> error({unexpected, Event})
+    after 0 -> ok
+    end,
+    test_workers:idle(test).
+
+%% What waits for room in the port of a worker that dies then goes to the next one, and runs once.
+-spec a_full_port_that_closes(ct_suite:ct_config()) -> ok.
+a_full_port_that_closes(_Config) ->
+    {ok, _} = py:start_pool(test, #{workers => 1}),
+    {Others, {Answers, Refs}} = with_full_port(fun(#worker{pid = Pid}) ->
+        On = #{pool => test, timeout => infinity},
+        Answers = [{Kind, asked(Begin)} || {Kind, Begin} <- large(On)],
+        Refs = large_streams(#{pool => test}, 2),
+        [?assertEqual({Kind, pending}, {Kind, answer(Answer, 20)}) || {Kind, Answer} <- Answers],
+        ok = test_workers:kill(Pid),
+        {Answers, Refs}
+    end),
+    Size = byte_size(large()),
+    [?assertMatch({error, {worker_exit, _}}, answer(Other, ?LONG)) || Other <- Others],
+    [
+        case {Kind, answer(Answer, ?LONG)} of
+            {exec, Result} -> ?assertEqual(ok, Result);
+            {handle, Result} -> ?assertMatch({ok, {py_handle, _}}, Result);
+            {stream, Result} -> ?assertEqual({ok, [Size]}, Result);
+            {_, Result} -> ?assertEqual({Kind, {ok, Size}}, {Kind, Result})
+        end
+     || {Kind, Answer} <- Answers
+    ],
+    [?assertEqual([{ok, <<"x">>}, done], [py:stream_next(Ref, ?LONG) || _ <- [value, last]]) || Ref <- Refs],
+    test_workers:idle(test).
+
+%% A channel holds nobody up for longer than he wants where its values have no room.
+-spec a_channel_without_room(ct_suite:ct_config()) -> ok.
+a_channel_without_room(_Config) ->
+    {ok, _} = py:start_pool(test, #{workers => 1}),
+    Window = 4,
+    {ok, In} = py:channel(#{window => Window}),
+    Read = asked(fun() -> py:eval("[len(value) for value in values]", #{values => In}, #{pool => test}) end),
+    ok = py:channel_send(In, <<"first">>),
+    %% It is read: there is room for a whole window again.
+    test_eventually:true(fun() -> atomics_of(In) =:= Window end),
+    {Others, ok} = with_full_port(fun(_Worker) ->
+        [?assertEqual(ok, py:channel_send(In, large(), ?LONG)) || _ <- lists:seq(1, Window)],
+        ?assertEqual({error, timeout}, answer(asked(fun() -> py:channel_send(In, large(), 50) end), ?LONG)),
+        py:channel_close(In)
+    end),
+    [?assertEqual({ok, byte_size(large())}, answer(Other, ?LONG)) || Other <- Others],
+    ?assertEqual({ok, [5 | lists:duplicate(Window, byte_size(large()))]}, answer(Read, ?LONG)),
+    test_workers:idle(test).
+
+atomics_of({py_channel, {_Pid, Available}}) ->
+    atomics:get(Available, 1).
+
+large() ->
+    binary:copy(<<"x">>, 1 bsl 20).
+
+large(On) ->
+    Spawned = fun() -> py:spawn_call(builtins, len, [large()], #{}, On) end,
+    [
+        {call, fun() -> py:call(builtins, len, [large()], #{}, On) end},
+        {eval, fun() -> py:eval("len(x)", #{x => large()}, On) end},
+        {handle, fun() -> py:eval("x", #{x => large()}, On#{return => handle}) end},
+        {spawn_call, fun() -> py:await(Spawned()) end},
+        {stream, fun() -> py:stream_eval("[len(x)]", #{x => large()}, On) end},
+        {exec, fun() -> py:exec(["x = 1 #", large()], On) end}
+    ].
+
+large_streams(Opts, N) ->
+    [
+        begin
+            {ok, Ref} = py:stream_start(itertools, islice, [large(), 1], Opts),
+            Ref
+        end
+     || _ <- lists:seq(1, N)
+    ].
+
+%% A process that has begun something is killed.
+given_up(Fun) ->
+    Self = self(),
+    {Pid, Monitor} = spawn_monitor(fun() ->
+        _ = Fun(),
+        Self ! {self(), begun},
+        receive
+            never -> ok
+        end
+    end),
+    receive
+        {Pid, begun} -> exit(Pid, kill)
+    end,
+    receive
+        {'DOWN', Monitor, process, Pid, _} -> ok
+    end.
+
+%% Runs something while a worker is stopped and its port has no room, and returns those that wait for what filled it.
+with_full_port(Fun) ->
     Worker = #worker{pid = Pid} = settled(),
     OsPid = test_workers:os_pid(Pid),
-    Large = binary:copy(<<"x">>, 1 bsl 20),
-    Call = fun(Timeout) -> py:call(builtins, len, [Large], #{}, #{pool => test, timeout => Timeout}) end,
     _ = os:cmd("kill -STOP " ++ OsPid),
     try
-        Others = [asked(fun() -> Call(infinity) end) || _ <- lists:seq(1, 20)],
-        test_eventually:true(fun() -> py_port:is_full(Worker) end),
-        ?assertEqual({error, timeout}, answer(asked(fun() -> Call(100) end), ?LONG)),
-        _ = os:cmd("kill -CONT " ++ OsPid),
-        [?assertEqual({ok, 1 bsl 20}, answer(Other, ?LONG)) || Other <- Others],
-        %% It is counted no more.
-        test_workers:idle(test)
+        Fill = fun Fill(Others) ->
+            case py_port:is_full(Worker) of
+                true ->
+                    Others;
+                false ->
+                    Before = py_load:requests(Worker),
+                    Opts = #{pool => test, timeout => infinity},
+                    Other = asked(fun() -> py:call(builtins, len, [large()], #{}, Opts) end),
+                    test_eventually:true(fun() -> py_load:requests(Worker) > Before end),
+                    Fill([Other | Others])
+            end
+        end,
+        Others = Fill([]),
+        {Others, Fun(Worker)}
     after
         os:cmd("kill -CONT " ++ OsPid)
-    end,
-    ok.
+    end.
 
 %%% Many at once.
 

@@ -753,7 +753,8 @@ with_worker(Name, Opts, Target, Checked, Fun) ->
         {ok, Worker} ->
             case Fun(Worker, Target, Checked) of
                 {error, draining} when is_atom(Name) -> again(Name, Opts, Target, Checked, Fun);
-                unwritten -> Fun(py_cluster:here(Name), Target, Checked#{given => Opts});
+                %% Only a call says that it was not written: the others look for another worker themselves.
+                {unwritten, Left} -> Fun(py_cluster:here(Name), Target, Checked#{given => Opts, timeout => Left});
                 Result -> Result
             end;
         {error, Reason} ->

@@ -28,6 +28,8 @@
     %% Who runs it, and the reference of the request; on another node the relay has that.
     worker = none :: #worker{} | py_remote:remote() | none,
     request = none :: reference() | none,
+    %% While its worker's port has no room for it; and where else it may go if that ends.
+    held = none :: {py_call:held(), py_cluster:route()} | none,
     watched = none :: py_request:request() | none,
     %% While there is no worker for it, and how long it has waited, in native units.
     wait = none :: py_wait:wait(),
@@ -126,22 +128,14 @@ enter(Where, Call = #call{opts = #{timeout := Timeout}}) ->
     end.
 
 begun({counted, Worker}, Call = #call{target = Target, opts = Opts}) ->
+    Route = py_cluster:here(maps:get(pool, Opts, default)),
     case py_call:write(Worker, Target, Opts) of
-        {ok, Request} ->
-            {noreply, written(Worker, Request, Call)};
         %% Python never gets it: another worker may.
-        unwritten ->
-            begun(py_cluster:here(maps:get(pool, Opts, default)), Call)
+        unwritten -> found({near, Route}, none, Call);
+        Written -> begun(Written, Worker, Route, Call)
     end;
 begun(Route = #route{pool = Pool}, Call) ->
     found(py_remote:open(call, request(Call), Route), {no_pool, Pool}, Call).
-
-near(Worker, Call = #call{target = Target, opts = Opts}) ->
-    case py_call:start(Worker, Target, Opts) of
-        {ok, Request} -> {ok, written(Worker, Request, Call)};
-        unwritten -> unwritten;
-        Draining -> Draining
-    end.
 
 written(Worker, Request, Call = #call{target = Target, opts = Opts}) ->
     Watched = py_request:enter(py_request:begun(call, Worker, Target, Request, Opts), 0),
@@ -160,21 +154,23 @@ found({far, Remote}, _Reason, Call) ->
     {noreply, Call#call{worker = Remote}};
 found(none, Reason, Call) ->
     ended({error, Reason}, Call#call{worker = none});
-found({near, Route = #route{pool = Pool}}, _Reason, Call = #call{opts = Opts}) ->
-    Begun =
-        case py_pool:find(Pool) of
-            {ok, Worker, Defaults} ->
-                case near(Worker, Call#call{opts = py_options:call(py_options:given(Opts), Defaults)}) of
-                    unwritten -> {error, py_pool:unwritten(Pool, Worker)};
-                    Result -> Result
-                end;
-            Error ->
-                Error
-        end,
-    case Begun of
-        {ok, NewCall} -> {noreply, NewCall};
-        {error, Reason} -> not_found(Route, Reason, Call)
+found({near, Route = #route{pool = Pool}}, _Reason, Call = #call{target = Target, opts = Opts}) ->
+    case py_pool:find(Pool) of
+        {ok, Worker, Defaults} ->
+            Checked = py_options:call(py_options:given(Opts), Defaults),
+            begun(py_call:start(Worker, Target, Checked), Worker, Route, Call#call{opts = Checked});
+        {error, Reason} ->
+            not_found(Route, Reason, Call)
     end.
+
+begun({ok, Request}, Worker, _Route, Call) ->
+    {noreply, written(Worker, Request, Call#call{held = none})};
+begun({full, Held}, _Worker, Route, Call) ->
+    {noreply, Call#call{held = {Held, Route}}};
+begun(unwritten, Worker, Route = #route{pool = Pool}, Call) ->
+    not_found(Route, py_pool:unwritten(Pool, Worker), Call);
+begun({error, Reason}, _Worker, Route, Call) ->
+    not_found(Route, Reason, Call).
 
 not_found(Route, Reason, Call = #call{wait = Wait}) ->
     case py_wait:not_found(Route, Reason, Wait) of
@@ -196,6 +192,13 @@ handle_info({'DOWN', Monitor, process, _, _}, Call = #call{monitor = Monitor}) -
     given_up(Call);
 handle_info(give_up, Call) ->
     given_up(Call);
+handle_info({offer, Ref, Tries}, Call = #call{held = {Held = {Worker, Ref, _}, Route}}) ->
+    case py_call:again(Held, Tries) of
+        unwritten -> found({near, Route}, none, Call#call{held = none});
+        Written -> begun(Written, Worker, Route, Call)
+    end;
+handle_info({'DOWN', Ref, process, _, _}, Call = #call{held = {{_, Ref, _}, Route}}) ->
+    found({near, Route}, none, Call#call{held = none});
 handle_info({find_worker, Route}, Call) ->
     found({near, Route}, none, Call);
 handle_info(late, Call) ->
@@ -218,6 +221,7 @@ given_up(Call = #call{ref = Ref}) ->
     forget({Ref, self()}),
     {stop, normal, Call}.
 
+cancel(#call{held = {Held, _}}) -> py_call:withdraw(Held);
 cancel(#call{worker = Worker = #worker{}, request = Request}) -> py_port:cancel(Worker, Request);
 %% The relay monitors this process, which ends.
 cancel(_Far) -> ok.

@@ -7,10 +7,14 @@
 -include("py_worker.hrl").
 
 -export([function/4, expression/2, run/3]).
--export([start/3, write/3, exec/3, result/2]).
--export_type([target/0]).
+-export([start/3, write/3, exec/3, again/2, withdraw/1, result/2]).
+-export_type([target/0, held/0]).
 
 -type target() :: py_frame:target().
+
+-type held() :: {#worker{}, Ref :: reference(), Frame :: iodata()}.
+%% A request that is counted, and for which the port has had no room so far. A message `{offer, Ref, Tries}'
+%% says when to try {@link again/2}, and `DOWN' with `Ref' that the worker has ended.
 
 %% A call is in the list of what is under way when it has run for so long. A larger number
 %% hides more of them, a smaller one costs a microsecond for more of them.
@@ -33,9 +37,10 @@ expression(Code, Locals) ->
     py_frame:target(expression, {py_text:utf8(code, Code), <<>>}, [], py_name:locals(Locals)).
 
 %% @doc Makes a call and waits for its result. `unwritten' if the worker has ended, or is about to: it never had
-%% the request.
--spec run(#worker{}, target(), map()) -> {ok, term()} | {error, py_error:reason()} | unwritten.
-run(Worker = #worker{pid = Pid}, Target, Opts) ->
+%% the request, and so much is left of the timeout.
+-spec run(#worker{}, target(), map()) ->
+    {ok, term()} | {error, py_error:reason()} | {unwritten, Left :: timeout()}.
+run(Worker = #worker{pid = Pid}, Target, Opts = #{timeout := Timeout}) ->
     %% Everything is ready before the request is counted, so that a caller that is killed is hardly
     %% ever killed between that and the writing. The reference is made here, before the receive, so
     %% that a caller with a long mailbox does not search it (Efficiency Guide, "Receiving messages").
@@ -44,7 +49,7 @@ run(Worker = #worker{pid = Pid}, Target, Opts) ->
     case py_load:reserve(call, Worker) of
         ok ->
             case has_ended(Ref) of
-                true -> unwritten;
+                true -> {unwritten, Timeout};
                 false -> written(Worker, Ref, Frame, Target, Opts)
             end;
         Draining ->
@@ -58,12 +63,11 @@ written(Worker, Ref, Frame, Target, Opts = #{timeout := Timeout}) ->
         {written, Left} ->
             await(Worker, Ref, max(0, Left), py_request:begun(call, Worker, Target, Ref, Opts));
         timeout ->
-            py_callers:leave(Worker, Ref),
-            ok = py_load:release(call, Worker),
-            erlang:demonitor(Ref, [flush]),
+            ok = withdraw({Worker, Ref, Frame}),
             {error, timeout};
-        false ->
-            unwritten(Ref)
+        {closed, Left} ->
+            erlang:demonitor(Ref, [flush]),
+            {unwritten, max(0, Left)}
     end.
 
 %% Whether the worker had ended before it was monitored. Its port may be open for a moment more, and nobody
@@ -73,10 +77,6 @@ has_ended(Ref) ->
         {'DOWN', Ref, process, _, _} -> true
     after 0 -> false
     end.
-
-unwritten(Ref) ->
-    erlang:demonitor(Ref, [flush]),
-    unwritten.
 
 await(Worker, Ref, Timeout, Request) ->
     receive
@@ -112,8 +112,9 @@ ended(Result, Request) ->
     Result.
 
 %% @doc Makes a call whose reply `{Ref, Payload}', for `result/2', or `DOWN' message
-%% comes to the calling process later.
--spec start(#worker{}, target(), py_options:flags()) -> {ok, Ref :: reference()} | unwritten | {error, draining}.
+%% comes to the calling process later. Nobody waits for room in the port here.
+-spec start(#worker{}, target(), py_options:flags()) ->
+    {ok, Ref :: reference()} | {full, held()} | unwritten | {error, draining}.
 start(Worker, Target, Opts) ->
     case py_load:reserve(call, Worker) of
         ok -> write(Worker, Target, Opts);
@@ -121,7 +122,7 @@ start(Worker, Target, Opts) ->
     end.
 
 %% @doc The same for a call that is counted already.
--spec write(#worker{}, target(), py_options:flags()) -> {ok, Ref :: reference()} | unwritten.
+-spec write(#worker{}, target(), py_options:flags()) -> {ok, Ref :: reference()} | {full, held()} | unwritten.
 write(Worker, Target, Opts) ->
     write(Worker, fun(Address) -> py_frame:call(Address, Opts, Target) end).
 
@@ -129,13 +130,34 @@ write(Worker = #worker{pid = Pid}, ToFrame) ->
     Ref = erlang:monitor(process, Pid, [{alias, reply_demonitor}]),
     Frame = ToFrame(py_frame:address(Ref)),
     py_callers:enter(Worker, Ref),
-    case not has_ended(Ref) andalso py_port:write(Worker, Frame) of
-        true -> {ok, Ref};
-        false -> unwritten(Ref)
+    case has_ended(Ref) of
+        true -> unwritten;
+        false -> again({Worker, Ref, Frame}, 0)
     end.
 
-%% @doc The same for code that runs in `__main__' of one worker, which a pool that is drained runs, too.
--spec exec(#worker{}, binary(), py_options:flags()) -> {ok, Ref :: reference()} | unwritten.
+%% @doc Tries to write what was held. If it is `unwritten' the worker has ended.
+-spec again(held(), Tries :: non_neg_integer()) -> {ok, Ref :: reference()} | {full, held()} | unwritten.
+again(Held = {Worker, Ref, Frame}, Tries) ->
+    case py_port:offer(Worker, Frame, Ref, Tries) of
+        written ->
+            {ok, Ref};
+        full ->
+            {full, Held};
+        closed ->
+            erlang:demonitor(Ref, [flush]),
+            unwritten
+    end.
+
+%% @doc Nobody waits for it any more: Python never gets it.
+-spec withdraw(held()) -> ok.
+withdraw({Worker, Ref, _Frame}) ->
+    py_callers:leave(Worker, Ref),
+    erlang:demonitor(Ref, [flush]),
+    py_load:release(call, Worker).
+
+%% @doc The same as {@link start/3} for code that runs in `__main__' of one worker, which a pool that is drained
+%% runs, too.
+-spec exec(#worker{}, binary(), py_options:flags()) -> {ok, Ref :: reference()} | {full, held()} | unwritten.
 exec(Worker, Code, Flags) ->
     ok = py_load:exec(Worker),
     write(Worker, fun(Address) -> py_frame:exec(Address, Flags, Code) end).

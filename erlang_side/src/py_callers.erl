@@ -28,11 +28,15 @@ enter(#worker{callers = Callers}, Ref) ->
         error:badarg -> ok
     end.
 
-%% @doc Python has answered.
+%% @doc Python has answered, or never gets it.
 -spec leave(#worker{}, reference()) -> ok.
 leave(#worker{callers = Callers}, Ref) ->
-    ets:delete(Callers, Ref),
-    ok.
+    try
+        ets:delete(Callers, Ref),
+        ok
+    catch
+        error:badarg -> ok
+    end.
 
 %% @doc Removes the calls of processes that have ended, and returns them.
 -spec take_dead(#worker{}) -> [reference()].

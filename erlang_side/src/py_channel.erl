@@ -37,6 +37,8 @@
     monitor :: reference(),
     %% See guard/2. Frames for a worker of another node go through it.
     guard :: pid(),
+    %% Whether frames go through it because the port once had no room: this process does not wait.
+    is_guarded = false :: boolean(),
     connection :: py_connection:connection(),
     guard_monitor :: reference()
 }).
@@ -303,9 +305,14 @@ write_values(Values, Count, C = #channel{window = Window, flags = Flags, reader 
     Address = Reader#reader.address,
     write(py_frame:channel_values(Address, Flags, Count, max(1, Window div 4), Values), C).
 
-write(Frame, C = #channel{reader = #reader{guard = Guard, worker = Worker}}) when node(Guard) =:= node() ->
-    _ = py_port:write(Worker, Frame),
+write(Frame, C = #channel{reader = #reader{guard = Guard, is_guarded = true}}) ->
+    Guard ! {write, Frame},
     C;
+write(Frame, C = #channel{reader = Reader = #reader{guard = Guard, worker = Worker}}) when node(Guard) =:= node() ->
+    case py_port:write(Worker, Frame, 0) of
+        timeout -> write(Frame, C#channel{reader = Reader#reader{is_guarded = true}});
+        _ -> C
+    end;
 write(Frame, C = #channel{reader = #reader{guard = Guard, connection = Connection}}) ->
     case py_connection:send(Connection, Guard, {write, iolist_to_binary(Frame)}) of
         ok -> C;
@@ -375,10 +382,10 @@ attached(Guard, Worker = #worker{pid = Pid}, Address, C = #channel{held = Held})
     },
     Attached = C#channel{reader = Reader, held = []},
     _ = lists:member(Address, C#channel.early) andalso no_reader(Attached),
-    _ = [write_values(Values, Count, Attached) || {Values, Count} <- lists:reverse(Held)],
+    Written = lists:foldr(fun({Values, Count}, Acc) -> write_values(Values, Count, Acc) end, Attached, Held),
     case C#channel.is_closed of
-        true -> finish(closed, Attached);
-        false -> Attached
+        true -> finish(closed, Written);
+        false -> Written
     end.
 
 close_when_read(C = #channel{reader = none}) ->

@@ -128,7 +128,7 @@ format_error({start_timeout, Ms}) ->
 format_error({worker_exit, starting}) ->
     "no worker of the pool is ready yet";
 format_error({worker_exit, stopped}) ->
-    "the pool was stopped";
+    "the pool was stopped, or the worker was recycled";
 format_error({worker_exit, exit_unknown}) ->
     "the Python process is gone; its exit status did not arrive";
 format_error({worker_exit, unresponsive}) ->

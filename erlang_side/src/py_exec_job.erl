@@ -11,18 +11,22 @@
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2, format_status/1]).
 
 -record(job, {
+    %% Who wants to know that a worker has the code: `exec_written', once.
+    queue = none :: none | pid(),
     %% Who has yet to answer.
     waiting = #{} :: #{Ref :: reference() => {#worker{}, py_request:request()}},
+    %% For whom the port has no room so far.
+    held = #{} :: #{Ref :: reference() => {py_call:held(), Opts :: map()}},
     results = [] :: [ok | unwritten | {error, py_error:reason()}],
     %% What is left of the journal: for which worker, of which pool, up to which number.
     journal = none :: none | {#worker{}, py_pool:name(), Last :: non_neg_integer(), Rest :: [binary()]}
 }).
 
-%% @doc Runs code in workers. The result is that of all of them, and `unwritten' if all have ended before
+%% @doc Runs code in workers. The calling process gets `exec_written' when one of them has it. The result is that of all of them, and `unwritten' if all have ended before
 %% they had it. Returns a monitor of the process.
 -spec exec([#worker{}], binary(), map()) -> reference().
 exec(Workers, Code, Opts) ->
-    start({exec, Workers, Code, Opts}).
+    start({exec, self(), Workers, Code, Opts}).
 
 %% @doc Runs what was added to a pool's journal after a number. The result is the number up to which
 %% the worker has run it.
@@ -36,11 +40,11 @@ start(What) ->
 
 %% @private
 -spec enter(term()) -> no_return().
-enter({exec, Workers, Code, Opts = #{timeout := Timeout}}) ->
+enter({exec, Queue, Workers, Code, Opts = #{timeout := Timeout}}) ->
     %% The requests have that of the process that makes them.
     group_leader(maps:get(group_leader, Opts, group_leader()), self()),
     _ = is_integer(Timeout) andalso erlang:send_after(Timeout, self(), late),
-    enter_loop(next(lists:foldl(fun(W, J) -> run(W, Code, Opts, J) end, #job{}, Workers)));
+    enter_loop(next(lists:foldl(fun(W, J) -> run(W, Code, Opts, J) end, #job{queue = Queue}, Workers)));
 enter({catch_up, Worker, Pool, Number}) ->
     Last = py_journal:last(Pool),
     Codes = [Code || {_, Code} <- py_journal:since(Pool, Number)],
@@ -50,14 +54,17 @@ enter({catch_up, Worker, Pool, Number}) ->
 enter_loop({noreply, Job}) -> gen_server:enter_loop(?MODULE, [], Job);
 enter_loop({stop, Reason, _Job}) -> exit(Reason).
 
-run(Worker, Code, Opts, Job = #job{waiting = Waiting, results = Results}) ->
-    case py_call:exec(Worker, Code, Opts) of
-        {ok, Ref} ->
-            Request = py_request:enter(py_request:begun(exec, Worker, exec, Ref, Opts), 0),
-            Job#job{waiting = Waiting#{Ref => {Worker, Request}}};
-        unwritten ->
-            Job#job{results = [unwritten | Results]}
-    end.
+run(Worker, Code, Opts, Job) ->
+    begun(py_call:exec(Worker, Code, Opts), Worker, Opts, Job).
+
+begun({ok, Ref}, Worker, Opts, Job = #job{queue = Queue, waiting = Waiting}) ->
+    _ = is_pid(Queue) andalso (Queue ! exec_written),
+    Request = py_request:enter(py_request:begun(exec, Worker, exec, Ref, Opts), 0),
+    Job#job{queue = none, waiting = Waiting#{Ref => {Worker, Request}}};
+begun({full, Kept = {_, Ref, _}}, _Worker, Opts, Job = #job{held = Held}) ->
+    Job#job{held = Held#{Ref => {Kept, Opts}}};
+begun(unwritten, _Worker, _Opts, Job = #job{results = Results}) ->
+    Job#job{results = [unwritten | Results]}.
 
 %%% gen_server callbacks. A server, because such a process survives that the code is loaded twice.
 
@@ -72,9 +79,17 @@ handle_info({Ref, Payload}, Job = #job{waiting = Waiting}) when is_map_key(Ref, 
     end;
 handle_info({'DOWN', Ref, process, _, Reason}, Job = #job{waiting = Waiting}) when is_map_key(Ref, Waiting) ->
     ended(Ref, {error, py_error:worker_exit(Reason)}, Job);
-handle_info(late, Job = #job{waiting = Waiting}) ->
+handle_info({offer, Ref, Tries}, Job = #job{held = Held}) when is_map_key(Ref, Held) ->
+    {{Kept = {Worker, _, _}, Opts}, Rest} = maps:take(Ref, Held),
+    next(begun(py_call:again(Kept, Tries), Worker, Opts, Job#job{held = Rest}));
+handle_info({'DOWN', Ref, process, _, _}, Job = #job{held = Held}) when is_map_key(Ref, Held) ->
+    {{{Worker, _, _}, Opts}, Rest} = maps:take(Ref, Held),
+    next(begun(unwritten, Worker, Opts, Job#job{held = Rest}));
+handle_info(late, Job = #job{waiting = Waiting, held = Held, results = Results}) ->
+    maps:foreach(fun(_, {Kept, _}) -> py_call:withdraw(Kept) end, Held),
     maps:foreach(fun(Ref, {Worker, _}) -> py_port:cancel(Worker, Ref) end, Waiting),
-    next(lists:foldl(fun(Ref, J) -> count(Ref, {error, timeout}, J) end, Job, maps:keys(Waiting)));
+    Late = Job#job{held = #{}, results = [{error, timeout} || _ <- maps:keys(Held)] ++ Results},
+    next(lists:foldl(fun(Ref, J) -> count(Ref, {error, timeout}, J) end, Late, maps:keys(Waiting)));
 handle_info(_Other, Job) ->
     {noreply, Job}.
 
@@ -86,7 +101,7 @@ count(Ref, Result, Job = #job{waiting = Waiting, results = Results}) ->
     py_request:ended(Request, Result),
     Job#job{waiting = Rest, results = [Result | Results]}.
 
-next(Job = #job{waiting = Waiting}) when map_size(Waiting) > 0 ->
+next(Job = #job{waiting = Waiting, held = Held}) when map_size(Waiting) > 0; map_size(Held) > 0 ->
     {noreply, Job};
 next(Job = #job{journal = none, results = Results}) ->
     stop(result(lists:usort(Results)), Job);

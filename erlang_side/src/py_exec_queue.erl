@@ -9,7 +9,7 @@
 
 -include("py_worker.hrl").
 
--export([new/1, exec/5, catch_up/4, execs/1, next/3, expire/3, done/3]).
+-export([new/1, exec/5, catch_up/4, written/1, journal/1, execs/1, next/3, expire/3, done/3]).
 -export_type([jobs/0, ready/0]).
 
 %% How long what catches up waits where the node has as many processes as it may have. A larger
@@ -26,15 +26,19 @@
     %% Until when it must have ended, waiting included, and until when there must be a worker, in
     %% milliseconds of monotonic time. An atom is more than any number.
     deadline :: integer() | infinity,
-    wait_until :: integer() | infinity | none
+    wait_until :: integer() | infinity | none,
+    %% Whether a worker has it; otherwise it may have to begin anew.
+    is_written = false :: boolean()
 }).
 
 -record(jobs, {
     pool :: py_pool:name(),
     running = none :: none | {Monitor :: reference(), #exec{}},
     waiting = queue:new() :: queue:queue(#exec{}),
-    %% The workers that are behind.
-    catching_up = #{} :: #{Monitor :: reference() => pid()}
+    %% The workers that are behind, and those that are and wait until it is known whether the code that
+    %% runs was written to any.
+    catching_up = #{} :: #{Monitor :: reference() => pid()},
+    behind = [] :: [{pid(), #worker{}, Number :: non_neg_integer()}]
 }).
 -opaque jobs() :: #jobs{}.
 
@@ -60,9 +64,21 @@ until(Ms) ->
 
 %% @doc A worker is to run what was added to the journal since it started.
 -spec catch_up(pid(), #worker{}, Number :: non_neg_integer(), jobs()) -> jobs().
+catch_up(Pid, Worker, Number, Jobs = #jobs{running = {_, #exec{is_written = false}}, behind = Behind}) ->
+    Jobs#jobs{behind = [{Pid, Worker, Number} | Behind]};
 catch_up(Pid, Worker, Number, Jobs = #jobs{pool = Pool, catching_up = CatchingUp}) ->
     Monitor = job(fun() -> py_exec_job:catch_up(Worker, Pool, Number) end),
     Jobs#jobs{catching_up = CatchingUp#{Monitor => Pid}}.
+
+%% @doc The code that runs was written to a worker.
+-spec written(jobs()) -> jobs().
+written(Jobs = #jobs{running = {Monitor, Exec}}) ->
+    all_catch_up(Jobs#jobs{running = {Monitor, Exec#exec{is_written = true}}});
+written(Jobs) ->
+    Jobs.
+
+all_catch_up(Jobs = #jobs{behind = Behind}) ->
+    lists:foldl(fun({Pid, Worker, N}, Acc) -> catch_up(Pid, Worker, N, Acc) end, Jobs#jobs{behind = []}, Behind).
 
 %% Where the node has no room for a process it ends as if it had been there, and what catches up
 %% begins again a while later.
@@ -75,6 +91,14 @@ job(Start) ->
             _ = erlang:send_after(?AGAIN_MS, self(), {'DOWN', Monitor, process, self(), system_limit}),
             Monitor
     end.
+
+%% @doc What a worker that starts now runs of the journal, and up to which number. Code that has not ended is not
+%% among it: no worker may have had it, and it begins anew. If one had, the new worker catches up.
+-spec journal(jobs()) -> {non_neg_integer(), [binary()]}.
+journal(#jobs{pool = Pool, running = {_Monitor, #exec{opts = #{replay := true}}}}) ->
+    py_journal:read(Pool, py_journal:last(Pool) - 1);
+journal(#jobs{pool = Pool}) ->
+    py_journal:read(Pool).
 
 %% @doc How many `py:exec' wait. One that runs counts as a request of its workers.
 -spec execs(jobs()) -> non_neg_integer().
@@ -148,10 +172,10 @@ now_ms() ->
 done(Monitor, {shutdown, {result, unwritten}}, Jobs = #jobs{running = {Monitor, Exec}, waiting = Waiting}) ->
     %% It is the next again, for other workers.
     forget(Exec, Jobs#jobs.pool),
-    {ran, Jobs#jobs{running = none, waiting = queue:in_r(Exec, Waiting)}};
+    {ran, all_catch_up(Jobs#jobs{running = none, waiting = queue:in_r(Exec, Waiting)})};
 done(Monitor, Reason, Jobs = #jobs{running = {Monitor, Exec}, pool = Pool}) ->
     finish(Exec, Reason, Pool),
-    {ran, Jobs#jobs{running = none}};
+    {ran, all_catch_up(Jobs#jobs{running = none})};
 done(Monitor, Reason, Jobs = #jobs{catching_up = CatchingUp}) ->
     case maps:take(Monitor, CatchingUp) of
         {Pid, Rest} ->

@@ -163,13 +163,17 @@ worker({py_handle, {Keeper, _Worker, _Id}}) ->
         {'DOWN', Alias, process, _, _} -> {error, ?RELEASED}
     end.
 
-%% @doc What became of the worker of a handle, which is not there any more.
+%% @doc What became of the worker of a handle, which takes nothing any more. One that ends what it runs, and
+%% then leaves, says so at once: the object goes with it.
 -spec gone(handle()) -> py_error:reason().
 gone(Handle = {py_handle, {_Keeper, Worker, _Id}}) ->
-    Monitor = erlang:monitor(process, Worker),
-    receive
-        {'DOWN', Monitor, process, _, noconnection} -> {nodedown, node(Worker)};
-        {'DOWN', Monitor, process, _, _} -> known(Handle)
+    %% Whatever it is asked: one that ends does not answer.
+    try gen_server:call(Worker, os_pid, infinity) of
+        _ -> {worker_exit, stopped}
+    catch
+        exit:{{nodedown, Node}, _} -> {nodedown, Node};
+        exit:{noconnection, _} -> {nodedown, node(Worker)};
+        exit:_ -> known(Handle)
     end.
 
 %% If its keeper says that the worker is there, it is about to hear of its end.

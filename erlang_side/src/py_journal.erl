@@ -7,7 +7,7 @@
 -include("py_worker.hrl").
 -include_lib("kernel/include/logger.hrl").
 
--export([add/2, forget/1, last/1, length/1, read/1, remove/2, since/2, tables/0]).
+-export([add/2, forget/1, last/1, length/1, read/1, read/2, remove/2, since/2, tables/0]).
 
 -define(TABLE, py_journal).
 
@@ -56,7 +56,12 @@ remove(Pool, Code) ->
 %% @doc The number of the newest entry, and the code of all.
 -spec read(py_pool:name()) -> {non_neg_integer(), [binary()]}.
 read(Pool) ->
-    {last(Pool), [Code || {_, Code} <- since(Pool, 0)]}.
+    read(Pool, last(Pool)).
+
+%% @doc The code up to a number, which is returned, too.
+-spec read(py_pool:name(), Last :: non_neg_integer()) -> {non_neg_integer(), [binary()]}.
+read(Pool, Last) ->
+    {Last, [Code || {Number, Code} <- since(Pool, 0), Number =< Last]}.
 
 %% @doc The entries after a number.
 -spec since(py_pool:name(), non_neg_integer()) -> [{pos_integer(), binary()}].

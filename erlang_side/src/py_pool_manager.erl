@@ -245,6 +245,8 @@ handle_info({'DOWN', Monitor, process, _, Reason}, State = #state{jobs = Jobs}) 
         {caught_up, Pid, Number, Rest} -> {noreply, caught_up(Pid, Number, State#state{jobs = Rest})};
         unrelated -> {noreply, State}
     end;
+handle_info(exec_written, State = #state{jobs = Jobs}) ->
+    {noreply, State#state{jobs = py_exec_queue:written(Jobs)}};
 handle_info(exec_late, State = #state{reason = Why, jobs = Jobs}) ->
     {noreply, State#state{jobs = py_exec_queue:expire(py_slots:ready(State#state.workers), Why, Jobs)}};
 handle_info({not_started, _Attempt, Reason}, State = #state{phase = starting}) ->
@@ -367,8 +369,8 @@ announce(State = #state{phase = starting, workers = Workers, waiting = Waiting})
 announce(State) ->
     State.
 
-start_one(Attempt, State = #state{name = Name, opts = Opts, workers = Workers}) ->
-    {Number, Journal} = py_journal:read(Name),
+start_one(Attempt, State = #state{name = Name, opts = Opts, workers = Workers, jobs = Jobs}) ->
+    {Number, Journal} = py_exec_queue:journal(Jobs),
     try py_worker:start_link(Name, Opts, py_settings:settings(Opts, Journal)) of
         {ok, Pid} ->
             State#state{workers = py_slots:add(Pid, Attempt, Number, Workers)}

@@ -5,7 +5,7 @@
 
 -include("py_worker.hrl").
 
--export([write/2, write/3, end_of/1, is_full/1, cancel/2, replace/2]).
+-export([write/2, write/3, offer/4, end_of/1, is_full/1, cancel/2, replace/2]).
 
 %% A large frame waits while the port holds more than this. A larger number
 %% costs memory in the node while Python is busy; a smaller one leaves the pipe
@@ -13,29 +13,33 @@
 -define(LARGE_FRAME, 65536).
 -define(QUEUE_LIMIT, 16 * 1024 * 1024).
 
+%% The pause of who offers a frame doubles up to this. A larger number leaves the pipe idle for longer
+%% once there is room, a smaller one costs more tries where there is none.
+-define(LONGEST_PAUSE_MS, 50).
+
 %% @doc Writes a frame, from whatever process. The port is opened so that it is
 %% never busy: a process that writes is not suspended, and large frames are
 %% held back here instead. `false' if the port is closed: Python never gets the frame.
 -spec write(#worker{}, iodata()) -> boolean().
 write(Worker, Frame) ->
-    write(Worker, Frame, infinity) =/= false.
+    element(1, write(Worker, Frame, infinity)) =:= written.
 
-%% @doc The same, for who waits no longer than a timeout: the time that is left, or `timeout' if there was no
+%% @doc The same, for who waits no longer than a timeout. With the time that is left; `timeout' if there was no
 %% room within it.
--spec write(#worker{}, iodata(), timeout()) -> {written, Left :: timeout()} | timeout | false.
+-spec write(#worker{}, iodata(), timeout()) -> {written | closed, Left :: timeout()} | timeout.
 write(#worker{port = Port}, Frame, Timeout) ->
-    try
-        case iolist_size(Frame) > ?LARGE_FRAME andalso is_full_port(Port) of
-            false -> command(Port, Frame, Timeout);
-            true -> write_when_not_full(Port, Frame, Timeout)
-        end
-    catch
-        error:badarg -> false
+    case iolist_size(Frame) > ?LARGE_FRAME andalso is_full_port(Port) of
+        false -> command(Port, Frame, Timeout);
+        true -> write_when_not_full(Port, Frame, Timeout)
     end.
 
 command(Port, Frame, Left) ->
-    true = port_command(Port, Frame),
-    {written, Left}.
+    try
+        true = port_command(Port, Frame),
+        {written, Left}
+    catch
+        error:badarg -> {closed, Left}
+    end.
 
 write_when_not_full(_Port, _Frame, Left) when Left =< 0 ->
     timeout;
@@ -50,6 +54,19 @@ write_when_not_full(Port, Frame, Left) ->
     case is_full_port(Port) of
         true -> write_when_not_full(Port, Frame, Rest);
         false -> command(Port, Frame, Rest)
+    end.
+
+%% @doc The same, for who has other messages to handle meanwhile. `full' if there is no room: the message
+%% `{offer, What, Tries}' says when to try again. The first try is number 0.
+-spec offer(#worker{}, iodata(), What :: reference(), Tries :: non_neg_integer()) -> written | closed | full.
+offer(Worker, Frame, What, Tries) ->
+    case write(Worker, Frame, 0) of
+        timeout ->
+            Pause = min(?LONGEST_PAUSE_MS, 2 bsl min(Tries, 10)),
+            _ = erlang:send_after(Pause, self(), {offer, What, Tries + 1}),
+            full;
+        {Outcome, _} ->
+            Outcome
     end.
 
 %% @doc Why a worker has ended to which nothing can be written any more.

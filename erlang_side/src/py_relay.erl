@@ -52,6 +52,8 @@
     monitor :: reference(),
     %% The name under which the guard knows it.
     ref :: reference(),
+    %% While the worker's port has no room for the request: what it is made of, or the call.
+    held = none :: none | {Frame :: iodata(), About :: map()} | py_call:held(),
     %% For those who watch this node; and what the events of a stream begin with.
     watched :: py_request:request(),
     prefix :: binary(),
@@ -82,12 +84,15 @@ run(Kind, Request = #{from := From, pool := Pool}) ->
     case placed(Kind, Request) of
         {ok, Worker, Opts, Defaults} ->
             case begun(Kind, Worker, Opts, Defaults, FromMonitor, Request) of
-                unwritten -> refuse(py_pool:no_worker(Pool, py_pool:unwritten(Pool, Worker)), Request);
+                unwritten -> refuse_unwritten(From, Pool, Worker);
                 R -> serve(R)
             end;
         {error, Reason} ->
-            refuse(Reason, Request)
+            refuse(Reason, From, Pool)
     end.
+
+refuse_unwritten(From, Pool, Worker) ->
+    refuse(py_pool:no_worker(Pool, py_pool:unwritten(Pool, Worker)), From, Pool).
 
 placed(Kind, Request) ->
     try
@@ -106,27 +111,47 @@ serve(R = #relay{from = From}) ->
     gen_server:enter_loop(?MODULE, [], R).
 
 begun(stream, Worker = #worker{pid = Pid}, Opts, Defaults, FromMonitor, Request) ->
-    #{from := From, pool := Pool, opts := Given, ref := Ref, owner := Owner, target := Target} = Request,
+    #{opts := Given, ref := Ref, owner := Owner, target := Target} = Request,
     Monitor = monitor(process, Pid),
     Window = maps:get(window, maps:merge(Defaults, Given), auto),
     About = #{window => Window, window_bytes => maps:get(window_bytes, Opts)},
     %% If this is killed, the guard has Python cancel.
     ok = py_stream_guard:watch({Ref, self(), Owner, none, Worker}),
-    case py_port:write(Worker, py_frame:stream(py_frame:address(self()), Ref, Owner, Opts, Target)) of
-        true ->
-            %% If it cannot be sent, the other side has ended, and this hears of it.
-            _ = erlang:send(From, {py_far, accepted, self(), About, load(Pool)}, [noconnect]),
-            relay(stream, Worker, Monitor, Ref, FromMonitor, Request);
-        false ->
-            py_streams:forget(Ref),
-            unwritten
-    end;
+    R = relay(stream, Worker, Monitor, Ref, FromMonitor, Request),
+    Frame = py_frame:stream(py_frame:address(self()), Ref, Owner, Opts, Target),
+    offered(py_port:offer(Worker, Frame, Ref, 0), R#relay{held = {Frame, About}});
 begun(call, Worker, Opts, _Defaults, FromMonitor, Request = #{from := From, target := Target}) ->
+    Watched = fun(Call) ->
+        ok = py_stream_guard:watch({Call, self(), From, none, {call, Worker}}),
+        relay(call, Worker, Call, Call, FromMonitor, Request)
+    end,
     case py_call:write(Worker, Target, Opts) of
-        {ok, Call} ->
-            ok = py_stream_guard:watch({Call, self(), From, none, {call, Worker}}),
-            relay(call, Worker, Call, Call, FromMonitor, Request);
+        {ok, Call} -> Watched(Call);
+        {full, Held = {_, Call, _}} -> (Watched(Call))#relay{held = Held};
+        unwritten -> unwritten
+    end.
+
+%% What became of the frame of a stream.
+offered(written, R = #relay{from = From, pool = Pool, held = {_Frame, About}}) ->
+    %% If it cannot be sent, the other side has ended, and this hears of it.
+    _ = erlang:send(From, {py_far, accepted, self(), About, load(Pool)}, [noconnect]),
+    R#relay{held = none};
+offered(full, R) ->
+    R;
+offered(closed, R = #relay{ref = Ref}) ->
+    ended(done, R),
+    py_streams:forget(Ref),
+    unwritten.
+
+again(Tries, R = #relay{worker = Worker, ref = Ref, held = {Frame, _About}}) ->
+    offered(py_port:offer(Worker, Frame, Ref, Tries), R);
+again(Tries, R = #relay{held = Held}) ->
+    case py_call:again(Held, Tries) of
+        {ok, _} -> R#relay{held = none};
+        {full, _} ->
+            R;
         unwritten ->
+            ended(done, R),
             unwritten
     end.
 
@@ -159,6 +184,14 @@ handle_info({'DOWN', Monitor, process, _, _}, R = #relay{from_monitor = Monitor}
     {stop, normal, R};
 handle_info(_Other, R = #relay{is_done = true}) ->
     {noreply, R};
+handle_info({offer, Ref, Tries}, R = #relay{ref = Ref, held = Held}) when Held =/= none ->
+    case again(Tries, R) of
+        unwritten -> not_written(R);
+        New -> {noreply, New}
+    end;
+handle_info({'DOWN', Monitor, process, _, _}, R = #relay{monitor = Monitor, held = Held}) when Held =/= none ->
+    ended(done, R),
+    not_written(R);
 handle_info({'DOWN', Monitor, process, _, Reason}, R = #relay{monitor = Monitor}) ->
     Exit = py_error:worker_exit(Reason),
     ended({error, Exit}, R),
@@ -183,6 +216,10 @@ handle_info({Call, Payload}, R = #relay{kind = call, monitor = Call, pool = Pool
     {noreply, R#relay{is_done = true}};
 handle_info(_Other, R) ->
     {noreply, R}.
+
+not_written(R = #relay{from = From, pool = Pool, worker = Worker}) ->
+    refuse_unwritten(From, Pool, Worker),
+    {stop, normal, R}.
 
 -spec terminate(term(), #relay{}) -> ok.
 terminate(_Reason, #relay{ref = Ref}) ->
@@ -227,10 +264,12 @@ hold(Payload, Keeper) ->
         _ -> ok
     end.
 
+abandon(#relay{held = {_Frame, _About}, worker = Worker}) -> py_load:release(stream, Worker);
+abandon(#relay{held = {_, _, _} = Held}) -> py_call:withdraw(Held);
 abandon(#relay{kind = stream, worker = Worker}) -> py_port:cancel(Worker, self());
 abandon(#relay{kind = call, worker = Worker, monitor = Call}) -> py_port:cancel(Worker, Call).
 
-refuse(Reason, #{from := From, pool := Pool}) ->
+refuse(Reason, From, Pool) ->
     _ = erlang:send(From, {py_far, refused, Reason, load(Pool)}, [noconnect]),
     py_relays:leave().
 

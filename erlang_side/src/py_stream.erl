@@ -40,6 +40,8 @@
     %% What yields the values. Until it is found there is none, and the request for it is kept.
     worker = none :: none | #worker{} | py_remote:remote(),
     request = none :: none | map(),
+    %% While its worker's port has no room for it; and where else it may go if that ends.
+    held = none :: none | {#worker{}, Opts :: map(), py_cluster:route()},
     %% While there is no worker for it, and how long it has waited, in native units.
     wait = none :: py_wait:wait(),
     queue_time = 0 :: non_neg_integer(),
@@ -93,13 +95,17 @@ collect(Worker, Target, Ref, Opts) ->
 start(Worker = #worker{}, Target, Ref, Owner, Sink, Opts) ->
     Pid = proc_lib:spawn(?MODULE, init, [self(), {near, Worker}, Ref, Owner, Sink, Opts#{what => what(Target)}]),
     py_stream_guard:watch({Ref, Pid, Owner, py_sink:addressee(Sink, Owner), Worker}),
-    case py_port:write(Worker, py_frame:stream(py_frame:address(Pid), Ref, Owner, Opts, Target)) of
-        true ->
+    case py_port:write(Worker, py_frame:stream(py_frame:address(Pid), Ref, Owner, Opts, Target), 0) of
+        {written, _} ->
             Pid ! {'begin', Ref},
             %% It was killed, and its end was sent, before Python knew of it.
             _ = is_process_alive(Pid) orelse py_port:cancel(Worker, Pid),
             ok;
-        false ->
+        timeout ->
+            %% The caller is not the one to wait for room.
+            Pid ! {full, Ref, request(Target, Ref, Owner, Opts)},
+            ok;
+        {closed, _} ->
             %% Python never gets it: another worker may.
             Pid ! {unwritten, Ref, request(Target, Ref, Owner, Opts)},
             ok
@@ -133,13 +139,17 @@ init(Caller, Where, Ref, Owner, Sink, Opts = #{what := {_Kind, Module, Function,
             {_Route, Asked} -> {none, none, Asked}
         end,
     CallerMonitor = erlang:monitor(process, Caller),
-    {Worker, WorkerMonitor, Request} =
+    Route = py_cluster:here(maps:get(pool, Opts, default)),
+    {Worker, WorkerMonitor, Request, Next} =
         receive
             {'begin', Ref} ->
-                Monitored;
+                begun(Monitored, Where);
+            {full, Ref, Unwritten} ->
+                {Full, FullMonitor, none} = Monitored,
+                {none, FullMonitor, Unwritten, {hold, {Full, Opts, Route}}};
             {unwritten, Ref, Unwritten} ->
                 erlang:demonitor(element(2, Monitored), [flush]),
-                {none, none, Unwritten};
+                {none, none, Unwritten, {find, Route}};
             {'DOWN', CallerMonitor, process, _, _} ->
                 is_record(element(1, Monitored), worker) andalso py_port:cancel(element(1, Monitored), self()),
                 py_streams:forget(Ref),
@@ -160,11 +170,13 @@ init(Caller, Where, Ref, Owner, Sink, Opts = #{what := {_Kind, Module, Function,
         window = py_window:new(Size, Bytes, maps:get(demand, Opts, -1)),
         mailbox = py_mailbox:new(Owner, Ref)
     }),
-    case Where of
-        {near, _} when Request =:= none -> gen_server:enter_loop(?MODULE, [], S, pause(S));
-        {near, _} -> gen_server:enter_loop(?MODULE, [], S, {continue, py_cluster:here(maps:get(pool, Opts, default))});
-        {Route, _} -> gen_server:enter_loop(?MODULE, [], S, {continue, Route})
+    case Next of
+        none -> gen_server:enter_loop(?MODULE, [], S, pause(S));
+        _ -> gen_server:enter_loop(?MODULE, [], S, {continue, Next})
     end.
+
+begun({Worker, Monitor, none}, {near, _}) -> {Worker, Monitor, none, none};
+begun({none, none, Request}, {Route, _}) -> {none, none, Request, {find, Route}}.
 
 watched(Worker, Ref, Opts = #{what := What}) ->
     py_request:enter(py_request:begun(stream, Worker, What, Ref, Opts), 0).
@@ -184,13 +196,20 @@ handle_call(_Other, _From, S) ->
 handle_cast(_Other, S) ->
     noreply(S).
 
--spec handle_continue(py_cluster:route(), #stream{}) -> {noreply, #stream{}, timeout()} | {stop, normal, #stream{}}.
-handle_continue(Route = #route{pool = Pool}, S = #stream{request = Request}) ->
+-spec handle_continue({find, py_cluster:route()} | {hold, tuple()}, #stream{}) ->
+    {noreply, #stream{}, timeout()} | {stop, normal, #stream{}}.
+handle_continue(Next, S) ->
     try
-        noreply(found(py_remote:open(stream, Request, Route), {no_pool, Pool}, S))
+        noreply(continued(Next, S))
     catch
         throw:{finished, Last} -> {stop, normal, Last}
     end.
+
+continued({find, Route = #route{pool = Pool}}, S = #stream{request = Request}) ->
+    found(py_remote:open(stream, Request, Route), {no_pool, Pool}, S);
+continued({hold, Held}, S) ->
+    %% There was no room a moment ago.
+    offer(1, S#stream{held = Held}).
 
 %% What ends the stream is thrown, with its last state, from however deep.
 -spec handle_info(term(), #stream{}) -> {noreply, #stream{}, timeout()} | {stop, normal, #stream{}}.
@@ -214,10 +233,14 @@ message(timeout, S) ->
     poll_timeout(S);
 message({find_worker, Route}, S) ->
     found({near, Route}, none, S);
+message({offer, Ref, Tries}, S = #stream{ref = Ref, held = {_, _, _}}) ->
+    offer(Tries, S);
 message({py_cancel, Ref}, S = #stream{ref = Ref}) ->
     stop(cancelled, S);
 message({py_demand, Ref, N}, S = #stream{ref = Ref}) ->
     credit(S#stream{window = py_window:demand(N, S#stream.window)});
+message({'DOWN', Monitor, process, _, _}, S = #stream{worker_monitor = Monitor, held = {_, _, Route}}) ->
+    found({near, Route}, none, S#stream{held = none});
 message({'DOWN', Monitor, process, _, Reason}, S = #stream{worker_monitor = Monitor}) ->
     terminal({error, py_error:worker_exit(Reason)}, S);
 message({'DOWN', Monitor, process, _, _}, S = #stream{owner_monitor = Monitor}) ->
@@ -236,13 +259,8 @@ found(none, Reason, S) ->
     terminal({error, Reason}, S#stream{worker = none});
 found({near, Route = #route{pool = Pool}}, _Reason, S = #stream{request = Request}) ->
     case reserve(Pool, Request) of
-        {ok, Worker, Opts} ->
-            case near(Worker, Opts, S) of
-                unwritten -> not_found(Route, py_pool:unwritten(Pool, Worker), S);
-                Begun -> Begun
-            end;
-        {error, Reason} ->
-            not_found(Route, Reason, S)
+        {ok, Worker, Opts} -> near(Worker, Opts, Route, S);
+        {error, Reason} -> not_found(Route, Reason, S)
     end.
 
 not_found(Route, Reason, S = #stream{wait = Wait, request = Request}) ->
@@ -264,19 +282,29 @@ reserve(Pool, #{opts := Given}) ->
     end.
 
 %% The choice fell on this node: from here on it is a stream as any other.
-near(Worker = #worker{pid = Pid}, Opts, S = #stream{ref = Ref, owner = Owner, sink = Sink, request = Request}) ->
+near(Worker = #worker{pid = Pid}, Opts, Route, S = #stream{ref = Ref, owner = Owner, sink = Sink}) ->
     py_stream_guard:watch({Ref, self(), Owner, py_sink:addressee(Sink), Worker}),
-    Monitor = erlang:monitor(process, Pid),
+    offer(0, S#stream{worker_monitor = erlang:monitor(process, Pid), held = {Worker, Opts, Route}}).
+
+%% The request is written when there is room for it.
+offer(Tries, S = #stream{ref = Ref, owner = Owner, request = Request, held = {Worker, Opts, Route}, deadline = Deadline}) ->
     Frame = py_frame:stream(py_frame:address(self()), Ref, Owner, Opts, maps:get(target, Request)),
-    case py_port:write(Worker, Frame) of
-        true ->
+    case py_port:offer(Worker, Frame, Ref, Tries) of
+        written ->
             QueueTime = py_wait:queue_time(S#stream.wait),
-            Found = S#stream{worker = Worker, worker_monitor = Monitor, queue_time = QueueTime},
-            %% More may have been asked for before.
-            credit(accepted(maps:update_with(window, fun py_window:initial/1, Opts), Found));
-        false ->
-            erlang:demonitor(Monitor, [flush]),
-            unwritten
+            Found = S#stream{worker = Worker, held = none, queue_time = QueueTime},
+            %% More may have been asked for before. The time for the first event has begun before, too.
+            Begun = credit(accepted(maps:update_with(window, fun py_window:initial/1, Opts), Found)),
+            Begun#stream{deadline = Deadline};
+        full ->
+            S;
+        closed when Tries > 0 ->
+            erlang:demonitor(S#stream.worker_monitor, [flush]),
+            found({near, Route}, none, S#stream{held = none});
+        closed ->
+            erlang:demonitor(S#stream.worker_monitor, [flush]),
+            #route{pool = Pool} = Route,
+            not_found(Route, py_pool:unwritten(Pool, Worker), S#stream{held = none})
     end.
 
 accepted(#{window := Size, window_bytes := Bytes}, S = #stream{window = Window}) ->
@@ -376,6 +404,9 @@ owner_gone(S) ->
     abandon(S),
     finish(S).
 
+abandon(#stream{held = {Worker, _, _}}) ->
+    %% Python never gets it.
+    py_load:release(stream, Worker);
 abandon(#stream{worker = Worker = #worker{}}) ->
     py_port:cancel(Worker, self());
 abandon(_Far) ->
