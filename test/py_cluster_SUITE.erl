@@ -12,6 +12,7 @@
     options_are_checked_here/1,
     a_worker_of_another_node/1,
     the_pool_itself_refuses/1,
+    a_full_port_there/1,
     the_nodes_part/1,
     the_other_node_is_killed/1,
     a_python_process_is_killed/1,
@@ -56,6 +57,7 @@ all() ->
         options_are_checked_here,
         a_worker_of_another_node,
         the_pool_itself_refuses,
+        a_full_port_there,
         the_nodes_part,
         the_other_node_is_killed,
         a_python_process_is_killed,
@@ -236,6 +238,45 @@ the_pool_itself_refuses(Config) ->
     ?assertEqual({error, {no_pool, none_such}}, py:stream_start(builtins, range, [3], #{pool => {none_such, any}})),
     ?assertEqual({error, {no_pool, none_such}}, py:call(builtins, len, [[]], #{}, #{pool => {none_such, any}})),
     ?assertEqual({error, {no_pool, none_such}}, py:exec("1", #{pool => {none_such, all}})),
+    test_cluster:clean(B).
+
+%% What is large waits for room in the port of the other node's worker, for no longer than it is wanted.
+-spec a_full_port_there(ct_suite:ct_config()) -> ok.
+a_full_port_there(Config) ->
+    {B, Node} = b(Config),
+    #{workers := [#{os_pid := OsPid}]} = py:info({alone, Node}),
+    {ok, Worker} = test_cluster:call(B, py_pool, choose, [alone]),
+    Load = fun() -> test_cluster:call(B, py_pool, pool_load, [alone]) end,
+    Large = binary:copy(<<"x">>, 1 bsl 20),
+    Called = fun(Timeout) ->
+        py:spawn_call(builtins, len, [Large], #{}, #{pool => {alone, Node}, timeout => Timeout})
+    end,
+    Started = fun(Timeout) ->
+        At = #{pool => {alone, Node}, timeout => Timeout},
+        {ok, Ref} = py:stream_start(itertools, islice, [Large, 1], At),
+        Ref
+    end,
+    _ = os:cmd("kill -STOP " ++ integer_to_list(OsPid)),
+    {Filling, Call, Stream} =
+        try
+            %% More than its port has room for.
+            Fill = [Called(infinity) || _ <- lists:seq(1, 20)],
+            test_eventually:true(fun() -> test_cluster:call(B, py_port, is_full, [Worker]) end),
+            test_eventually:equal({20, 1}, Load),
+            Late = {error, timeout},
+            ?assertEqual(Late, py:await(Called(100))),
+            ?assertEqual(Late, py:stream_next(Started(100))),
+            Cancelled = Started(infinity),
+            ok = py:stream_cancel(Cancelled),
+            ?assertEqual({error, cancelled}, py:stream_next(Cancelled)),
+            ?assertEqual(Late, py:await(Called(infinity), 50)),
+            test_eventually:equal({20, 1}, Load),
+            {Fill, Called(infinity), Started(infinity)}
+        after
+            os:cmd("kill -CONT " ++ integer_to_list(OsPid))
+        end,
+    [?assertEqual({ok, byte_size(Large)}, py:await(Ref)) || Ref <- [Call | Filling]],
+    ?assertEqual([{ok, <<"x">>}, done], [py:stream_next(Stream) || _ <- [value, last]]),
     test_cluster:clean(B).
 
 %% The connection is lost: values are a prefix, the end is one and the last, and the other node

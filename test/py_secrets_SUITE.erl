@@ -7,7 +7,7 @@
 -export([all/0, suite/0]).
 -export([init_per_testcase/2, end_per_testcase/2]).
 -export([log/2]).
--export([reports/1, statuses/1, a_reason_without_arguments/1]).
+-export([reports/1, mail/1, statuses/1, a_reason_without_arguments/1]).
 
 -define(LONG, 10000).
 -define(SECRET, "SECRET").
@@ -18,7 +18,7 @@ suite() ->
 
 -spec all() -> [atom()].
 all() ->
-    [reports, statuses, a_reason_without_arguments].
+    [reports, mail, statuses, a_reason_without_arguments].
 
 -spec init_per_testcase(atom(), ct_suite:ct_config()) -> ct_suite:ct_config().
 init_per_testcase(_Case, Config) ->
@@ -84,6 +84,33 @@ reports(_Config) ->
     %% Supervisors, servers and this library have said something.
     [?assert(lists:any(fun({_, Text}) -> string:find(Text, Word) =/= nomatch end, Texts)) || Word <- ["mfargs", "py_pool_manager", "is restarted", "cast failed"]],
     ?assertEqual([], [Text || {_, Text} <- Texts, string:find(Text, ?SECRET) =/= nomatch]).
+
+%% Of a process that fails before it has read its mail.
+-spec mail(ct_suite:ct_config()) -> ok.
+mail(_Config) ->
+    load(),
+    Modules = [py_stream, py_async_call, py_channel, py_handle, py_exec_job, py_output, py_delivery, py_worker, py_pool_manager],
+    lists:foreach(
+        fun(Module) ->
+            %% Others may have ended with the one before.
+            test_eventually:equal({ok, 1}, fun() -> py:eval("1") end),
+            true = fails_with_mail(hd([Pid || Pid <- library(), initial(Pid) =:= Module]))
+        end,
+        Modules
+    ),
+    Texts = [lists:flatten(io_lib:format("~tp", [Message])) || #{msg := Message} <- logged()],
+    Reported = [Text || Text <- Texts, string:find(Text, "message_queue_len") =/= nomatch],
+    ?assert(length(Reported) >= length(Modules)),
+    ?assertEqual([], [Text || Text <- Texts, string:find(Text, ?SECRET) =/= nomatch]).
+
+fails_with_mail(Pid) ->
+    Monitor = monitor(process, Pid),
+    ok = sys:suspend(Pid),
+    [Pid ! Mail || Mail <- [{py_event, <<?SECRET "_value">>}, {py_in, ?SECRET "_value", 10}]],
+    ok = sys:terminate(Pid, boom),
+    receive
+        {'DOWN', Monitor, process, Pid, Reason} -> Reason =:= boom
+    end.
 
 %% Of every process of the library, whatever it does.
 -spec statuses(ct_suite:ct_config()) -> ok.

@@ -14,7 +14,7 @@
 
 -export([await/2, cast/3, run/3, spawn_call/3, sweep/0, tables/0]).
 -export([enter/4]).
--export([init/1, handle_call/3, handle_cast/2, handle_info/2, format_status/1]).
+-export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2, format_status/1]).
 
 -define(TABLE, py_async_call).
 

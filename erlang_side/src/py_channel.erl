@@ -18,7 +18,7 @@
 
 -export([start/1, send/3, close/1, attach/3]).
 -export([abandoned/3, enter/1]).
--export([init/1, handle_call/3, handle_cast/2, handle_info/2, format_status/1]).
+-export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2, format_status/1]).
 -export_type([channel/0]).
 
 %% The second is the reference of the counters, and on another node, and from Python, what stands for it.

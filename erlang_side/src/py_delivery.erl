@@ -13,7 +13,7 @@
 
 -export([start/2]).
 -export([enter/1]).
--export([init/1, handle_call/3, handle_cast/2, handle_info/2, format_status/1]).
+-export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2, format_status/1]).
 
 %% Python is sent what was delivered in steps of this many bytes, of 8 MiB that may
 %% be under way.

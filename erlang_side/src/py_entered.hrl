@@ -1,5 +1,5 @@
 %% The callbacks of a gen_server that enters its loop by itself, and that nobody calls: init/1 is never
-%% called, and the rest of the behaviour is the same in each. What it does is in handle_info/2. Values are
+%% called, and the rest of the behaviour is the same in each, but for the end of some. What it does is in handle_info/2. Values are
 %% users', and nobody else's to see.
 
 -spec init(term()) -> ignore.
@@ -17,3 +17,9 @@ handle_cast(_Other, State) ->
 -spec format_status(gen_server:format_status()) -> gen_server:format_status().
 format_status(Status) ->
     py_status:without_values(Status).
+
+-ifndef(OWN_TERMINATE).
+-spec terminate(term(), State) -> ok when State :: term().
+terminate(Reason, _State) ->
+    py_status:without_mail(Reason).
+-endif.

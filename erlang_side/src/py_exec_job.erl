@@ -8,7 +8,7 @@
 
 -export([exec/3, catch_up/3]).
 -export([enter/1]).
--export([init/1, handle_call/3, handle_cast/2, handle_info/2, format_status/1]).
+-export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2, format_status/1]).
 
 -record(job, {
     %% Who wants to know that a worker has the code: `exec_written', once.

@@ -11,7 +11,7 @@
 
 -export([level/0, start/2]).
 -export([enter/2]).
--export([init/1, handle_call/3, handle_cast/2, handle_info/2, format_status/1]).
+-export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2, format_status/1]).
 
 %% How often the node's log level is read: no message announces a change. A
 %% smaller number costs more reads, a larger one lets Python log by the old level

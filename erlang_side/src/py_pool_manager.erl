@@ -282,7 +282,7 @@ terminate(Reason, State = #state{name = Name, workers = Workers, dedicated = IsD
     %% There is nothing to go on with where nothing has run.
     (IsDedicated orelse Phase =/= started orelse (IsForeign andalso is_orderly(Reason))) andalso
         py_pool:forget(Name),
-    ok.
+    py_status:without_mail(Reason).
 
 is_orderly({shutdown, _}) -> true;
 is_orderly(Reason) -> lists:member(Reason, [normal, shutdown, killed]).

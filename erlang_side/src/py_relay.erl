@@ -171,6 +171,7 @@ relay(Kind, Worker, Monitor, Ref, FromMonitor, Request = #{from := From, pool :=
 
 %%% gen_server callbacks. A server, because such a process survives that the code is loaded twice.
 
+-define(OWN_TERMINATE, true).
 -include("py_entered.hrl").
 
 -spec handle_info(term(), #relay{}) -> {noreply, #relay{}} | {stop, term(), #relay{}}.
@@ -222,9 +223,10 @@ not_written(R = #relay{from = From, pool = Pool, worker = Worker}) ->
     {stop, normal, R}.
 
 -spec terminate(term(), #relay{}) -> ok.
-terminate(_Reason, #relay{ref = Ref}) ->
+terminate(Reason, #relay{ref = Ref}) ->
     py_streams:forget(Ref),
-    py_relays:leave().
+    py_relays:leave(),
+    py_status:without_mail(Reason).
 
 %% A connection that was lost is not made anew: the other side has its end already.
 send(Message, R = #relay{from = From}) ->

@@ -3,7 +3,7 @@
 %% @hidden
 -module(py_status).
 
--export([without_values/1]).
+-export([without_values/1, without_mail/1]).
 
 %% @doc A status for `format_status/1' of a gen_server.
 -spec without_values(gen_server:format_status()) -> gen_server:format_status().
@@ -15,6 +15,16 @@ hidden(message, Message) -> {name(Message), hidden};
 hidden(log, _) -> [];
 hidden(reason, {Reason, [_ | _] = Stack}) -> {name(Reason), [without_arguments(Entry) || Entry <- Stack]};
 hidden(_, Value) -> Value.
+
+%% @doc To be called when a process that handles values ends: a report of its crash shows its mail.
+-spec without_mail(Reason :: term()) -> ok.
+without_mail(Reason) when Reason =:= normal; Reason =:= shutdown; element(1, Reason) =:= shutdown ->
+    ok;
+without_mail(Reason) ->
+    receive
+        _ -> without_mail(Reason)
+    after 0 -> ok
+    end.
 
 name(Tuple) when is_tuple(Tuple), is_atom(element(1, Tuple)) -> element(1, Tuple);
 name(Atom) when is_atom(Atom) -> Atom;

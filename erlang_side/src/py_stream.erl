@@ -13,7 +13,7 @@
 
 -export([start/4, collect/4]).
 -export([init/6]).
--export([init/1, handle_continue/2, handle_call/3, handle_cast/2, handle_info/2, format_status/1]).
+-export([init/1, handle_continue/2, handle_call/3, handle_cast/2, handle_info/2, terminate/2, format_status/1]).
 
 %% An owner that is slow to take its mail is polled: at first without a pause,
 %% because a timer is never shorter than a millisecond and an owner at full speed
@@ -338,6 +338,10 @@ far_event(Number, Seen, Payload, S = #stream{worker = Remote}) ->
         {ended, Reason} ->
             terminal({error, Reason}, S)
     end.
+
+-spec terminate(term(), #stream{}) -> ok.
+terminate(Reason, _S) ->
+    py_status:without_mail(Reason).
 
 %% Values are the owner's, and nobody else's to see.
 -spec format_status(gen_server:format_status()) -> gen_server:format_status().

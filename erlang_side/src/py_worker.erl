@@ -201,7 +201,11 @@ handle_info(_Other, State) ->
 -spec terminate(term(), #state{}) -> ok.
 terminate(_Reason, #state{worker = undefined}) ->
     ok;
-terminate(Reason, #state{worker = Worker = #worker{port = Port}, ready = IsReady, opts = Opts}) ->
+terminate(Reason, State) ->
+    close(Reason, State),
+    py_status:without_mail(Reason).
+
+close(Reason, #state{worker = Worker = #worker{port = Port}, ready = IsReady, opts = Opts}) ->
     py_workers:forget(self()),
     %% Python then leaves as Python leaves, and the reaper gives it the time.
     IsReady andalso is_orderly(Reason) andalso py_port:write(Worker, py_frame:stop()) andalso
