@@ -56,7 +56,7 @@ from erlang_port.hints import TYPE_CHECKING, Any, Final, NamedTuple
 if TYPE_CHECKING:
     from datetime import timedelta
 
-__all__ = ("RULES", "Rule", "convert", "register_encoder")
+__all__ = ("RULES", "Rule", "convert", "found", "register_encoder")
 
 Step = Callable[[Any], Any]
 
@@ -220,8 +220,8 @@ _TERMS: Final = OPAQUE | frozenset(
 )
 
 _registered: dict[type, Step] = {}
-# What has been found for a type; forgotten as a whole when it is full or a type is registered.
-_found: dict[type, Step] = {}
+#: What has been found for a type; forgotten as a whole when it is full or a type is registered.
+found: dict[type, Step] = {}
 _MAX_FOUND: Final = 4_096
 """Larger: classes that the program has dropped stay in memory. Smaller: a program that sends more
 types than this looks their rules up again and again."""
@@ -241,7 +241,7 @@ def register_encoder(kind: type, function: Callable[[Any], Any]) -> None:
     if kind in _TERMS or kind is object:
         raise ValueError(f"{kind.__name__!r} always goes to Erlang as itself; register a subclass")
     _registered[kind] = function
-    _found.clear()
+    found.clear()
 
 
 def _call_method(value: Any) -> Any:
@@ -281,10 +281,10 @@ def _find(kind: type) -> Step:
 def convert(value: Any) -> Any:
     """One step from `value` towards a term, by its type's rule; TypeError if there is none."""
     kind = type(value)
-    step = _found.get(kind)
+    step = found.get(kind)
     if step is None:
         step = _find(kind)
-        if len(_found) >= _MAX_FOUND:
-            _found.clear()
-        _found[kind] = step
+        if len(found) >= _MAX_FOUND:
+            found.clear()
+        found[kind] = step
     return step(value)

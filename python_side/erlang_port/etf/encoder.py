@@ -20,7 +20,9 @@ from erlang_port.etf.conversions import OPAQUE, convert
 from erlang_port.etf.erlpack_input import (
     VERBATIM_TYPES,
     NotForErlpackError,
+    items_to_erlpack,
     kinds_of,
+    own_to_erlpack,
     to_erlpack,
 )
 from erlang_port.etf.formats import encode_json, encode_msgpack
@@ -269,12 +271,15 @@ class Encoder:
     def snapshot(self, value: Any) -> Any:
         """A tuple or dictionary for `encode_rows` that nobody else can change; None if none is.
 
-        Raises what encoders of the cells raise.
+        A dictionary is the caller's own, and its entries are replaced. Raises what encoders of the
+        cells raise.
         """
         if self._pack is None:
             return None
         try:
-            return to_erlpack(value, self._none)
+            if type(value) is dict:
+                return own_to_erlpack(value, self._none)
+            return tuple(items_to_erlpack(value, self._none))
         except (NotForErlpackError, RecursionError):
             return None
 

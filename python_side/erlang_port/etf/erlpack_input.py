@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import chain, groupby
 
-from erlang_port.etf.conversions import OPAQUE, convert
+from erlang_port.etf.conversions import OPAQUE, convert, found
 from erlang_port.etf.terms import Atom, FrozenDict, FrozenList, received_atom
 from erlang_port.etf.writer import safe_keys
 from erlang_port.hints import Any, Final
 
-__all__ = ("VERBATIM_TYPES", "NotForErlpackError", "kinds_of", "to_erlpack")
+__all__ = (
+    "VERBATIM_TYPES",
+    "NotForErlpackError",
+    "items_to_erlpack",
+    "kinds_of",
+    "own_to_erlpack",
+    "to_erlpack",
+)
 
 
 class NotForErlpackError(Exception):
@@ -23,7 +30,6 @@ class NotForErlpackError(Exception):
 # past 64 bits, atoms outside Latin-1, nesting past 256.
 VERBATIM_TYPES: Final = frozenset((int, str, bytes, bool, Atom))
 _FLOATS: Final = frozenset((float,))
-_STR_KEYS: Final = frozenset((str,))
 
 # The node knows these, so they do not count as made here.
 _NAN, _INFINITY, _NEG_INFINITY = map(received_atom, ("nan", "infinity", "neg_infinity"))
@@ -67,7 +73,7 @@ def to_erlpack(value: Any, none: Atom, depth: int = 0) -> Any:
     if kind in VERBATIM_TYPES:
         return value
     if kind is dict:
-        return _plain_dict(value.copy(), none, depth)
+        return own_to_erlpack(value.copy(), none, depth)
     if kind is list or kind is FrozenList:
         return _plain_items([*value], none, depth)
     if kind is tuple:
@@ -80,7 +86,7 @@ def to_erlpack(value: Any, none: Atom, depth: int = 0) -> Any:
     if kind in OPAQUE or depth >= _PLAIN_DEPTH:
         raise NotForErlpackError
     if kind is FrozenDict:
-        return _plain_dict(value.copy(), none, depth)
+        return own_to_erlpack(value.copy(), none, depth)
     return to_erlpack(convert(value), none, depth + 1)
 
 
@@ -105,41 +111,64 @@ def _plain_items(values: Any, none: Atom, depth: int) -> Any:
                 return values
     elif VERBATIM_TYPES.issuperset(map(type, values)):
         return values
+    return items_to_erlpack(values, none, depth)
+
+
+def items_to_erlpack(values: Sequence[Any], none: Atom, depth: int = 0) -> list[Any]:
+    """The elements as `to_erlpack` makes them, in a list."""
     if depth >= _PLAIN_DEPTH:
         raise NotForErlpackError
     depth += 1 if len(values) < _LARGE else _LARGE_DEPTH
-    return [
-        v
-        if type(v) in VERBATIM_TYPES or (type(v) is float and v - v == 0.0)
-        else none
-        if v is None
-        else _finite(v)
-        if type(v) is float
-        else to_erlpack(v, none, depth)
-        for v in values
-    ]
+    plain: list[Any] = []
+    append = plain.append
+    for value in values:
+        kind = type(value)
+        if kind in VERBATIM_TYPES:
+            append(value)
+        elif kind is float:
+            append(value if value - value == 0.0 else _finite(value))
+        elif value is None:
+            append(none)
+        else:
+            step = found.get(kind)
+            if step is not None:
+                # It was converted before, and most are converted to text.
+                value = step(value)
+                if type(value) is str:
+                    append(value)
+                    continue
+            append(to_erlpack(value, none, depth))
+    return plain
 
 
-def _plain_dict(copy: dict[Any, Any], none: Atom, depth: int) -> dict[Any, Any]:
+def own_to_erlpack(copy: dict[Any, Any], none: Atom, depth: int = 0) -> dict[Any, Any]:
     """The same for a dictionary that is the caller's own; its entries are replaced."""
     if depth >= _PLAIN_DEPTH:
         raise NotForErlpackError
-    if not (_STR_KEYS.issuperset(map(type, copy)) or _plain_keys(copy)):
-        raise NotForErlpackError
     inner = depth + (1 if len(copy) < _LARGE else _LARGE_DEPTH)
+    has_other_keys = False
     for key, entry in copy.items():
+        if type(key) is not str:
+            has_other_keys = True
         kind = type(entry)
         if kind in VERBATIM_TYPES:
             continue
         if kind is float:
             if entry - entry != 0.0:
                 copy[key] = _finite(entry)
+        elif kind is list:
+            entry = entry[:]
+            if len(entry) > _SHORT or not VERBATIM_TYPES.issuperset(map(type, entry)):
+                entry = _plain_items(entry, none, inner)
+            copy[key] = entry
+        elif kind is dict:
+            copy[key] = own_to_erlpack(entry.copy(), none, inner)
         elif entry is None:
             copy[key] = none
-        elif kind is list:
-            copy[key] = _plain_items(entry[:], none, inner)
         else:
             copy[key] = to_erlpack(entry, none, inner)
+    if has_other_keys and not _plain_keys(copy):
+        raise NotForErlpackError
     return copy
 
 

@@ -181,6 +181,7 @@ class Stream:
             kind is tuple and fixed.issuperset(map(type, value)) and (value or fixed)
         ):
             return value
+        copy = value
         if kind is dict:
             # Checked is the copy: another thread may change the dictionary now.
             copy = value.copy()
@@ -192,7 +193,7 @@ class Stream:
                 return copy
         try:
             if self._snapshot is not None and kind in _ROWS:
-                held = self._snapshot(value)
+                held = self._snapshot(copy)
                 if held is not None:
                     return held
             encoded = self._encode(value)[self._encoded_from :]

@@ -48,7 +48,7 @@ NONE = Atom("none")
 @pytest.fixture(autouse=True)
 def _no_encoders_are_left(monkeypatch):
     monkeypatch.setattr(conversions, "_registered", {})
-    monkeypatch.setattr(conversions, "_found", {})
+    monkeypatch.setattr(conversions, "found", {})
 
 
 def sent(value):
@@ -414,7 +414,7 @@ def test_many_types_do_not_stay(monkeypatch):
     monkeypatch.setattr(conversions, "_MAX_FOUND", 10)
     for i in range(30):
         assert sent(type(f"T{i}", (str,), {})("a")) == b"a"
-        assert len(conversions._found) <= 10
+        assert len(conversions.found) <= 10
 
 
 class TestPlain:
