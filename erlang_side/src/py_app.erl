@@ -53,6 +53,9 @@ named(Pools, DrainTimeout) ->
     end.
 
 start_pools([], Sup) ->
+    %% A node that loads a module when it is first called cannot do so where it has no descriptor left.
+    {ok, Modules} = application:get_key(erlang_python, modules),
+    _ = code:ensure_modules_loaded(Modules),
     {ok, Sup};
 start_pools([{Name, Opts} | Rest], Sup) ->
     try py_pool_sup:start_pool(Name, Opts) of
