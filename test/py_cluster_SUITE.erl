@@ -13,6 +13,7 @@
     a_worker_of_another_node/1,
     the_pool_itself_refuses/1,
     a_full_port_there/1,
+    the_application_stops_here/1,
     the_nodes_part/1,
     the_other_node_is_killed/1,
     a_python_process_is_killed/1,
@@ -58,6 +59,7 @@ all() ->
         a_worker_of_another_node,
         the_pool_itself_refuses,
         a_full_port_there,
+        the_application_stops_here,
         the_nodes_part,
         the_other_node_is_killed,
         a_python_process_is_killed,
@@ -238,6 +240,28 @@ the_pool_itself_refuses(Config) ->
     ?assertEqual({error, {no_pool, none_such}}, py:stream_start(builtins, range, [3], #{pool => {none_such, any}})),
     ?assertEqual({error, {no_pool, none_such}}, py:call(builtins, len, [[]], #{}, #{pool => {none_such, any}})),
     ?assertEqual({error, {no_pool, none_such}}, py:exec("1", #{pool => {none_such, all}})),
+    test_cluster:clean(B).
+
+%% Streams of another node's pool end with the application, as those of this one's do.
+-spec the_application_stops_here(ct_suite:ct_config()) -> ok.
+the_application_stops_here(Config) ->
+    {B, Node} = b(Config),
+    {ok, Ref} = py:stream_start(itertools, count, [], #{pool => {alone, Node}, window => 2}),
+    {ok, 0} = py:stream_next(Ref),
+    Monitor = monitor(process, py_stream_guard),
+    ok = application:stop(erlang_python),
+    receive
+        {'DOWN', Monitor, process, _, Reason} -> ?assertEqual(shutdown, Reason)
+    end,
+    Last = fun Last(Event) ->
+        case Event of
+            {ok, _} -> Last(py:stream_next(Ref));
+            _ -> Event
+        end
+    end,
+    ?assertEqual({error, {worker_exit, stopped}}, Last(py:stream_next(Ref))),
+    ?assertEqual(timeout, py:stream_next(Ref, 0)),
+    {ok, _} = application:ensure_all_started(erlang_python),
     test_cluster:clean(B).
 
 %% What is large waits for room in the port of the other node's worker, for no longer than it is wanted.

@@ -15,6 +15,7 @@
     a_request_waits_for_a_worker/1,
     a_request_that_finds_no_worker/1,
     a_request_that_waits_is_cancelled/1,
+    a_request_that_waits_ends_with_the_application/1,
     exec_is_bounded_with_its_waiting/1,
     a_new_worker_does_not_wait_for_others/1
 ]).
@@ -34,6 +35,7 @@ all() ->
         a_request_waits_for_a_worker,
         a_request_that_finds_no_worker,
         a_request_that_waits_is_cancelled,
+        a_request_that_waits_ends_with_the_application,
         exec_is_bounded_with_its_waiting,
         a_new_worker_does_not_wait_for_others
     ].
@@ -225,6 +227,22 @@ a_request_that_waits_is_cancelled(Config) ->
     ?assertEqual({error, {no_pool, test}}, py:stream_next(Other, ?LONG)),
     ?assertEqual({error, {no_pool, test}}, py:await(Call, ?LONG)),
     ok = file:delete(Marker).
+
+%% Nor does it hold up the end of the application, which would have to kill what waits for its streams.
+-spec a_request_that_waits_ends_with_the_application(ct_suite:ct_config()) -> ok.
+a_request_that_waits_ends_with_the_application(Config) ->
+    Marker = broken_from_now(Config, #{worker_wait => infinity}),
+    {ok, Ref} = py:stream_start(builtins, range, [3], #{pool => test}),
+    Monitor = monitor(process, py_stream_guard),
+    ok = application:stop(erlang_python),
+    receive
+        {'DOWN', Monitor, process, _, Reason} -> ?assertEqual(shutdown, Reason)
+    end,
+    ?assertEqual({error, {no_worker, {worker_exit, stopped}}}, py:stream_next(Ref, ?LONG)),
+    ?assertEqual(timeout, py:stream_next(Ref, 0)),
+    ok = file:delete(Marker),
+    {ok, _} = application:ensure_all_started(erlang_python),
+    ok.
 
 %%% Code of a pool.
 

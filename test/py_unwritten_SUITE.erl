@@ -306,7 +306,8 @@ a_full_port_that_closes(_Config) ->
 %% replaces the one that has died is ready before, and has it neither from the journal nor by catching up.
 -spec code_that_begins_anew(ct_suite:ct_config()) -> ok.
 code_that_begins_anew(Config) ->
-    {ok, _} = py:start_pool(test, #{workers => 1}),
+    %% It has waited for longer than there may be no worker, while there was one.
+    {ok, _} = py:start_pool(test, #{workers => 1, worker_wait => 150}),
     {Manager, _} = py_pool:owner(test),
     File = filename:join(proplists:get_value(priv_dir, Config), "anew_ran"),
     Code = io_lib:format("with open(~p, 'a') as _file: _file.write('x') #~ts", [File, large()]),

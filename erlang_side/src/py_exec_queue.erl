@@ -23,10 +23,12 @@
     from :: gen_server:from(),
     code :: binary(),
     opts :: map(),
-    %% Until when it must have ended, waiting included, and until when there must be a worker, in
-    %% milliseconds of monotonic time. An atom is more than any number.
+    %% Until when it must have ended, waiting included, in milliseconds of monotonic time, and since when
+    %% it is there. An atom is more than any number.
     deadline :: integer() | infinity,
-    wait_until :: integer() | infinity | none,
+    since :: integer(),
+    %% For how long there may be no worker.
+    wait :: timeout(),
     %% Whether a worker has it; otherwise it may have to begin anew.
     is_written = false :: boolean()
 }).
@@ -35,6 +37,8 @@
     pool :: py_pool:name(),
     running = none :: none | {Monitor :: reference(), #exec{}},
     waiting = queue:new() :: queue:queue(#exec{}),
+    %% When code last ran: until then there was a worker.
+    ran_at = none :: none | integer(),
     %% The workers that are behind, and those that are and wait until it is known whether the code that
     %% runs was written to any.
     catching_up = #{} :: #{Monitor :: reference() => pid()},
@@ -50,17 +54,24 @@ new(Pool) ->
 %% no worker.
 -spec exec(gen_server:from(), Code :: binary(), Opts :: map(), Wait :: timeout(), jobs()) -> jobs().
 exec(From, Code, Opts = #{timeout := Timeout}, Wait, Jobs = #jobs{waiting = Waiting}) ->
-    Exec = #exec{from = From, code = Code, opts = Opts, deadline = until(Timeout), wait_until = wait_until(Wait)},
+    Exec = #exec{from = From, code = Code, opts = Opts, deadline = until(Timeout), since = now_ms(), wait = Wait},
+    _ = until(Wait),
     Jobs#jobs{waiting = queue:in(Exec, Waiting)}.
-
-wait_until(0) -> none;
-wait_until(Wait) -> until(Wait).
 
 until(infinity) ->
     infinity;
 until(Ms) ->
     _ = erlang:send_after(Ms, self(), exec_late),
     now_ms() + Ms.
+
+%% From now on those that wait may have no worker for as long as they may.
+ran(Jobs = #jobs{waiting = Waiting}) ->
+    _ =
+        case queue:peek(Waiting) of
+            {value, #exec{wait = Wait}} -> until(Wait);
+            empty -> ok
+        end,
+    all_catch_up(Jobs#jobs{running = none, ran_at = now_ms()}).
 
 %% @doc A worker is to run what was added to the journal since it started.
 -spec catch_up(pid(), #worker{}, Number :: non_neg_integer(), jobs()) -> jobs().
@@ -113,7 +124,7 @@ next(Ready, Reason, Jobs = #jobs{running = none, waiting = Waiting, catching_up 
         {empty, _} ->
             {[], Jobs};
         {{value, Exec}, Workers} when map_size(Workers) =:= 0 ->
-            case overdue(Exec, Workers, Reason, now_ms()) of
+            case overdue(Exec, Workers, Reason, Jobs) of
                 false ->
                     {[], Jobs};
                 Late ->
@@ -129,11 +140,10 @@ next(_Ready, _Reason, Jobs) ->
 %% @doc Gives up what has waited for too long.
 -spec expire(ready(), py_error:reason(), jobs()) -> jobs().
 expire(Ready, Reason, Jobs = #jobs{waiting = Waiting}) ->
-    Now = now_ms(),
     Jobs#jobs{
         waiting = queue:filter(
             fun(Exec = #exec{from = From}) ->
-                case overdue(Exec, Ready, Reason, Now) of
+                case overdue(Exec, Ready, Reason, Jobs) of
                     false ->
                         true;
                     Late ->
@@ -145,12 +155,15 @@ expire(Ready, Reason, Jobs = #jobs{waiting = Waiting}) ->
         )
     }.
 
-overdue(#exec{deadline = Deadline}, _Ready, _Reason, Now) when Now >= Deadline -> timeout;
-overdue(#exec{wait_until = none}, Ready, Reason, _Now) when map_size(Ready) =:= 0 -> Reason;
-overdue(#exec{wait_until = Until}, Ready, Reason, Now) when map_size(Ready) =:= 0, Now >= Until ->
-    {no_worker, Reason};
-overdue(_Exec, _Ready, _Reason, _Now) ->
-    false.
+overdue(#exec{deadline = Deadline, since = Since, wait = Wait}, Ready, Reason, #jobs{ran_at = RanAt}) ->
+    Now = now_ms(),
+    if
+        Now >= Deadline -> timeout;
+        map_size(Ready) > 0; Wait =:= infinity -> false;
+        Wait =:= 0 -> Reason;
+        is_integer(RanAt), Now < RanAt + Wait; Now < Since + Wait -> false;
+        true -> {no_worker, Reason}
+    end.
 
 start(Exec = #exec{code = Code, opts = Opts = #{replay := Replay}, deadline = Deadline}, Workers, Jobs) ->
     Replay andalso py_journal:add(Jobs#jobs.pool, Code),
@@ -172,10 +185,10 @@ now_ms() ->
 done(Monitor, {shutdown, {result, unwritten}}, Jobs = #jobs{running = {Monitor, Exec}, waiting = Waiting}) ->
     %% It is the next again, for other workers.
     forget(Exec, Jobs#jobs.pool),
-    {ran, all_catch_up(Jobs#jobs{running = none, waiting = queue:in_r(Exec, Waiting)})};
+    {ran, ran(Jobs#jobs{waiting = queue:in_r(Exec, Waiting)})};
 done(Monitor, Reason, Jobs = #jobs{running = {Monitor, Exec}, pool = Pool}) ->
     finish(Exec, Reason, Pool),
-    {ran, all_catch_up(Jobs#jobs{running = none})};
+    {ran, ran(Jobs)};
 done(Monitor, Reason, Jobs = #jobs{catching_up = CatchingUp}) ->
     case maps:take(Monitor, CatchingUp) of
         {Pid, Rest} ->

@@ -235,6 +235,10 @@ message({find_worker, Route}, S) ->
     found({near, Route}, none, S);
 message({offer, Ref, Tries}, S = #stream{ref = Ref, held = {_, _, _}}) ->
     offer(Tries, S);
+message(py_stopped, S = #stream{worker = none}) ->
+    terminal({error, {no_worker, {worker_exit, stopped}}}, S);
+message(py_stopped, S) ->
+    terminal({error, {worker_exit, stopped}}, S);
 message({py_cancel, Ref}, S = #stream{ref = Ref}) ->
     stop(cancelled, S);
 message({py_demand, Ref, N}, S = #stream{ref = Ref}) ->

@@ -51,19 +51,29 @@ handle_info({'DOWN', _, process, Pid, Reason}, State) ->
 handle_info(_Other, State) ->
     {noreply, State}.
 
-%% Streams end with their workers, and workers before this, so there is an end to this. The
-%% name is free at once, for an application that is started again.
+%% Streams end with their workers, and workers before this, so there is an end to this; the others hear of
+%% it. The name is free at once, for an application that is started again.
 -spec terminate(term(), #state{}) -> ok.
-terminate(_Reason, State) ->
+terminate(_Reason, State = #state{streams = Streams}) ->
     _ = unregister(?MODULE),
+    lists:foreach(fun stopped/1, maps:values(Streams)),
     wait(State).
+
+%% It waits for a worker, or has one on another node.
+stopped({_Ref, Pid, _Owner, _Addressee, none}) ->
+    Pid ! py_stopped,
+    ok;
+stopped(_) ->
+    ok.
 
 wait(#state{streams = Streams}) when map_size(Streams) =:= 0 ->
     ok;
 wait(State) ->
     receive
         {'DOWN', _, process, Pid, Reason} -> wait(ended(Pid, Reason, State));
-        {'$gen_cast', {watch, Stream}} -> wait(add(Stream, State))
+        {'$gen_cast', {watch, Stream}} ->
+            stopped(Stream),
+            wait(add(Stream, State))
     end.
 
 %% A guard that was just started has it from the table, and from the message as well. One whose
