@@ -23,3 +23,7 @@ RUN_LENGTH: Final = 256
 #: The most encoded bytes in one frame, but for the last item. A larger number holds other
 #: frames back for longer, a smaller one costs system calls.
 RUN_BYTES: Final = 64 * 1024
+
+#: How many times longer the next run of a fast sender is, where the values are small. More send
+#: fewer frames at the start of a burst; with fewer it takes longer to find what fits.
+RUN_GROWTH: Final = 4

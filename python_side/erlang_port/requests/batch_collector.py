@@ -27,29 +27,26 @@ class BatchCollector:
     when the generator yields next, and no value that it has yielded is lost.
     """
 
-    def __init__(self, fixed_types: frozenset[type]) -> None:
+    def __init__(
+        self, fixed_types: frozenset[type], hold: Callable[[Any], Any], holder: Any = None
+    ) -> None:
+        """A value that is not of a fixed type is held by `holder`, or by `hold` if there is none.
+
+        `holder` is the same, compiled; see erlang_accelerator.c.
+        """
         #: What was collected and not taken away: other threads may take from its left end.
         self.pending: deque[Any] = deque()
         #: How many batches there were: tells the ticker one from the next.
         self.number = 0
         self._fixed_types = fixed_types
-        self._hold: Callable[[Any], Any]
-        self._holder: Any = None
+        self._holder = holder
+        self._hold: Callable[[Any], Any] = holder or hold
         #: One for each value that the batch may still take.
         self._permits: list[None] = []
         #: Whether the last batch held values of one fixed type only.
         self._is_uniform = True
         #: The types of what `take` returned last.
         self.kinds: set[type] = set()
-
-    def hold_by(self, hold: Callable[[Any], Any], holder: Any) -> Callable[[Any], Any]:
-        """How a value is held that is not of a fixed type: by `holder`, if there is one.
-
-        `holder` is the same, compiled; see erlang_accelerator.c.
-        """
-        self._holder = holder
-        self._hold = holder or hold
-        return self._hold
 
     def begin(self, length: int, size: int) -> None:
         """The next batch: of `length` values, or `size` encoded bytes, at the most."""

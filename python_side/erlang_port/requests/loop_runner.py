@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from contextvars import Context
 from types import AsyncGeneratorType, CoroutineType
 
+from erlang_port.batching import RUN_GROWTH
 from erlang_port.current import context_of, current
 from erlang_port.errors import Cancelled
 from erlang_port.hints import Any
@@ -217,10 +218,10 @@ class LoopRunner:
         return True
 
     def _fit_run(self) -> None:
-        """The next run is twice as long, where what it holds is small."""
-        if self._frame_bytes * 2 <= self.stream.run_bytes:
-            self._batch_size = min(self._batch_size * 2, self.stream.longest_run)
-        else:
+        """The next run is longer, where what it holds is small."""
+        if self._frame_bytes * RUN_GROWTH <= self.stream.run_bytes:
+            self._batch_size = min(self._batch_size * RUN_GROWTH, self.stream.longest_run)
+        elif self._frame_bytes * 2 > self.stream.run_bytes:
             self._batch_size = max(1, self._batch_size // 2)
 
     async def _drain(self) -> None:

@@ -18,7 +18,7 @@ from contextvars import Context
 from threading import Lock
 from types import GeneratorType
 
-from erlang_port.batching import FAST_ITEMS, FAST_SECONDS
+from erlang_port.batching import FAST_ITEMS, FAST_SECONDS, RUN_GROWTH
 from erlang_port.current import context_of
 from erlang_port.errors import Cancelled
 from erlang_port.hints import Any, TypeVar
@@ -37,7 +37,7 @@ RUNS_PER_READ = 4
 #: straight to a thread that has nothing else to do.
 PATIENCE_SECONDS = 0.002
 
-#: The first run of a fast generator; each full one doubles the next.
+#: The first run of a fast generator.
 FIRST_RUN = 8
 
 
@@ -50,7 +50,8 @@ class ThreadRunner:
         #: The context variables of its code, on whatever thread, until it has ended.
         self.variables = variables
         self._worker = stream.context
-        self._collector = BatchCollector(stream.fixed_types)
+        #: None until it has been fast: most streams are short.
+        self._collector: BatchCollector | None = None
         #: The length of the next run; 1 for a generator that is not known to be fast.
         self._batch_size = 1
         self._last_ticked_batch = -1
@@ -74,7 +75,8 @@ class ThreadRunner:
 
     def end_run(self) -> None:
         """Lets the runner check its flags when the generator yields next."""
-        self._collector.end()
+        if self._collector is not None:
+            self._collector.end()
 
     def resume(self) -> None:
         """There is credit, or the stream is cancelled."""
@@ -91,6 +93,8 @@ class ThreadRunner:
     def tick(self) -> None:
         """Sends what the generator has yielded, if it has not ended its run since the last tick."""
         collector = self._collector
+        if collector is None:
+            return
         if collector.number != self._last_ticked_batch:
             self._last_ticked_batch = collector.number
             return
@@ -100,15 +104,15 @@ class ThreadRunner:
         if not collector.pending or self._flush_pending:
             return
         if self.stream.lock.acquire(blocking=False):
-            self._send_pending()
+            self._send_pending(collector)
 
-    def _send_pending(self) -> None:
+    def _send_pending(self, collector: BatchCollector) -> None:
         """Sends what the generator has yielded before it paused; releases the lock."""
         try:
             # Before the window is checked: credit that comes in between takes it back.
             self._flush_pending = True
-            rest = self._send(self._collector.take_while_collecting(), False)
-            self._collector.put_back(rest)
+            rest = self._send(collector.take_while_collecting(), False)
+            collector.put_back(rest)
             if not rest:
                 self._flush_pending = False
         except BaseException as error:
@@ -171,8 +175,9 @@ class ThreadRunner:
     def _iterate(self, iterator: Iterator[Any], region: InterruptibleRegion) -> None:
         stream = self.stream
         streak, last = 0, time.monotonic()
-        hold = self._collector.hold_by(stream.hold, stream.prepare_to_hold())
-        enter = region.enter
+        holder = stream.prepare_to_hold()
+        hold = holder or stream.hold
+        enter, receiver = region.enter, self._worker.receiver
         while True:
             available = stream.available()
             if available <= 0 or stream.is_cancelled:
@@ -180,11 +185,15 @@ class ThreadRunner:
                 if available == 0:
                     return  # As many as were to be taken.
             if self._batch_size > 1 and available > 1:
-                if not self._collect(iterator, min(available, self._batch_size), region):
+                if self._collector is None:
+                    self._collector = BatchCollector(stream.fixed_types, stream.hold, holder)
+                length = min(available, self._batch_size)
+                if not self._collect(self._collector, iterator, length, region):
                     return
                 streak, last = FAST_ITEMS, time.monotonic()
                 continue
-            self._worker.receiver.release(stream)
+            if receiver.lessee is stream:
+                receiver.release(stream)
             try:
                 try:
                     enter()
@@ -207,9 +216,15 @@ class ThreadRunner:
             if streak >= FAST_ITEMS and stream.longest_run > 1:
                 self._batch_size = min(FIRST_RUN, stream.longest_run)
 
-    def _collect(self, iterator: Iterator[Any], length: int, region: InterruptibleRegion) -> bool:
+    def _collect(
+        self,
+        collector: BatchCollector,
+        iterator: Iterator[Any],
+        length: int,
+        region: InterruptibleRegion,
+    ) -> bool:
         """One run; false when the iterator is exhausted."""
-        stream, collector = self.stream, self._collector
+        stream = self.stream
         before = stream.window.sent
         collector.begin(length, stream.run_bytes)
         # Whoever cancels sets this before it ends the run.
@@ -251,20 +266,17 @@ class ThreadRunner:
         if self._frame_bytes * 2 > stream.run_bytes:
             # Large values go by themselves: a longer run would hold more of them here.
             self._batch_size = max(1, self._batch_size // 2)
-        elif held == length:
-            self._batch_size = min(self._batch_size * 2, stream.longest_run)
-        self._read_frames()
+        elif held == length and self._frame_bytes * RUN_GROWTH <= stream.run_bytes:
+            self._batch_size = min(self._batch_size * RUN_GROWTH, stream.longest_run)
+        self._read_frames(collector.number)
         return True
 
-    def _read_frames(self) -> None:
+    def _read_frames(self, number: int) -> None:
         """A stream at full speed reads for itself, when its window or some runs are used up."""
         receiver = self._worker.receiver
         if receiver.lessee is not self.stream:
             receiver.lease(self.stream)
-        elif (
-            self._collector.number % RUNS_PER_READ == 0
-            or self.stream.available() < self._batch_size
-        ):
+        elif number % RUNS_PER_READ == 0 or self.stream.available() < self._batch_size:
             receiver.read_here(0)
 
     def _send(self, values: list[Any], wait: bool, kinds: set[type] | None = None) -> list[Any]:

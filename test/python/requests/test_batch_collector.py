@@ -15,9 +15,7 @@ FIXED: frozenset[type] = frozenset((int, str))
 
 
 def collector(hold: Any = lambda value: [repr(value)]) -> BatchCollector:
-    made = BatchCollector(FIXED)
-    made.hold_by(hold, None)
-    return made
+    return BatchCollector(FIXED, hold)
 
 
 def test_a_batch_ends_after_its_length_and_no_value_is_lost() -> None:

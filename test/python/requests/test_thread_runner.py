@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from erlang_port.batching import FAST_ITEMS
+from erlang_port.requests.batch_collector import BatchCollector
 from erlang_port.requests.thread_runner import FIRST_RUN, ThreadRunner
 from erlang_port.wire.frames import StreamOptions
 from port import PATIENCE
@@ -152,7 +153,8 @@ def test_a_tick_that_found_the_window_full_does_not_try_again_before_there_is_cr
     run.stream.runner = run.runner
     run.node.terminal = None
     run.stream.window.send(1, 900)
-    run.runner._collector.pending.append("x" * 500)
+    run.runner._collector = collector = BatchCollector(run.stream.fixed_types, run.stream.hold)
+    collector.pending.append("x" * 500)
     run.context.ticker.add(run.runner)
     run.tick()
     tried = run.context.encodings
@@ -266,7 +268,8 @@ def test_credit_that_comes_while_the_ticker_finds_the_window_full_is_not_lost() 
     run.stream.runner = run.runner
     run.node.terminal = None
     run.stream.window.send(1, 900)
-    run.runner._collector.pending.append("x" * 500)
+    run.runner._collector = collector = BatchCollector(run.stream.fixed_types, run.stream.hold)
+    collector.pending.append("x" * 500)
     run.context.ticker.add(run.runner)
     fits = run.stream.fits
 
