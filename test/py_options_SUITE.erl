@@ -327,7 +327,7 @@ options() ->
         {venv, ["/v", <<"/v">>, {priv, kernel, "v"}, {app, kernel}], [v, 1, "", {priv, "kernel"}, [0]]},
         {requirements, [[], ["six", <<"six">>], {file, "r.txt"}, {project, {priv, kernel}}], [six, <<"six">>, [six], {file, r}]},
         {python_path, [[], ["/a", <<"/b">>], [{priv, kernel, "python"}, {app, kernel}]], [<<"/a">>, [a], [1], ["/a:b"], [<<"/a:b">>]]},
-        {env, [[], [{"A", "1"}, {<<"B">>, <<"2">>}, {"C", false}]], [["A=1"], [{"A", 1}], [{a, "1"}], [{"A", true}], #{}]},
+        {env, [[], [{"A", "1"}, {<<"B">>, <<"2">>}, {"C", false}]], [["A=1"], [{"A=B", "1"}], [{<<>>, "1"}], [{"", false}], [{"A", 1}], [{a, "1"}], [{"A", true}], #{}]},
         {cd, ["/", <<"/">>], [root, 1]},
         {preload, [[], [json, <<"json">>, "json"]], [json, <<"json">>, [1]]},
         {max_streams, [1, ?MOST], [0, -1, infinity]},

@@ -459,9 +459,13 @@ is_text(V) ->
 
 is_text_or_atom(V) -> ?IS_TEXT(V) orelse is_atom(V).
 
-variable({Name, false}) -> py_text:is_native(Name);
-variable({Name, Value}) -> py_text:is_native(Name) andalso py_text:is_native(Value);
+variable({Name, false}) -> is_variable(Name);
+variable({Name, Value}) -> is_variable(Name) andalso py_text:is_native(Value);
 variable(_) -> false.
+
+%% What the system takes for one.
+is_variable(Name) ->
+    py_text:is_native(Name) andalso not string:is_empty(Name) andalso string:find(Name, "=") =:= nomatch.
 
 allowed({Module, Function}) -> is_text_or_atom(Module) andalso is_text_or_atom(Function);
 allowed(Module) -> is_text_or_atom(Module).
