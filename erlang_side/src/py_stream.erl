@@ -408,8 +408,9 @@ stop(Reason, S) ->
     finish(S#stream{outcome = {error, Reason}}).
 
 -spec owner_gone(#stream{}) -> no_return().
-owner_gone(S) ->
+owner_gone(S = #stream{ref = Ref}) ->
     abandon(S),
+    py_streams:forget(Ref),
     finish(S).
 
 abandon(#stream{held = {Worker, _, _}}) ->
@@ -432,9 +433,8 @@ deliver_end(Event, #stream{ref = Ref, sink = Sink}) ->
     py_streams:forget(Ref).
 
 -spec finish(#stream{}) -> no_return().
-finish(S = #stream{ref = Ref, worker = Worker}) ->
+finish(S = #stream{worker = Worker}) ->
     Worker =:= none orelse is_record(Worker, worker) orelse py_remote:finished(Worker),
-    py_streams:forget(Ref),
     py_request:ended(S#stream.watched, S#stream.outcome, #{
         values => S#stream.values, bytes => S#stream.bytes, queue_time => S#stream.queue_time
     }),
