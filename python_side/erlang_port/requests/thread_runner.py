@@ -165,10 +165,12 @@ class ThreadRunner:
             error = raised
         self._worker.ticker.discard(self)
         self._worker.receiver.release(stream)
-        try:
-            reason = region.run(stream, self._close, error)
-        except BaseException as late:
-            reason = self._worker.reason(late, False)
+        reason = None
+        if error is not None or stream.is_cancelled or not _is_exhausted(self.iterator):
+            try:
+                reason = region.run(stream, self._close, error)
+            except BaseException as late:
+                reason = self._worker.reason(late, False)
         region.request = None
         stream.finish(reason)
 
@@ -345,3 +347,8 @@ class ThreadRunner:
         if self.stream.is_cancelled:
             error = error or Cancelled()
         return None if error is None else self.stream.reason(error)
+
+
+def _is_exhausted(iterator: Any) -> bool:
+    """Whether nothing is left to be closed: a generator has come to its end."""
+    return type(iterator) is GeneratorType and iterator.gi_frame is None
