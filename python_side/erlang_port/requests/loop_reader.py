@@ -3,7 +3,8 @@
 The loop's thread holds the interpreter lock nearly all the time then, and another thread that
 reads credit would cost hand-overs of it, and have to wake the loop. So the loop waits for the
 port, too, and reads for all streams. The ticker lets others read again when no run has ended
-for two ticks: the streams pause, or some code on the loop computes.
+for two ticks: the streams pause, or some code on the loop computes. So does a call, or another
+request, which a thread begins sooner that has read it itself: the next may follow.
 """
 
 from __future__ import annotations
@@ -14,6 +15,10 @@ from erlang_port.context import WorkerContext
 #: longer, about 40 us for each run; fewer cost a system call, about 1 us, for each.
 RUNS_PER_READ = 4
 
+#: After a request others read for so many runs, at least 10 ms. More leave streams slow for longer
+#: after each, with fewer more calls wait for a thread to which they are handed.
+RUNS_AFTER_REQUEST = 256
+
 
 class LoopReader:
     """The lease of the receiver that the async streams share; all but `tick` is for the loop."""
@@ -21,6 +26,8 @@ class LoopReader:
     def __init__(self, context: WorkerContext) -> None:
         self._context = context
         self._runs = 0
+        #: How many runs are left for which others read.
+        self._runs_of_others = 0
         self._last_tick = -1
         self._is_waiting = False
 
@@ -32,6 +39,9 @@ class LoopReader:
             if self._runs % RUNS_PER_READ == 0:
                 self._context.loop.read_now(self._read)
             return
+        if self._runs_of_others > 0:
+            self._runs_of_others -= 1
+            return
         receiver.lease(self)
         if receiver.lessee is self and not self._is_waiting:
             self._is_waiting = True
@@ -41,7 +51,12 @@ class LoopReader:
     def _read(self) -> None:
         receiver = self._context.receiver
         if receiver.lessee is self:
-            receiver.read_here(0)
+            found = receiver.read()
+            for work in found:
+                self._context.threads.submit(work)
+            if found:
+                self._runs_of_others = RUNS_AFTER_REQUEST
+                receiver.release(self)
         if receiver.lessee is not self:
             self._stop()
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from erlang_port.requests.loop_reader import RUNS_PER_READ, LoopReader
+from erlang_port.requests.loop_reader import RUNS_AFTER_REQUEST, RUNS_PER_READ, LoopReader
 from fakes import FakeTicker
 from port import PATIENCE, eventually
 from streams import NodeClient, StreamContext, options
@@ -24,6 +24,7 @@ class Receiver:
         self.found: list[bytes] = []
         self.reads = 0
         self.readers: set[int] = set()
+        self.work = threading.Event()
 
     def lease(self, lessee: object) -> None:
         self.lessee = self.lessee or lessee
@@ -32,17 +33,17 @@ class Receiver:
         if self.lessee is lessee:
             self.lessee = None
 
-    def read_here(self, _seconds: float) -> bool:
+    def read(self) -> list[Callable[[], None]]:
         self.reads += 1
         self.readers.add(threading.get_ident())
         try:
             self.found.append(os.read(self.fd, 100))
         except BlockingIOError:
-            return True
+            return []
         if not self.found[-1]:
             self.lessee = None
         self.then()
-        return True
+        return [self.work.set] if self.found[-1] == b"request" else []
 
     def then(self) -> None:
         """What reading leads to."""
@@ -146,6 +147,19 @@ def test_it_reads_nothing_while_another_stream_does(reading: Reading) -> None:
     assert reading.receiver.lessee is other
     assert not reading.waits()
     assert reading.receiver.reads == 0
+
+
+def test_others_read_for_some_runs_after_a_request(reading: Reading) -> None:
+    reading.runs(1)
+    os.write(reading.receiver.write_fd, b"request")
+    assert reading.receiver.work.wait(PATIENCE)
+    eventually(lambda: not reading.waits())
+    reading.runs(RUNS_AFTER_REQUEST)
+    assert reading.receiver.lessee is None
+    assert not reading.waits()
+    reading.runs(1)
+    assert reading.receiver.lessee is reading.reader
+    assert reading.waits()
 
 
 def test_the_end_of_the_input_is_read_once(reading: Reading) -> None:
