@@ -9,6 +9,9 @@ UNLIMITED = -1
 class Window:
     """The window of one stream; the node says what was taken, in sums since the start.
 
+    A window that the node lets grow says that more values were taken by what it has grown, so
+    whether nothing is out is known by the bytes alone.
+
     At most `size` values and `max_bytes` encoded bytes are out. One value may always
     pass when nothing is out, however large it is.
     """
@@ -29,15 +32,14 @@ class Window:
         limit = self.taken + self.size
         if 0 <= self.demand < limit:
             limit = self.demand
-        if self.sent_bytes - self.taken_bytes >= self.max_bytes and self.sent > self.taken:
+        if self.sent_bytes - self.taken_bytes >= self.max_bytes:
             return 0
         return limit - self.sent
 
     def fits(self, size: int) -> bool:
         """Whether `size` more encoded bytes may go out."""
-        return (
-            self.sent_bytes - self.taken_bytes + size <= self.max_bytes or self.sent == self.taken
-        )
+        out = self.sent_bytes - self.taken_bytes
+        return out == 0 or out + size <= self.max_bytes
 
     def send(self, values: int, size: int) -> None:
         """Values went out."""

@@ -79,6 +79,7 @@ class WindowAndOwner(RuleBasedStateMachine):
         self.yielded = 0
         self.out: list[int] = []
         self.taken: list[int] = []
+        self.grown = 0
         self.credits = [(0, 0, UNLIMITED if demand is None else demand)]
 
     @precondition(lambda self: self.window.available() > 0)
@@ -101,10 +102,16 @@ class WindowAndOwner(RuleBasedStateMachine):
         assert self.demand is not None
         self.demand += more
 
+    @rule(more=st.integers(1, 8))
+    def grow(self, more: int) -> None:
+        """The node's window becomes larger: as if so much more had been taken."""
+        self.size += more
+        self.grown += more
+
     @rule()
     def tell(self) -> None:
         demand = UNLIMITED if self.demand is None else self.demand
-        self.credits.append((len(self.taken), sum(self.taken), demand))
+        self.credits.append((len(self.taken) + self.grown, sum(self.taken), demand))
         self.window.credit(*self.credits[-1])
 
     @rule(data=st.data())
@@ -125,7 +132,7 @@ class WindowAndOwner(RuleBasedStateMachine):
         if not hasattr(self, "window") or self.out:
             return
         knows_all = self.credits[-1] == (
-            len(self.taken),
+            len(self.taken) + self.grown,
             sum(self.taken),
             UNLIMITED if self.demand is None else self.demand,
         )
