@@ -211,6 +211,8 @@ keep() ->
 addresses(Name) ->
     Readers = [
         spawn_monitor(fun() ->
+            %% They take what the start and the stop of distribution leave of the processors.
+            normal = process_flag(priority, low),
             Alias = erlang:alias(),
             read(py_frame:address(self()), self()),
             read(py_frame:address(Alias), Alias)
