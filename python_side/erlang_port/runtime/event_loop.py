@@ -14,7 +14,7 @@ from erlang_port.runtime.threads import start_thread
 if TYPE_CHECKING:
     import asyncio
 
-    from erlang_port.runtime.requests_loop import RequestsLoop
+    from erlang_port.runtime.requests_loop import RequestsLoop, RequestTask
 
 
 class EventLoop:
@@ -48,7 +48,7 @@ class EventLoop:
         self._thread = 0
         #: Of the loop's thread.
         self.region: InterruptibleRegion | None = None
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks: set[RequestTask] = set()
         #: Held until the thread has ended.
         self._ended = Lock()
         self._ended.acquire()
@@ -210,7 +210,10 @@ class EventLoop:
         assert loop is not None
         tasks = [task for task in asyncio.all_tasks(loop) if not task.done()]
         for task in tasks:
-            task.cancel()
+            if task in self._tasks:
+                task.end()
+            else:
+                task.cancel()
 
         async def stop() -> None:
             await asyncio.gather(*tasks, return_exceptions=True)

@@ -19,13 +19,18 @@ class RequestTask(asyncio.Task[Any]):
     What belongs to no request may: the worker, and threads of the user's own.
     """
 
-    def __init__(self, work: Any, loop: asyncio.AbstractEventLoop, request: object) -> None:
+    def __init__(self, work: Any, loop: asyncio.AbstractEventLoop, request: Any) -> None:
         self.request = request
         super().__init__(work, loop=loop, **_EAGER)
 
     def cancel(self, msg: Any = None) -> bool:
         """As the base class does; false where another request asks for it."""
         return current.get() in (None, self.request) and super().cancel(msg)
+
+    def end(self) -> None:
+        """The loop ends: the request is cancelled, also if it came when all others had been."""
+        self.request.is_cancelled = True
+        self.cancel()
 
 
 class RequestsLoop(asyncio.SelectorEventLoop):

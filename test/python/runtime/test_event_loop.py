@@ -134,3 +134,28 @@ def test_a_task_takes_its_first_step_at_once_as_itself() -> None:
     eventually(lambda: loop.statistics() == {"tasks": 0})
     _close(loop)
     assert failures == []
+
+
+class _Request:
+    is_cancelled = False
+
+
+def test_a_request_that_came_when_the_others_were_cancelled_is_cancelled_with_the_loop() -> None:
+    failures: list[BaseException] = []
+    loop = EventLoop(Regions().current, failures.append, lambda: None)
+    request = _Request()
+    has_begun = threading.Event()
+    seen: list[object] = []
+
+    async def task() -> None:
+        has_begun.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            seen.append(request.is_cancelled)
+            raise
+
+    loop.call_soon_threadsafe(lambda: loop.create_task(request, task(), lambda *_: None))
+    assert has_begun.wait(PATIENCE)
+    _close(loop)
+    assert (seen, failures) == ([True], [])
