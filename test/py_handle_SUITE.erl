@@ -208,24 +208,38 @@ it_ends_when_it_is_let_go(_Config) ->
     receive {ended, _, _} -> error(ended_early) after 20 -> ok end,
     let_go(Same).
 
-%% A call that was given up leaves no object behind, whichever was first.
+%% A call that was given up leaves no object behind, whichever was first. Python may never have begun with one
+%% whose time was short.
 -spec what_is_late_is_not_kept(ct_suite:ct_config()) -> ok.
 what_is_late_is_not_kept(_Config) ->
+    Opts = #{return => handle, pool => other},
     [
-        begin
-            Result = py:call(things, make_slowly, [self(), 0.02], #{}, #{return => handle, timeout => Timeout}),
-            case Result of
-                {ok, Thing} -> ok = py:release(Thing);
-                {error, timeout} -> ok
-            end,
-            receive {ended, _, _} -> ok end
+        case py:call(things, make_slowly, [self(), 0.02], #{}, Opts#{timeout => Timeout}) of
+            {ok, Thing} -> ok = py:release(Thing);
+            {error, timeout} -> ok
         end
      || Timeout <- [5, 19, 20, 21, 22, 30, 1000]
     ],
     Test = self(),
-    Caller = spawn(fun() -> py:call(things, make_slowly, [Test, 0.1], #{}, #{return => handle}) end),
+    Caller = spawn(fun() -> py:call(things, make_slowly, [Test, 0.1], #{}, Opts) end),
     receive after 50 -> exit(Caller, kill) end,
-    receive {ended, _, _} -> ok end.
+    all_end(0).
+
+%% What has been made ends, and nothing else is made.
+all_end(Alive) ->
+    test_workers:idle(other),
+    {ok, none} = py:call(things, say, [self(), last], #{}, #{pool => other}),
+    case alive(Alive) of
+        0 -> ok;
+        Left -> all_end(Left)
+    end.
+
+alive(Alive) ->
+    receive
+        made -> alive(Alive + 1);
+        {ended, _, _} -> alive(Alive - 1);
+        last -> Alive
+    end.
 
 %% Each time that it is asked, by the status of the worker.
 -spec a_worker_that_has_died_is_said(ct_suite:ct_config()) -> ok.

@@ -61,8 +61,13 @@ async def make_later(to):
     return Thing(to)
 
 
+def say(to, what):
+    erlang.send(to, erlang.Atom(str(what)))
+
+
 def make_slowly(to, seconds):
     thing = Thing(to)
+    say(to, "made")
     time.sleep(seconds)
     return thing
 
