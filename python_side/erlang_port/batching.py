@@ -27,3 +27,8 @@ RUN_BYTES: Final = 64 * 1024
 #: How many times longer the next run of a fast sender is, where the values are small. More send
 #: fewer frames at the start of a burst; with fewer it takes longer to find what fits.
 RUN_GROWTH: Final = 4
+
+#: Who sends at full speed and reads for itself, a stream's thread or the event loop, reads after
+#: this many runs. More let a call wait for longer, 30 to 40 us for each run; fewer cost a system
+#: call, about 1 us, for each.
+RUNS_PER_READ: Final = 4

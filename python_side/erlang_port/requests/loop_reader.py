@@ -9,11 +9,8 @@ request, which a thread begins sooner that has read it itself: the next may foll
 
 from __future__ import annotations
 
+from erlang_port.batching import RUNS_PER_READ
 from erlang_port.context import WorkerContext
-
-#: Between two turns of the loop, what came is read after this many runs. More let a call wait for
-#: longer, about 40 us for each run; fewer cost a system call, about 1 us, for each.
-RUNS_PER_READ = 4
 
 #: After a request others read for so many runs, at least 10 ms. More leave streams slow for longer
 #: after each, with fewer more calls wait for a thread to which they are handed.

@@ -18,7 +18,7 @@ from contextvars import Context
 from threading import Lock
 from types import GeneratorType
 
-from erlang_port.batching import FAST_ITEMS, FAST_SECONDS, RUN_GROWTH
+from erlang_port.batching import FAST_ITEMS, FAST_SECONDS, RUN_GROWTH, RUNS_PER_READ
 from erlang_port.current import context_of
 from erlang_port.errors import Cancelled
 from erlang_port.hints import Any, TypeVar
@@ -27,10 +27,6 @@ from erlang_port.requests.stream import Stream
 from erlang_port.runtime.interrupt import InterruptibleRegion
 
 T = TypeVar("T")
-
-#: A stream that reads for itself reads after this many runs. More let a call wait
-#: for longer, about 30 us for each run; fewer cost a system call, about 1 us, for each.
-RUNS_PER_READ = 4
 
 #: How long such a stream waits for credit before it lets others read, in seconds. A
 #: larger number saves hand-overs where the owner is slow; a smaller one lets calls go

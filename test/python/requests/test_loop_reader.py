@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from erlang_port.requests.loop_reader import RUNS_AFTER_REQUEST, RUNS_PER_READ, LoopReader
+from erlang_port.batching import RUNS_PER_READ
+from erlang_port.requests.loop_reader import RUNS_AFTER_REQUEST, LoopReader
 from fakes import FakeTicker
 from port import PATIENCE, eventually
 from streams import NodeClient, StreamContext, options
