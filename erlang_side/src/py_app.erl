@@ -28,9 +28,11 @@ start(_Type, _Args) ->
     end.
 
 start(Pools) ->
-    %% Loading it creates the atoms that reasons have for Python's own exceptions.
+    %% A node that loads a module when it is first called cannot do so where it has no descriptor left. And
+    %% py_exceptions, which nothing calls, creates the atoms that reasons have for Python's own exceptions.
+    {ok, Modules} = application:get_key(erlang_python, modules),
+    ok = code:ensure_modules_loaded(Modules),
     ok = py_telemetry:load(),
-    {module, py_exceptions} = code:ensure_loaded(py_exceptions),
     %% A node without that handler has a configuration of its own, which stays.
     _ = logger:add_handler_filter(default, ?MODULE, ?FILTER),
     {ok, Sup} = py_sup:start_link(),
@@ -53,9 +55,6 @@ named(Pools, DrainTimeout) ->
     end.
 
 start_pools([], Sup) ->
-    %% A node that loads a module when it is first called cannot do so where it has no descriptor left.
-    {ok, Modules} = application:get_key(erlang_python, modules),
-    _ = code:ensure_modules_loaded(Modules),
     {ok, Sup};
 start_pools([{Name, Opts} | Rest], Sup) ->
     try py_pool_sup:start_pool(Name, Opts) of
