@@ -10,7 +10,7 @@
     private_modules_are_hidden/1
 ]).
 
--define(PUBLIC, [py, py_error, py_name, py_options, py_paths, py_pool, py_prometheus, py_venv]).
+-define(PUBLIC, [py, py_error, py_name, py_options, py_paths, py_pool_info, py_prometheus, py_venv]).
 
 -spec suite() -> [{atom(), term()}].
 suite() ->

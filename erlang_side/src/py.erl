@@ -56,8 +56,8 @@
 %% What an owner gets, as `{py_stream, Ref, Event}'. `done' and `{error, _}' are
 %% terminal: there is exactly one, and nothing comes after it.
 
--type pool_info() :: py_pool:info().
-%% The keys are in {@link py_pool}.
+-type pool_info() :: py_pool_info:info().
+%% The keys are in {@link py_pool_info}.
 
 %%% Streams.
 

@@ -84,7 +84,7 @@ prep_stop(State) ->
         0 ->
             ok;
         Timeout ->
-            Drains = [spawn_monitor(py_pool, drain, [Name, Timeout]) || Name <- py_pool:names()],
+            Drains = [spawn_monitor(py_pool_admin, drain, [Name, Timeout]) || Name <- py_pool:names()],
             [
                 receive
                     {'DOWN', Monitor, process, Pid, _} -> ok

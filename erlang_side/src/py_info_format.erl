@@ -11,12 +11,12 @@
 -define(LONGEST_NODE, 32).
 
 %% @doc A line for each worker of each pool in what `py:info/0' returns.
--spec format(#{atom() => py_pool:info() | {error, py_error:reason()}}) -> iolist().
+-spec format(#{atom() => py_pool_info:info() | {error, py_error:reason()}}) -> iolist().
 format(Pools) ->
     format("pool", ?LONGEST_NAME, Pools).
 
 %% @doc The same for one pool, by node, as `py:info({Name, all})' returns it.
--spec nodes(#{node() => py_pool:info() | {error, py_error:reason()}}) -> iolist().
+-spec nodes(#{node() => py_pool_info:info() | {error, py_error:reason()}}) -> iolist().
 nodes(Nodes) ->
     format("node", ?LONGEST_NODE, Nodes).
 

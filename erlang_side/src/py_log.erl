@@ -57,7 +57,7 @@ about(Key, Value) ->
 
 %% @doc A worker is ready. If it encodes terms slowly the log says so, once in a
 %% node's life.
--spec ready(py_pool:name(), pid(), py_pool:python_info()) -> ok.
+-spec ready(py_pool:name(), pid(), py_pool_info:python_info()) -> ok.
 ready(Pool, Pid, Info) ->
     ?LOG_DEBUG(#{text => "a Python worker is ready", pool => Pool, python => Info}, meta(Pool, Pid)),
     case Info of

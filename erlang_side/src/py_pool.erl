@@ -1,110 +1,19 @@
 %% @doc A pool: a named set of equal workers. Its manager keeps a row of the table
 %% py_pools up to date; requests read the table and never pass through the
 %% manager. The pool of a worker of one's own is named by its manager's pid.
+%% @hidden
 -module(py_pool).
 
 -include("py_worker.hrl").
 
--export([is_running/0, choose/1, defaults/1, find/1, may_wait/2, no_worker/2, unwritten/2, wait_until/1, exec/3, info/1, names/0]).
--export([drain/2, resume/1, is_draining/1, restart_workers/1]).
--export([is_ready/1, pool_load/1]).
--export([tables/0, claim/4, publish/4, publish_about/2, vacate/2, known/0, owner/1, counters/1, forget/1, forget/2]).
--export_type([info/0, name/0, python_info/0, request_info/0, worker_info/0]).
+-export([is_running/0, names/0, choose/1, find/1, defaults/1, may_wait/2, no_worker/2, unwritten/2, wait_until/1]).
+-export([is_ready/1, is_draining/1, pool_load/1, about/1, counters/1, owner/1]).
+-export([tables/0, claim/4, publish/4, publish_about/2, vacate/2, known/0, forget/1, forget/2]).
+-export_type([name/0]).
 
 -type name() :: atom() | pid().
--type info() :: #{
-    pool := name(),
-    %% How many workers there should be.
-    size := pos_integer(),
-    %% Those that are ready.
-    workers := [worker_info()],
-    %% How often a worker that had been ready was replaced.
-    restarts := non_neg_integer(),
-    %% Starts that failed since a worker was last ready.
-    failures := non_neg_integer(),
-    %% Why the last worker ended or could not start, or `none'.
-    last_exit := none | py_error:reason(),
-    %% Of the worker that became ready last; empty before.
-    python := python_info(),
-    %% How many pieces of code a restarted worker runs again.
-    journal := non_neg_integer(),
-    %% Whether it takes nothing new: py:drain/2 was called, and py:resume/1 was not.
-    draining := boolean(),
-    %% Since the pool was started: errors by their class (20 of them, then `other'), workers that
-    %% ended by the reason or the limit, bytes of encoded values and results.
-    counters := #{
-        requests := non_neg_integer(),
-        streams := non_neg_integer(),
-        values := non_neg_integer(),
-        bytes := non_neg_integer(),
-        errors := #{atom() | binary() => pos_integer()},
-        timeouts := non_neg_integer(),
-        cancels := non_neg_integer(),
-        restarts := #{term() => pos_integer()}
-    }
-}.
--type request_info() :: #{
-    kind := call | eval | exec | stream,
-    module := binary(),
-    function := binary(),
-    ref := reference(),
-    %% Milliseconds since it was written, and when that was, in milliseconds of system time.
-    age := non_neg_integer(),
-    since := integer()
-}.
--type worker_info() :: #{
-    %% Accepted wherever the name of a pool is.
-    pid := pid(),
-    %% The Python process; its resident memory in bytes, read some seconds ago at most, and
-    %% `undefined' outside Linux; and its version.
-    os_pid := pos_integer() | undefined,
-    rss := non_neg_integer() | undefined,
-    python := binary() | undefined,
-    %% Milliseconds since it became ready.
-    age := non_neg_integer(),
-    %% The ten oldest requests that are under way; calls of the last 100 ms are not among them.
-    running := [request_info()],
-    %% As those of the pool, with the number of errors.
-    counters := #{py_counters:counter() => non_neg_integer()},
-    %% Counted by the node: streams and other requests under way.
-    streams := integer(),
-    calls := non_neg_integer(),
-    %% All requests that Python has not ended. Counted by Python, and sent when it changes:
-    %% streams of plain generators that run and that
-    %% wait for a thread, threads, those that wait for work, work that waits for one, and
-    %% coroutines.
-    requests => non_neg_integer(),
-    sync_streams => non_neg_integer(),
-    waiting_streams => non_neg_integer(),
-    %% What waits for Python's main thread: code of exec, and all calls and sync streams
-    %% of a worker with `thread => main'.
-    waiting_main => non_neg_integer(),
-    threads => non_neg_integer(),
-    idle_threads => non_neg_integer(),
-    queued => non_neg_integer(),
-    tasks => non_neg_integer(),
-    %% `timeout' if a sign of life is overdue.
-    error => py_error:reason()
-}.
--type python_info() :: #{
-    %% Its version and its file.
-    python => binary(),
-    executable => binary(),
-    %% What encodes terms.
-    writer => accelerator | erlpack | python,
-    %% The version of docs/protocol.md.
-    protocol => pos_integer()
-}.
 
 -define(TABLE, py_pools).
-
-%% A process that waits for the end of what a pool runs asks this often. A larger number
-%% makes it return later, a smaller one costs messages.
--define(DRAIN_POLL_MS, 10).
-
-%% Who asks a manager that was killed tries the next one this often. A larger number makes it wait for
-%% longer, a smaller one costs more look-ups.
--define(MANAGER_POLL_MS, 10).
 
 -record(row, {
     name :: name(),
@@ -125,7 +34,6 @@
     about = #{exits => #{}, restarts => 0, failures => 0, last_exit => none, python => #{}} :: map()
 }).
 
-%% @private
 %% @doc Makes the tables.
 -spec tables() -> ok.
 tables() ->
@@ -136,13 +44,11 @@ tables() ->
     ok = py_relays:tables(),
     py_journal:tables().
 
-%% @private
 %% @doc Whether there is a table: the application runs.
 -spec is_running() -> boolean().
 is_running() ->
     ets:whereis(?TABLE) =/= undefined.
 
-%% @private
 %% @doc Makes the row of a pool, whose manager calls this before anything else. `restarted'
 %% if the row was there: its manager was killed, and processes that use the pool must find it
 %% again.
@@ -205,7 +111,6 @@ await_end(#row{manager = Manager, parent = Parent, reason = Reason}) ->
             end
     end.
 
-%% @private
 %% @doc Updates a pool's row, which its manager has claimed: the workers that take work, and
 %% the error of requests if there is none. A pool that is drained shows none of its workers.
 -spec publish(name(), [#worker{}], py_error:reason(), Draining :: boolean()) -> ok.
@@ -228,14 +133,12 @@ as_before(Old = #row{draining = true, counters = Counters}, New) ->
 as_before(#row{counters = Counters}, New) ->
     New#row{counters = Counters}.
 
-%% @private
 %% @doc Updates what `py:info/1' tells of a pool.
 -spec publish_about(name(), map()) -> ok.
 publish_about(Name, About) ->
     _ = ets:update_element(?TABLE, Name, {#row.about, About}),
     ok.
 
-%% @private
 %% @doc A manager ends: there are no workers until it is restarted, which may have
 %% happened already.
 -spec vacate(name(), pid()) -> ok.
@@ -248,13 +151,11 @@ vacate(Name, Manager) ->
             ok
     end.
 
-%% @private
 %% @doc The pools that py_pool_sup started and did not stop, with their options.
 -spec known() -> [{atom(), py_options:pool_options()}].
 known() ->
     [{Name, Opts} || #row{name = Name, opts = Opts, is_ours = true} <- ets:tab2list(?TABLE)].
 
-%% @private
 %% @doc The counters of a pool.
 -spec counters(name()) -> py_counters:counters() | none.
 counters(Name) ->
@@ -263,7 +164,6 @@ counters(Name) ->
         none -> none
     end.
 
-%% @private
 %% @doc A pool's manager, and who started that.
 -spec owner(name()) -> {pid(), pid() | undefined} | none.
 owner(Name) ->
@@ -272,7 +172,6 @@ owner(Name) ->
         none -> none
     end.
 
-%% @private
 %% @doc Deletes a pool's row and its journal.
 -spec forget(name()) -> ok.
 forget(Name) ->
@@ -280,7 +179,6 @@ forget(Name) ->
     py_counters:forget(Name),
     py_journal:forget(Name).
 
-%% @private
 %% @doc The same, if it is the row of this manager.
 -spec forget(name(), Manager :: pid()) -> ok.
 forget(Name, Manager) ->
@@ -289,7 +187,6 @@ forget(Name, Manager) ->
         _ -> ok
     end.
 
-%% @private
 %% @doc The worker with the fewest requests in flight. A pool without a living worker says at
 %% once why.
 -spec choose(name()) -> {ok, #worker{}} | {error, py_error:reason()}.
@@ -313,7 +210,6 @@ choose_worker(Pid) ->
         none -> {error, {no_pool, Pid}}
     end.
 
-%% @private
 %% @doc The same, and what the pool has for options that are not given.
 -spec find(name()) -> {ok, #worker{}, map()} | {error, py_error:reason()}.
 find(Name) ->
@@ -340,7 +236,6 @@ least_loaded(Workers, N, Best, Load) ->
         _ -> least_loaded(Workers, N - 1, Best, Load)
     end.
 
-%% @private
 %% @doc Whether a request would be taken now.
 -spec is_ready(name()) -> boolean().
 is_ready(Name) ->
@@ -349,7 +244,6 @@ is_ready(Name) ->
         none -> false
     end.
 
-%% @private
 %% @doc How many requests the pool has under way, and how many workers it has for more.
 -spec pool_load(name()) -> {non_neg_integer(), non_neg_integer()}.
 pool_load(Name) ->
@@ -360,7 +254,6 @@ pool_load(Name) ->
             {0, 0}
     end.
 
-%% @private
 %% @doc What the pool has for options that are not given.
 -spec defaults(name()) -> {ok, map()} | {error, py_error:reason()}.
 defaults(Name) ->
@@ -377,14 +270,18 @@ defaults_of_worker(Pid) ->
         none -> {error, {no_pool, Pid}}
     end.
 
-%% @private
+own_defaults(Name) ->
+    case defaults(Name) of
+        {ok, Defaults} -> Defaults;
+        {error, _} -> #{}
+    end.
+
 %% @doc Whether a request that found no worker for this reason waits for one.
 -spec may_wait(name(), py_error:reason()) -> boolean().
 may_wait(_Name, draining) -> false;
 may_wait(_Name, {no_pool, _}) -> false;
 may_wait(Name, _Reason) -> worker_wait(Name) > 0.
 
-%% @private
 %% @doc The reason of a request that does not wait where others do.
 -spec no_worker(name(), py_error:reason()) -> py_error:reason().
 no_worker(Name, Reason) ->
@@ -393,7 +290,6 @@ no_worker(Name, Reason) ->
         false -> Reason
     end.
 
-%% @private
 %% @doc The reason of a request that could not be written to the worker that was chosen: it has ended,
 %% or is about to.
 -spec unwritten(name(), #worker{}) -> py_error:reason().
@@ -403,7 +299,6 @@ unwritten(Name, Worker) ->
         _ -> py_port:end_of(Worker)
     end.
 
-%% @private
 %% @doc Until when, in milliseconds of monotonic time. The request counts as one that has waited.
 -spec wait_until(name()) -> integer() | infinity.
 wait_until(Name) ->
@@ -430,70 +325,6 @@ row(Name) ->
         error:badarg -> none
     end.
 
-%% @private
-%% @doc Runs code in `__main__' of every worker.
--spec exec(name(), binary(), map()) -> ok | {error, py_error:reason()}.
-exec(Name, Code, Opts) ->
-    case manager(Name) of
-        {ok, _} ->
-            Checked = py_options:exec(Opts, own_defaults(Name)),
-            ask(Name, {exec, Code, Checked#{group_leader => group_leader()}});
-        error -> {error, {no_pool, Name}}
-    end.
-
-own_defaults(Name) ->
-    case defaults(Name) of
-        {ok, Defaults} -> Defaults;
-        {error, _} -> #{}
-    end.
-
-%% From the row: the supervisor does not answer while a pool starts.
-manager(Name) ->
-    case row(Name) of
-        none -> error;
-        #row{manager = Manager} -> {ok, Manager}
-    end.
-
-%% @private
-%% @doc Lets a pool take nothing new, and waits until nothing is under way. It stays so when
-%% the time is over, and when the caller ends.
--spec drain(name(), timeout()) -> ok | {error, {busy, pos_integer()} | py_error:reason()}.
-drain(Name, Timeout) ->
-    case ask(Name, drain) of
-        {ok, N} -> await_idle(Name, N, deadline(Timeout));
-        Error -> Error
-    end.
-
-await_idle(_Name, 0, _Deadline) ->
-    ok;
-await_idle(Name, N, Deadline) ->
-    case left(Deadline) of
-        0 ->
-            {error, {busy, N}};
-        Left ->
-            timer:sleep(min(?DRAIN_POLL_MS, Left)),
-            case ask(Name, under_way) of
-                {ok, Now} -> await_idle(Name, Now, Deadline);
-                Error -> Error
-            end
-    end.
-
-deadline(infinity) -> infinity;
-deadline(Timeout) -> erlang:monotonic_time(millisecond) + Timeout.
-
-left(infinity) -> ?DRAIN_POLL_MS;
-left(Deadline) -> max(0, Deadline - erlang:monotonic_time(millisecond)).
-
-%% @private
-%% @doc Lets a pool take requests again.
--spec resume(name()) -> ok | {error, py_error:reason()}.
-resume(Name) ->
-    case ask(Name, resume) of
-        {ok, _} -> ok;
-        Error -> Error
-    end.
-
-%% @private
 %% @doc Whether a pool takes nothing new.
 -spec is_draining(name()) -> boolean().
 is_draining(Name) ->
@@ -502,43 +333,6 @@ is_draining(Name) ->
         none -> false
     end.
 
-%% @private
-%% @doc Puts a new worker in the place of each.
--spec restart_workers(name()) -> ok | {error, py_error:reason()}.
-restart_workers(Name) ->
-    ask(Name, restart_workers).
-
-ask(Name, Question) ->
-    ask(Name, Question, none).
-
-ask(Name, Question, WaitUntil) ->
-    case manager(Name) of
-        {ok, Manager} ->
-            try
-                gen_server:call(Manager, Question, infinity)
-            catch
-                exit:{noproc, _} -> ask_again(Name, Question, WaitUntil);
-                exit:{Reason, _} -> {error, py_error:worker_exit(Reason)}
-            end;
-        error ->
-            {error, {no_pool, Name}}
-    end.
-
-%% It was killed before it was asked, and another is started. That of a worker of one's own is not.
-ask_again(Name, _Question, _WaitUntil) when is_pid(Name) ->
-    {error, {no_pool, Name}};
-ask_again(Name, Question, none) ->
-    ask_again(Name, Question, wait_until(Name));
-ask_again(Name, Question, WaitUntil) ->
-    case erlang:monotonic_time(millisecond) < WaitUntil of
-        true ->
-            timer:sleep(?MANAGER_POLL_MS),
-            ask(Name, Question, WaitUntil);
-        false ->
-            {error, {no_worker, {worker_exit, killed}}}
-    end.
-
-%% @private
 %% @doc The names of the pools.
 -spec names() -> [atom()].
 names() ->
@@ -548,27 +342,12 @@ names() ->
         error:badarg -> []
     end.
 
-%% @private
-%% @doc The state of a pool, from tables: nobody is asked.
--spec info(name()) -> info() | {error, py_error:reason()}.
-info(Name) ->
+%% @doc What `py:info/1' tells of a pool that its row knows, and the pool's counters.
+-spec about(name()) -> {map(), py_counters:counters()} | none.
+about(Name) ->
     case row(Name) of
         #row{opts = #{workers := Size}, about = About, draining = Draining, counters = Counters} ->
-            {Exits, Rest} = maps:take(exits, About),
-            Counted = (py_counters:read(Counters))#{errors => py_counters:errors(Name), restarts => Exits},
-            Rest#{
-                counters => Counted,
-                pool => Name,
-                size => Size,
-                draining => Draining,
-                journal => py_journal:length(Name),
-                workers => py_workers:infos(Name)
-            };
-        none when is_pid(Name) ->
-            case py_workers:find(Name) of
-                {_, Pool} -> info(Pool);
-                none -> {error, {no_pool, Name}}
-            end;
+            {About#{pool => Name, size => Size, draining => Draining}, Counters};
         none ->
-            {error, {no_pool, Name}}
+            none
     end.

@@ -59,7 +59,7 @@
     %% How often workers ended, by the reason or the limit.
     exits = #{} :: #{term() => pos_integer()},
     replacing = py_replacing:new() :: py_replacing:replacing(),
-    python = #{} :: py_pool:python_info(),
+    python = #{} :: py_pool_info:python_info(),
     %% Nothing new is taken: the rest of the node sees it in the row, see py_pool.
     draining = false :: boolean(),
     %% What other nodes see of it, see py_cluster, and the process by which they do.

@@ -301,12 +301,12 @@ load(Pool) ->
 
 %% @doc Whatever needs no process of its own.
 -spec ask(1, question()) -> term().
-ask(1, {exec, Pool, Code, Opts}) -> py_pool:exec(Pool, Code, Opts);
-ask(1, {info, Pool}) -> py_pool:info(Pool);
+ask(1, {exec, Pool, Code, Opts}) -> py_pool_admin:exec(Pool, Code, Opts);
+ask(1, {info, Pool}) -> py_pool_info:info(Pool);
 ask(1, {stacks, Pool}) -> py_stacks:of_pool(Pool);
-ask(1, {drain, Pool, Timeout}) -> py_pool:drain(Pool, Timeout);
-ask(1, {resume, Pool}) -> py_pool:resume(Pool);
-ask(1, {restart_workers, Pool}) -> py_pool:restart_workers(Pool);
+ask(1, {drain, Pool, Timeout}) -> py_pool_admin:drain(Pool, Timeout);
+ask(1, {resume, Pool}) -> py_pool_admin:resume(Pool);
+ask(1, {restart_workers, Pool}) -> py_pool_admin:restart_workers(Pool);
 ask(1, {start_worker, Opts, Starter}) -> py_own_worker:start_for(Opts, Starter);
 ask(1, {stop_worker, Pid}) -> py_own_worker:stop(Pid);
 %% The other way round: code that runs there for a request of this node.

@@ -150,7 +150,7 @@ end_event(Result, #request{kind = Kind, started = Started, meta = Meta}, Extra) 
     end.
 
 %% @doc Requests of a worker, the oldest first, and `Max' of them at most.
--spec under_way(pid(), pos_integer()) -> [py_pool:request_info()].
+-spec under_way(pid(), pos_integer()) -> [py_pool_info:request_info()].
 under_way(Worker, Max) ->
     Now = erlang:monotonic_time(),
     case ets:select(?TABLE, [{{{Worker, '$1', '$2'}, '_', '$3', '$4'}, [], [{{'$1', '$2', '$3', '$4'}}]}], Max) of

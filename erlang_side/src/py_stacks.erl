@@ -40,7 +40,7 @@ pids(Pool) ->
         {_, _} ->
             {ok, [Pool]};
         _ ->
-            case py_pool:info(Pool) of
+            case py_pool_info:info(Pool) of
                 #{workers := Workers} -> {ok, [Pid || #{pid := Pid} <- Workers]};
                 Error -> Error
             end

@@ -104,7 +104,7 @@ faulthandler(Pid) ->
     end.
 
 %% @doc What is known of the workers of a pool, the oldest first.
--spec infos(py_pool:name()) -> [py_pool:worker_info()].
+-spec infos(py_pool:name()) -> [py_pool_info:worker_info()].
 infos(Pool) ->
     Now = now_ms(),
     Pattern = erlang:make_tuple(record_info(size, row), '_', [{1, row}, {#row.pool, Pool}]),
