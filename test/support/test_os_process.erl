@@ -1,7 +1,7 @@
 %% @doc Processes of the operating system, by their number.
 -module(test_os_process).
 
--export([is_running/1, kill/1]).
+-export([is_running/1, kill/1, signal/2]).
 
 %% @doc Whether it runs. One that has ended and was not waited for does not: what it leaves in
 %% `/proc' is for whoever started it.
@@ -24,4 +24,10 @@ kill(Pid) when is_integer(Pid) ->
     kill(integer_to_list(Pid));
 kill(Pid) ->
     _ = os:cmd("kill -9 " ++ Pid),
+    ok.
+
+%% @doc Sends it a signal, by its name without `SIG'. It is there.
+-spec signal(pos_integer(), Name :: string()) -> ok.
+signal(Pid, Name) ->
+    "" = os:cmd("kill -" ++ Name ++ " " ++ integer_to_list(Pid)),
     ok.
