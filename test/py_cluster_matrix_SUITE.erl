@@ -232,7 +232,7 @@ shorter() ->
         {spawn_call, 3}, {spawn_call, 4}, {version, 0}, {start_worker, 1}, {start_worker, 2}, {info, 0}, {i, 0}
     ].
 
-%% Those that have a test of their own here or in py_cluster_SUITE.
+%% Those that have a test of their own here or in a py_cluster_*_SUITE.
 elsewhere() ->
     [
         {channel_send, 2}, {channel_send, 3}, {channel_close, 1}, {start_worker, 3}, {stop_worker, 1}, {nodes, 1}, {i, 1},
