@@ -559,7 +559,7 @@ info_has_the_keys_of_its_type(_Config) ->
     end.
 
 keys_of_type(Type) ->
-    {ok, {_, [{abstract_code, {_, Forms}}]}} = beam_lib:chunks(code:which(py_pool), [abstract_code]),
+    {ok, {_, [{abstract_code, {_, Forms}}]}} = beam_lib:chunks(code:which(py_pool_info), [abstract_code]),
     [Fields] = [F || {attribute, _, type, {Name, {type, _, map, F}, []}} <- Forms, Name =:= Type],
     lists:sort([Key || {type, _, _, [{atom, _, Key}, _]} <- Fields]).
 
