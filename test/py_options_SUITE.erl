@@ -15,6 +15,9 @@
     a_worker_has_no_number_of_workers/1,
     types_have_every_option/1,
     the_page_says_what_the_code_does/1,
+    the_page_says_what_is_not_for_a_worker/1,
+    the_page_says_what_the_application_takes/1,
+    the_changelog_names_everything/1,
     types_are_documented/1,
     the_shell_says_what_is_allowed/1
 ]).
@@ -36,6 +39,9 @@ all() ->
         a_worker_has_no_number_of_workers,
         types_have_every_option,
         the_page_says_what_the_code_does,
+        the_page_says_what_is_not_for_a_worker,
+        the_page_says_what_the_application_takes,
+        the_changelog_names_everything,
         types_are_documented,
         the_shell_says_what_is_allowed
     ].
@@ -172,17 +178,54 @@ types_have_every_option(_Config) ->
 %% docs/options.md has the options that there are, what each may be, and its default.
 -spec the_page_says_what_the_code_does(ct_suite:ct_config()) -> ok.
 the_page_says_what_the_code_does(_Config) ->
-    {ok, Page} = file:read_file(filename:join(test_program:root(), "docs/options.md")),
     [
         begin
-            Rows = rows(Section, Page),
-            ?assertEqual({Section, maps:map(fun(_, Text) -> list_to_binary(Text) end, py_badopt:allowed(Kind))},
-                {Section, maps:from_list([{Key, May} || {Key, May, _} <- Rows])}),
+            Rows = rows(Section, page()),
+            ?assertEqual({Section, said(Kind)}, {Section, maps:from_list([{Key, May} || {Key, May, _} <- Rows])}),
             [?assertEqual({Section, Key}, {Section, says_default(Key, Default, Kind)}) || {Key, _, Default} <- Rows]
         end
      || {Section, Kind} <- [{"Pools", pool}, {"Streams", stream}, {"Channels", channel}, {"Calls", exec}]
     ],
     ok.
+
+-spec the_page_says_what_is_not_for_a_worker(ct_suite:ct_config()) -> ok.
+the_page_says_what_is_not_for_a_worker(_Config) ->
+    {match, Rows} = re:run(page(), "^\\| `(\\w+)` .* Not for a worker of one's own \\|$", [
+        global, multiline, {capture, [1], binary}
+    ]),
+    ?assertEqual(explained(pool) -- explained(worker), lists:sort([binary_to_existing_atom(Key) || [Key] <- Rows])).
+
+%% The application starts with nothing else in its environment.
+-spec the_page_says_what_the_application_takes(ct_suite:ct_config()) -> ok.
+the_page_says_what_the_application_takes(_Config) ->
+    Rows = rows("The application", page()),
+    ?assertEqual(said(application), maps:from_list([{Key, May} || {Key, May, _} <- Rows])),
+    Good = [{pools, #{}}, {pools, []}, {python, "python3"}, {drain_timeout, 0}, {max_callbacks, 1}, {liveness_ms, 1}],
+    [?assertEqual(ok, py_options:application([Entry])) || Entry <- Good],
+    ?assertEqual(explained(application), lists:usort([Key || {Key, _} <- Good])),
+    Bad = [
+        {pools, none}, {python, python3}, {drain_timeout, -1}, {max_callbacks, 0}, {liveness_ms, 0}, {liveness_ms, infinity}, {pool, #{}}
+    ],
+    [
+        begin
+            ?assertError({badopt, Entry}, py_options:application([Entry])),
+            ok = application:set_env(erlang_python, Key, Value),
+            ?assertMatch({error, {{badopt, Entry}, _}}, application:start(erlang_python)),
+            ok = application:unset_env(erlang_python, Key)
+        end
+     || Entry = {Key, Value} <- Bad
+    ],
+    ok.
+
+%% Each function of `py', by name and arity, and each option.
+-spec the_changelog_names_everything(ct_suite:ct_config()) -> ok.
+the_changelog_names_everything(_Config) ->
+    {ok, Text} = file:read_file(filename:join(test_program:root(), "CHANGELOG.md")),
+    {match, Named} = re:run(Text, "\\b([a-z_]+)/([0-9](?:,[0-9])*)", [global, {capture, [1, 2], list}]),
+    Functions = [{list_to_atom(Name), list_to_integer(N)} || [Name, Arities] <- Named, N <- string:lexemes(Arities, ",")],
+    ?assertEqual([], [F || F = {Name, _} <- py:module_info(exports) -- Functions, Name =/= module_info]),
+    Options = lists:usort(lists:append([explained(Kind) || Kind <- [stream, channel, call, exec, pool, stop, application]])),
+    ?assertEqual([], [Key || Key <- Options, re:run(Text, ["`", atom_to_list(Key), "\\b"]) =:= nomatch]).
 
 %% The types' comments, which the reference shows, have a line for each option, with its default.
 -spec types_are_documented(ct_suite:ct_config()) -> ok.
@@ -217,6 +260,9 @@ the_shell_says_what_is_allowed(_Config) ->
         {fun() -> py:stream_cancel(make_ref(), [now]) end, "cancel must be [] or [flush], and is not [now]"},
         {fun() -> py:stream_demand(make_ref(), 0) end, "demand must be a positive integer, and is not 0"},
         {fun() -> py:register_function(f, g) end, "function must be a fun of one argument"},
+        {fun() -> py:exec(<<"1">>, #{return => handle}) end, "the option return must be value, and is not handle"},
+        {fun() -> py:spawn_call(math, sqrt, [4], #{}, #{return => handle}) end, "return must be value, and is not handle"},
+        {fun() -> py:stop_pool(none, #{drian => 1}) end, "py:stop_pool/2 has no option drian. It has drain"},
         {fun() -> py:start_worker(#{}, later) end, "start must be link or monitor, and is not later"}
     ],
     ok = application:set_env(erlang_python, pools, #{default => #{workers => 1}}),
@@ -246,6 +292,16 @@ has(Text, Printed) ->
 
 explained(Kind) ->
     lists:sort(maps:keys(py_badopt:allowed(Kind))).
+
+%% What the page says that each may be. What it calls calls is code, too.
+said(exec) -> maps:merge(said_of(exec), said_of(call));
+said(Kind) -> said_of(Kind).
+
+said_of(Kind) -> maps:map(fun(_, Text) -> list_to_binary(Text) end, py_badopt:allowed(Kind)).
+
+page() ->
+    {ok, Page} = file:read_file(filename:join(test_program:root(), "docs/options.md")),
+    Page.
 
 forms() ->
     {ok, {_, [{abstract_code, {_, Forms}}]}} = beam_lib:chunks(code:which(py_options), [abstract_code]),

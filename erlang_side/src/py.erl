@@ -558,8 +558,8 @@ stop_pool(Name, Opts) when is_atom(Name) ->
         [{drain, Ms}] ->
             _ = drain(Name, Ms),
             stop_pool(Name);
-        [Option | _] ->
-            py_badopt:raise(element(1, Option), element(2, Option))
+        [{Key, Value} | _] ->
+            py_badopt:raise(stop, Key, Value)
     end.
 
 %% @doc The specification of a pool, for a supervisor of your own: the pool starts with the

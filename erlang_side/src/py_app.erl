@@ -12,9 +12,6 @@
 %% the handler gets a filter that lets it through while the application runs.
 -define(FILTER, {fun logger_filters:domain/2, {log, sub, ?DOMAIN}}).
 
-%% What the application's environment may hold; the last is OTP's.
--define(KEYS, [drain_timeout, pools, python, liveness_ms, max_callbacks, included_applications]).
-
 %% @doc Starts the pools that the environment's `pools' names, or one, `default'.
 %% A pool that cannot start fails the application, with a reason that says what
 %% to do.
@@ -38,17 +35,11 @@ start(Pools) ->
     {ok, Sup} = py_sup:start_link(),
     start_pools(Pools, Sup).
 
-%% The pools of the environment, which holds nothing that is not known: a name that is
-%% misspelt would otherwise be a default in silence.
+%% The pools of the environment, which holds nothing that is not known.
 pools(Env) ->
-    Pools = py_options:map(proplists:get_value(pools, Env, #{default => #{}})),
-    case [Entry || Entry = {Key, _} <- Env, not lists:member(Key, ?KEYS)] of
-        [Unknown | _] -> {error, {badopt, Unknown}};
-        [] -> named(maps:to_list(Pools), proplists:get_value(drain_timeout, Env, 0))
-    end.
-
-named(Pools, DrainTimeout) ->
-    ok = py_options:check_drain_timeout(DrainTimeout),
+    %% That one is OTP's.
+    ok = py_options:application(lists:keydelete(included_applications, 1, Env)),
+    Pools = maps:to_list(py_options:map(proplists:get_value(pools, Env, #{default => #{}}))),
     case [Pool || Pool = {Name, _} <- Pools, not is_atom(Name)] of
         [] -> {ok, Pools};
         [Pool | _] -> {error, {badopt, {pools, Pool}}}

@@ -8,7 +8,7 @@
 -export_type([kind/0]).
 
 %% What the options are for.
--type kind() :: stream | collect | enumerable | enumerable_eval | channel | call | exec | pool | worker | argument.
+-type kind() :: stream | collect | enumerable | enumerable_eval | channel | call | exec | pool | worker | stop | application | argument.
 
 %% @doc For arguments that are not in a map of options.
 -spec raise(atom(), term()) -> no_return().
@@ -46,7 +46,9 @@ name(channel) -> "a channel";
 name(call) -> "a call";
 name(exec) -> "py:exec/2";
 name(pool) -> "a pool";
-name(worker) -> "a worker of one's own".
+name(worker) -> "a worker of one's own";
+name(stop) -> "py:stop_pool/2";
+name(application) -> "the application erlang_python".
 
 %% @doc The options of a kind, and in words what each may be.
 -spec allowed(kind()) -> #{atom() => string()}.
@@ -78,7 +80,7 @@ allowed(channel) ->
 allowed(call) ->
     (request())#{return => "value or handle"};
 allowed(exec) ->
-    (allowed(call))#{replay => "true or false"};
+    (request())#{return => "value", replay => "true or false"};
 allowed(worker) ->
     maps:without([workers, cluster, max_requests, max_age, max_rss, reload], allowed(pool));
 allowed(pool) ->
@@ -113,19 +115,28 @@ allowed(pool) ->
         caller_functions => "true or false"
     },
     maps:merge(Pool, maps:merge(streams(), (values())#{output => "user or caller"}));
+allowed(stop) ->
+    #{drain => milliseconds()};
+allowed(application) ->
+    #{
+        pools => "a map or a list of pairs",
+        python => "text: a command, a path or a version",
+        drain_timeout => milliseconds(),
+        max_callbacks => "a positive integer",
+        liveness_ms => "milliseconds, 1 to 4294967295"
+    };
 allowed(argument) ->
     #{
         args => "a list",
         cancel => "[] or [flush]",
         code => "text",
         demand => "a positive integer",
-        drain => milliseconds(),
-        drain_timeout => milliseconds(),
         function => "a fun of one argument, or the name of an exported one",
         kwargs => "a map or a list of pairs, whose keys are different names",
         locals => "a map or a list of pairs, whose keys are different names",
         pool => "the name of a pool, the pid of a worker, or {Name, Where}",
         options => "a map or a list of pairs",
+        return => "value",
         seconds => "a positive integer",
         start => "link or monitor",
         timeout => milliseconds()

@@ -3,7 +3,7 @@
 -module(py_options).
 
 -export([call/2, channel/1, collect/2, enumerable/1, enumerable_eval/1, exec/2, pool/1, stream/2, worker/1]).
--export([map/1, request/1, timeout/1, given/1, place/1, check_drain_timeout/1]).
+-export([map/1, request/1, timeout/1, given/1, place/1, application/1]).
 -export_type([call_options/0, channel_options/0, list_of/1, pairs/0, flags/0, pool_options/0, stream_options/0]).
 
 -type flags() :: #{binaries := str | bytes, atoms := atom | str, traceback := boolean(), _ => _}.
@@ -130,7 +130,7 @@
     cluster => boolean(),
     caller_functions => boolean()
 }.
-%% Options of `py:start_pool/2' and, without `workers' and `cluster', of `py:start_worker/1,2'.
+%% Options of `py:start_pool/2' and, without what is not for a worker of one's own, of `py:start_worker/1,2'.
 %% <ul>
 %% <li>`workers' (default: one for each scheduler online, at most 4): how many Python processes. Not for a worker of one's own.</li>
 %% <li>`python' (default: the application's `python', else `$ERLANG_PYTHON', else `python3'): the interpreter.</li>
@@ -155,9 +155,10 @@
 %% <li>`stop_timeout' (default: `5000'): how long a worker that is stopped may take to leave, until it is killed.</li>
 %% <li>`worker_wait' (default: `5000'): how long a request waits for a worker where the pool has none.</li>
 %% <li>`max_requests' (default: `infinity'): after how many requests a worker is recycled, or up to a fifth fewer by chance. Not for a worker of one's own.</li>
-%% <li>`max_age' (default: `infinity'): the same in milliseconds.</li>
-%% <li>`max_rss' (default: `infinity'): the same in bytes of resident memory, which is read every few seconds.</li>
-%% <li>`reload' (default: `false'): whether a worker is recycled when a file changes that it has imported from `python_path'; for development.</li>
+%% <li>`max_age' (default: `infinity'): the same in milliseconds. Not for a worker of one's own.</li>
+%% <li>`max_rss' (default: `infinity'): the same in bytes of resident memory, which is read every few seconds. Not for a worker of one's own.</li>
+%% <li>`reload' (default: `false'): whether a worker is recycled when a file changes that it has imported from `python_path'; for development. Not for a
+%% worker of one's own.</li>
 %% <li>`children' (default: `kill'): what becomes of processes that user code started, when their worker ends.</li>
 %% <li>`caller_functions' (default: `true'): whether code that runs for a stream or a call of another node finds the functions
 %% registered there.</li>
@@ -217,10 +218,18 @@ is_place({Name, Where}) -> is_atom(Name) andalso is_atom(Where);
 is_place(V) -> is_atom(V) orelse is_pid(V).
 
 %% @private
-%% @doc Checks the application's variable.
--spec check_drain_timeout(term()) -> ok.
-check_drain_timeout(Ms) when ?IS_MS(Ms) -> ok;
-check_drain_timeout(Ms) -> py_badopt:raise(drain_timeout, Ms).
+%% @doc Checks what the application's environment holds. A name that is misspelt would otherwise be a
+%% default in silence.
+-spec application([{atom(), term()}]) -> ok.
+application(Env) ->
+    checked(application, fun application_option/2, maps:from_list(Env)).
+
+application_option(pools, V) -> is_map(V) orelse is_list(V);
+application_option(python, V) -> pool_option(python, V);
+application_option(drain_timeout, V) -> ?IS_MS(V);
+application_option(max_callbacks, V) -> ?IS_POS(V);
+application_option(liveness_ms, V) -> ?IS_MS(V) andalso V =/= 0 andalso V =/= infinity;
+application_option(_, _) -> false.
 
 %% @private
 %% @doc Checks the options of a stream and fills in the defaults, the pool's first.
