@@ -12,6 +12,7 @@
     a_closed_port/1,
     a_killed_worker/1,
     no_waiting/1,
+    a_worker_that_had_gone/1,
     a_worker_that_is_named/1,
     a_handle/1,
     a_killed_manager/1,
@@ -36,6 +37,7 @@ all() ->
         a_closed_port,
         a_killed_worker,
         no_waiting,
+        a_worker_that_had_gone,
         a_worker_that_is_named,
         a_handle,
         a_killed_manager,
@@ -118,10 +120,52 @@ no_waiting(_Config) ->
     ok = sys:suspend(Manager),
     ok = gone(Worker),
     [
-        ?assertEqual({Kind, {error, {worker_exit, exit_unknown}}}, {Kind, Begin()})
+        ?assertEqual({Kind, {error, {worker_exit, killed}}}, {Kind, Begin()})
      || {Kind, Begin, _} <- requests(#{pool => test}), Kind =/= exec, Kind =/= stream_start
     ],
     ok = sys:resume(Manager),
+    test_workers:idle(test).
+
+%% A worker may have ended before the VM sends the signal of a monitor that a request has of it. What it has
+%% ended with is the reason all the same, whether the request was written or not.
+-spec a_worker_that_had_gone(ct_suite:ct_config()) -> ok.
+a_worker_that_had_gone(_Config) ->
+    {ok, _} = py:start_pool(test, #{workers => 1, worker_wait => 0}),
+    {Manager, _} = py_pool:owner(test),
+    Exits = fun(Code) -> fun(_) -> {error, _} = py:eval(Code, #{}, #{pool => test}) end end,
+    Replaced = fun(Why) -> fun(#worker{pid = Pid}) -> py_port:replace(Pid, Why) end end,
+    lists:foreach(
+        fun({End, Status}) ->
+            Worker = #worker{pid = Pid} = settled(),
+            Monitor = monitor(process, Pid),
+            ok = sys:suspend(Manager),
+            End(Worker),
+            receive
+                {'DOWN', Monitor, process, Pid, _} -> ok
+            end,
+            %% Its port is one that takes whatever is written.
+            Port = open_port({spawn_executable, "/bin/sh"}, [out, {args, ["-c", "exec cat >/dev/null"]}]),
+            ok = py_pool:publish(test, [Worker#worker{port = Port}], {worker_exit, starting}, false),
+            [
+                ?assertEqual({Kind, {error, {worker_exit, Status}}}, {Kind, answer(asked(Begin), ?LONG)})
+             || {Kind, Begin, _} <- requests(#{pool => test}), Kind =/= exec, Kind =/= stream_start
+            ],
+            {ok, Ref} = py:stream_start(builtins, range, [3], #{pool => test}),
+            ?assertEqual({error, {worker_exit, Status}}, py:stream_next(Ref, ?LONG)),
+            true = port_close(Port),
+            ok = sys:resume(Manager)
+        end,
+        [
+            {Exits("__import__('os')._exit(0)"), 0},
+            {Exits("__import__('os')._exit(3)"), 3},
+            {Exits("__import__('os').abort()"), {signal, 6}},
+            {Replaced(unresponsive), unresponsive},
+            {Replaced(exit_unknown), exit_unknown},
+            %% Of this no more is known than that it has gone.
+            {Replaced({failed, <<"why">>}), exit_unknown},
+            {fun(#worker{pid = Pid}) -> exit(Pid, kill) end, killed}
+        ]
+    ),
     test_workers:idle(test).
 
 %% No other worker may run what is for one.

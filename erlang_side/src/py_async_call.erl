@@ -186,8 +186,8 @@ not_found(Route, Reason, Call = #call{wait = Wait}) ->
 -spec handle_info(term(), #call{}) -> {noreply, #call{}} | {stop, normal, #call{}}.
 handle_info({Request, Payload}, Call = #call{request = Request, worker = Worker}) when is_reference(Request) ->
     ended(py_call:result(Worker, Payload), Call);
-handle_info({'DOWN', Request, process, _, Reason}, Call = #call{request = Request}) ->
-    ended({error, py_error:worker_exit(Reason)}, Call);
+handle_info({'DOWN', Request, process, _, Reason}, Call = #call{request = Request, worker = Worker}) ->
+    ended({error, py_port:end_of(Worker, Reason)}, Call);
 handle_info({'DOWN', Monitor, process, _, _}, Call = #call{monitor = Monitor}) ->
     given_up(Call);
 handle_info(give_up, Call) ->

@@ -70,8 +70,8 @@ written(Worker, Ref, Frame, Target, Opts = #{timeout := Timeout}) ->
             {unwritten, max(0, Left)}
     end.
 
-%% Whether the worker had ended before it was monitored. Its port may be open for a moment more, and nobody
-%% could say then why it has ended.
+%% Whether the worker is known to have ended before it was monitored. Its port may be open for a moment more,
+%% and another worker may have the request.
 has_ended(Ref) ->
     receive
         {'DOWN', Ref, process, _, _} -> true
@@ -83,7 +83,7 @@ await(Worker, Ref, Timeout, Request) ->
         {Ref, Payload} ->
             ended(result(Worker, Payload), Request);
         {'DOWN', Ref, process, _, Reason} ->
-            ended({error, py_error:worker_exit(Reason)}, Request)
+            ended({error, py_port:end_of(Worker, Reason)}, Request)
     after min(Timeout, ?LONG_MS) ->
         await_long(Worker, Ref, left(Timeout), py_request:enter(Request, ?LONG_MS))
     end.
@@ -96,7 +96,7 @@ await_long(Worker, Ref, Timeout, Request) ->
         {Ref, Payload} ->
             ended(result(Worker, Payload), Request);
         {'DOWN', Ref, process, _, Reason} ->
-            ended({error, py_error:worker_exit(Reason)}, Request)
+            ended({error, py_port:end_of(Worker, Reason)}, Request)
     after Timeout ->
         erlang:demonitor(Ref, [flush]),
         receive

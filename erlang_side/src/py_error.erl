@@ -68,8 +68,8 @@ worker_exit({shutdown, {worker_exit, Status}}) -> {worker_exit, Status};
 worker_exit({shutdown, Reason}) -> {worker_exit, Reason};
 worker_exit(shutdown) -> {worker_exit, stopped};
 worker_exit(normal) -> {worker_exit, stopped};
-%% It had no time to close its port, so the request may have reached Python.
-worker_exit(noproc) -> {worker_exit, killed};
+%% It had gone when it was monitored. Who has more of it than its pid asks py_port.
+worker_exit(noproc) -> {worker_exit, exit_unknown};
 worker_exit(Reason) -> {worker_exit, Reason}.
 
 %% @doc A sentence for people.
@@ -130,7 +130,7 @@ format_error({worker_exit, starting}) ->
 format_error({worker_exit, stopped}) ->
     "the pool was stopped, or the worker was recycled";
 format_error({worker_exit, exit_unknown}) ->
-    "the Python process is gone; its exit status did not arrive";
+    "the Python process is gone; its exit status is not known";
 format_error({worker_exit, unresponsive}) ->
     "the worker was replaced: its Python process did not answer, and was stopped or had the time of the pool option deaf_after";
 format_error({worker_exit, killed}) ->

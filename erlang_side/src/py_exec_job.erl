@@ -78,7 +78,8 @@ handle_info({Ref, Payload}, Job = #job{waiting = Waiting}) when is_map_key(Ref, 
         Error -> ended(Ref, Error, Job)
     end;
 handle_info({'DOWN', Ref, process, _, Reason}, Job = #job{waiting = Waiting}) when is_map_key(Ref, Waiting) ->
-    ended(Ref, {error, py_error:worker_exit(Reason)}, Job);
+    #{Ref := {Worker, _}} = Waiting,
+    ended(Ref, {error, py_port:end_of(Worker, Reason)}, Job);
 handle_info({offer, Ref, Tries}, Job = #job{held = Held}) when is_map_key(Ref, Held) ->
     {{Kept = {Worker, _, _}, Opts}, Rest} = maps:take(Ref, Held),
     next(begun(py_call:again(Kept, Tries), Worker, Opts, Job#job{held = Rest}));

@@ -1,6 +1,10 @@
 %% @doc What is under way in a worker: two counters, of its requests (streams and calls) and of its
 %% streams, and the mark that it takes nothing new. Who makes a request adds; the worker subtracts when
 %% Python says that it has ended, so that one whose caller has gone still counts.
+%%
+%% What a worker has ended with stays here, too, for a request whose monitor comes when its process has
+%% gone: the VM sends a monitor's signal when the process that sets it is scheduled out, which may be
+%% after the request was written, and Python has ended.
 %% @hidden
 -module(py_load).
 
@@ -8,6 +12,7 @@
 
 -export([new/0, reserve/2, release/2, exec/1, ended/3, subtract/2]).
 -export([requests/1, counts/1, drain/2, close/1]).
+-export([ends/2, status/1]).
 -export_type([load/0, counts/0]).
 
 -type load() :: atomics:atomics_ref().
@@ -17,10 +22,15 @@
 -define(STREAMS, 2).
 %% 1 if it takes nothing new.
 -define(DRAINING, 3).
+%% What it has ended with, as a number: one more than an exit code, less than zero for a signal, or this
+%% much more than the position of a term. 0 if it has not, or was killed and could not say so.
+-define(STATUS, 4).
+-define(TERM, 1000).
+-define(TERMS, [exit_unknown, stopped, kill_after, unresponsive, bad_frame, atom_limit, killed]).
 
 -spec new() -> load().
 new() ->
-    atomics:new(3, [{signed, true}]).
+    atomics:new(4, [{signed, true}]).
 
 %% @doc Counts a request, unless the worker takes nothing new, or runs as many streams as it may. Whoever
 %% drains it sets the mark first and counts then, and this is the other way round: so no request is
@@ -117,4 +127,27 @@ close(Worker) ->
         false ->
             drain(Worker, false),
             false
+    end.
+
+%% @doc The calling worker ends with that status. Of other terms than these only that it has gone is kept.
+-spec ends(#worker{}, py_error:status()) -> ok.
+ends(#worker{load = Load}, Status) ->
+    atomics:put(Load, ?STATUS, number(Status)).
+
+number(Code) when is_integer(Code), Code >= 0, Code < ?TERM -> Code + 1;
+number({signal, Signal}) when is_integer(Signal), Signal > 0 -> -Signal;
+number(Term) -> number(Term, ?TERMS, ?TERM).
+
+number(_Term, [], _Number) -> ?TERM + 1;
+number(Term, [Term | _], Number) -> Number + 1;
+number(Term, [_ | Rest], Number) -> number(Term, Rest, Number + 1).
+
+%% @doc What a worker has ended with whose process has gone.
+-spec status(#worker{}) -> py_error:status().
+status(#worker{load = Load}) ->
+    case atomics:get(Load, ?STATUS) of
+        0 -> killed;
+        Signal when Signal < 0 -> {signal, -Signal};
+        Code when Code =< ?TERM -> Code - 1;
+        Term -> lists:nth(Term - ?TERM, ?TERMS)
     end.

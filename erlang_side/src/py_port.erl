@@ -5,7 +5,7 @@
 
 -include("py_worker.hrl").
 
--export([write/2, write/3, offer/4, end_of/1, is_full/1, cancel/2, replace/2]).
+-export([write/2, write/3, offer/4, end_of/1, end_of/2, is_full/1, cancel/2, replace/2]).
 
 %% A large frame waits while the port holds more than this. A larger number
 %% costs memory in the node while Python is busy; a smaller one leaves the pipe
@@ -71,12 +71,16 @@ offer(Worker, Frame, What, Tries) ->
 
 %% @doc Why a worker has ended to which nothing can be written any more.
 -spec end_of(#worker{}) -> py_error:reason().
-end_of(#worker{pid = Pid}) ->
+end_of(Worker = #worker{pid = Pid}) ->
     Monitor = erlang:monitor(process, Pid),
     receive
-        {'DOWN', Monitor, process, _, noproc} -> {worker_exit, exit_unknown};
-        {'DOWN', Monitor, process, _, Reason} -> py_error:worker_exit(Reason)
+        {'DOWN', Monitor, process, _, Reason} -> end_of(Worker, Reason)
     end.
+
+%% @doc The same of one of whose end a `DOWN' message with that reason has come.
+-spec end_of(#worker{}, term()) -> py_error:reason().
+end_of(Worker, noproc) -> {worker_exit, py_load:status(Worker)};
+end_of(_Worker, Reason) -> py_error:worker_exit(Reason).
 
 %% @doc Whether whoever has a large frame to write waits.
 -spec is_full(#worker{}) -> boolean().

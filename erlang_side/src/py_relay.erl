@@ -193,8 +193,8 @@ handle_info({offer, Ref, Tries}, R = #relay{ref = Ref, held = Held}) when Held =
 handle_info({'DOWN', Monitor, process, _, _}, R = #relay{monitor = Monitor, held = Held}) when Held =/= none ->
     ended(done, R),
     not_written(R);
-handle_info({'DOWN', Monitor, process, _, Reason}, R = #relay{monitor = Monitor}) ->
-    Exit = py_error:worker_exit(Reason),
+handle_info({'DOWN', Monitor, process, _, Reason}, R = #relay{monitor = Monitor, worker = Worker}) ->
+    Exit = py_port:end_of(Worker, Reason),
     ended({error, Exit}, R),
     {stop, {shutdown, Exit}, R};
 handle_info({py_event, Payload}, R = #relay{number = Before, worker = Worker, prefix = Prefix}) ->

@@ -132,7 +132,7 @@ what({Kind, A, B, _, _}) -> {Kind, A, B, [], []}.
 init(Caller, Where, Ref, Owner, Sink, Opts = #{what := {_Kind, Module, Function, _, _}}) ->
     py_log:label(stream, {Module, Function}),
     OwnerMonitor = erlang:monitor(process, Owner),
-    %% Before the caller has written the request: no end of the worker is missed.
+    %% The caller may have written the request already, and the worker may have ended of it, see py_load.
     Monitored =
         case Where of
             {near, Near} -> {Near, erlang:monitor(process, Near#worker.pid), none};
@@ -245,8 +245,8 @@ message({py_demand, Ref, N}, S = #stream{ref = Ref}) ->
     credit(S#stream{window = py_window:demand(N, S#stream.window)});
 message({'DOWN', Monitor, process, _, _}, S = #stream{worker_monitor = Monitor, held = {_, _, Route}}) ->
     found({near, Route}, none, S#stream{held = none});
-message({'DOWN', Monitor, process, _, Reason}, S = #stream{worker_monitor = Monitor}) ->
-    terminal({error, py_error:worker_exit(Reason)}, S);
+message({'DOWN', Monitor, process, _, Reason}, S = #stream{worker_monitor = Monitor, worker = Worker}) ->
+    terminal({error, py_port:end_of(Worker, Reason)}, S);
 message({'DOWN', Monitor, process, _, _}, S = #stream{owner_monitor = Monitor}) ->
     owner_gone(S);
 message(Other, S = #stream{worker = Near}) when Near =:= none; is_record(Near, worker) ->

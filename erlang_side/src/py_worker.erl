@@ -201,7 +201,9 @@ handle_info(_Other, State) ->
 -spec terminate(term(), #state{}) -> ok.
 terminate(_Reason, #state{worker = undefined}) ->
     ok;
-terminate(Reason, State) ->
+terminate(Reason, State = #state{worker = Worker}) ->
+    {worker_exit, Status} = py_error:worker_exit(Reason),
+    ok = py_load:ends(Worker, Status),
     close(Reason, State),
     py_status:without_mail(Reason).
 
