@@ -1,6 +1,6 @@
 #!/usr/bin/env escript
 %% A cluster on one machine: three nodes with Python and this one, which has none. Streams are
-%% spread over them; one node is killed and one is drained while they run, and each event is told
+%% spread over them; one node is killed and one is drained while they run, and each event is printed
 %% as it happens. script/cluster-demo starts it.
 -mode(compile).
 

@@ -233,7 +233,7 @@ submodules(Config) ->
     Call = fun(M, F, Args) -> py:call(M, F, Args, #{}, #{pool => Worker}) end,
     ?assertEqual({ok, <<"outer">>}, Call(pack, outer, [])),
     ?assertEqual({ok, [1]}, Call(json, loads, [<<"[1]">>])),
-    %% It is called: the result is what has no place here.
+    %% It is called: the result is what Erlang has no type for.
     {error, {'TypeError', Message}} = Call(json, 'decoder.JSONDecoder', []),
     ?assertNotEqual(nomatch, string:find(Message, "JSONDecoder")),
     [

@@ -315,7 +315,7 @@ code_can_ask_whether_it_is_wanted(Config) ->
     times_out(1, #{pool => Worker}, fun(Time) ->
         py:call(callee, was_cancelled, [1], #{}, #{timeout => Time, pool => Worker})
     end),
-    test_eventually:equal({ok, <<"told">>}, fun() ->
+    test_eventually:equal({ok, <<"asked to end">>}, fun() ->
         py:call(callee, state, [1], #{}, #{pool => Worker})
     end),
     ok = py:stop_worker(Worker).

@@ -146,7 +146,7 @@ send_to_nobody(_Config) ->
     ?assertEqual(still_alive, next()),
     ?assertError(badarg, binary_to_existing_atom(<<"nobody with such a name">>)).
 
-%% What is no address is an error at the place where it is used.
+%% What is no address is an error where it is used.
 -spec send_what_is_no_message(ct_suite:ct_config()) -> ok.
 send_what_is_no_message(_Config) ->
     [

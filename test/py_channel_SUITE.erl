@@ -24,7 +24,7 @@
     python_closes_it/1,
     a_worker_that_is_killed_is_seen/1,
     a_channel_that_is_killed_is_seen/1,
-    the_owner_is_told_once_if_it_asks/1,
+    the_owner_is_notified_once_if_it_asks/1,
     one_worker_reads/1,
     readers_share_the_values/1,
     many_senders/1,
@@ -57,7 +57,7 @@ all() ->
         python_closes_it,
         a_worker_that_is_killed_is_seen,
         a_channel_that_is_killed_is_seen,
-        the_owner_is_told_once_if_it_asks,
+        the_owner_is_notified_once_if_it_asks,
         one_worker_reads,
         readers_share_the_values,
         many_senders,
@@ -424,8 +424,8 @@ a_channel_that_is_killed_is_seen(_Config) ->
     ok.
 
 %% A message for owners that do not send at the moment.
--spec the_owner_is_told_once_if_it_asks(ct_suite:ct_config()) -> ok.
-the_owner_is_told_once_if_it_asks(_Config) ->
+-spec the_owner_is_notified_once_if_it_asks(ct_suite:ct_config()) -> ok.
+the_owner_is_notified_once_if_it_asks(_Config) ->
     {ok, In} = py:channel(#{notify => true}),
     {ok, _} = py:call(readers, close, [In]),
     receive {py_channel, In, closed} -> ok end,

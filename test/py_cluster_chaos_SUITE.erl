@@ -254,7 +254,7 @@ open(Node, N) ->
     end.
 
 %% @doc Owners of streams of different kinds, each of which ends with what it saw.
--spec started([py_cluster:place()], pos_integer()) -> [pid()].
+-spec started([py_options:destination()], pos_integer()) -> [pid()].
 started(Pools, N) ->
     [spawn(fun() -> own(lists:nth(1 + I rem length(Pools), Pools), I) end) || I <- lists:seq(1, N)].
 

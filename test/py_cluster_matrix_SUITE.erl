@@ -253,7 +253,7 @@ every_function_has_a_row(_Config) ->
     ?assertEqual(lists:sort(Exports), lists:sort(Rows ++ shorter() ++ elsewhere() ++ of_this_node())).
 
 %% @doc The rows that fail with an address.
--spec failures(started | loaded, py_cluster:place()) -> [{term(), term(), term()}].
+-spec failures(started | loaded, py_options:destination()) -> [{term(), term(), term()}].
 failures(Needs, Address) ->
     lists:append([failed(F, Address) || {F, Needed, _} <- rows(), Needs =:= started orelse Needed =:= loaded]).
 
@@ -262,7 +262,7 @@ failures_of(Member, Address) ->
     lists:append([test_cluster:call(Member, ?MODULE, failed, [F, Address]) || {F, _, _} <- rows()]).
 
 %% @doc What is wrong with one row.
--spec failed({atom(), arity()}, py_cluster:place()) -> [{term(), term(), term()}].
+-spec failed({atom(), arity()}, py_options:destination()) -> [{term(), term(), term()}].
 failed(Function, Address) ->
     {Function, _, Row} = lists:keyfind(Function, 1, rows()),
     %% In a process of its own: nothing is left for the next one.

@@ -92,7 +92,7 @@ start(Python) ->
         "import asyncio, erlang, itertools, time\n"
         "kept = []\n"
         "def keep(pid): kept.append(pid)\n"
-        "def tell(name): [erlang.send(pid, 'told') for pid in kept]; erlang.send(name, 'named')\n"
+        "def tell(name): [erlang.send(pid, 'reached') for pid in kept]; erlang.send(name, 'named')\n"
         "def ticks():\n"
         "    for n in itertools.count():\n"
         "        time.sleep(0.01)\n"
@@ -157,7 +157,7 @@ check(Round, Refs, Owned, Call, Workers) ->
     {ok, none} = py:call('__main__', tell, [{?MODULE, node()}]),
     [
         receive
-            <<"told">> -> ok
+            <<"reached">> -> ok
         after 5000 -> error({untold, N})
         end
      || N <- lists:seq(0, Round)

@@ -160,7 +160,7 @@ a_continuation_is_for_its_process(_Config) ->
     end,
     {halted, ok} = Continue({halt, ok}),
     begins_and_closes(),
-    %% One that has not begun belongs to nobody yet.
+    %% One that has not begun has no owner yet.
     {suspended, [], Begin} = Numbers({suspend, []}, fun(Value, _) -> {halt, Value} end),
     {_, Other} = spawn_monitor(fun() -> exit(Begin({cont, []})) end),
     receive

@@ -247,7 +247,7 @@ exit_inside_a_generator(Config) ->
     ],
     ok.
 
-%% A value that has no place in Erlang is the stream's error, after the values before it.
+%% A value that Erlang has no type for is the stream's error, after the values before it.
 -spec value_that_cannot_be_sent(ct_suite:ct_config()) -> ok.
 value_that_cannot_be_sent(Config) ->
     [

@@ -15,7 +15,7 @@
     all_leave_side_by_side/1,
     a_signal_lets_calls_end/1,
     a_signal_closes_generators/1,
-    another_takes_the_place/1,
+    another_replaces_it/1,
     children_end_with_their_worker/1,
     children_are_left/1,
     a_forked_child_is_a_process_of_its_own/1,
@@ -39,7 +39,7 @@ all() ->
         all_leave_side_by_side,
         a_signal_lets_calls_end,
         a_signal_closes_generators,
-        another_takes_the_place,
+        another_replaces_it,
         children_end_with_their_worker,
         children_are_left,
         a_forked_child_is_a_process_of_its_own,
@@ -151,8 +151,8 @@ a_signal_closes_generators(Config) ->
     ?assertEqual({ok, <<"closed">>}, file:read_file(File)).
 
 %% Requests go to the new worker while the old one ends what it runs.
--spec another_takes_the_place(ct_suite:ct_config()) -> ok.
-another_takes_the_place(Config) ->
+-spec another_replaces_it(ct_suite:ct_config()) -> ok.
+another_replaces_it(Config) ->
     start(#{}, Config),
     {ok, Pid} = call(os, getpid, []),
     Call = py:spawn_call(time, sleep, [1.5], #{}, #{pool => leaving}),

@@ -467,7 +467,7 @@ a_pool_without_workers_answers_at_once(Config) ->
 
 -spec replay_in_order(ct_suite:ct_config()) -> term().
 replay_in_order(_Config) ->
-    %% A worker that takes another's place has run what is preloaded, then all code in order.
+    %% A worker that replaces another has run what is preloaded, then all code in order.
     {ok, _} = start(#{workers => 2, preload => ["order = ['preload']"]}),
     [ok = exec(["order.append(", integer_to_list(N), ")"]) || N <- lists:seq(1, 20)],
     kill_workers(),
@@ -497,7 +497,7 @@ replay_not(_Config) ->
 
 -spec the_journal_counts_code_once(ct_suite:ct_config()) -> term().
 the_journal_counts_code_once(_Config) ->
-    %% Code that is run again and again is kept once, at its latest place.
+    %% Code that is run again and again is kept once, where it ran last.
     {ok, _} = start(#{workers => 1}),
     ok = exec("order = globals().get('order', []) + ['first']"),
     [ok = exec("again = globals().get('again', 0) + 1; order = globals().get('order', []) + ['again']")

@@ -290,11 +290,11 @@ opaque_formats(_Config) ->
     {ok, [Map, Text, Atom]} = Stream(msgpack),
     ?assertEqual(<<16#81, 16#a1, $a, 16#93, 1, 16#c0, 16#cb, 2.5/float>>, Map),
     ?assertEqual([<<16#a4, "text">>, <<16#a2, "ok">>], [Text, Atom]),
-    %% What a format has no place for ends the stream, after the values before it.
+    %% What a format has no type for ends the stream, after the values before it.
     {ok, Ref} = py:stream_start(builtins, iter, [[1, self(), 2]], #{format => json}),
     ?assertEqual({ok, <<"1">>}, py:stream_next(Ref, 5000)),
     {error, {'TypeError', Message}} = py:stream_next(Ref, 5000),
-    ?assertMatch({_, _}, binary:match(Message, <<"JSON has no place">>)).
+    ?assertMatch({_, _}, binary:match(Message, <<"JSON has no type">>)).
 
 %% A value of an opaque format over 64 bytes is a binary that processes share.
 -spec large_opaque_values_are_shared(ct_suite:ct_config()) -> ok.

@@ -658,7 +658,7 @@ info() ->
 
 %% @doc The state of a pool, or with `{Name, all}' of all nodes that offer it. A node that does
 %% not answer within five seconds has an error there.
--spec info(py_cluster:place()) ->
+-spec info(py_options:destination()) ->
     pool_info() | #{node() => pool_info() | {error, py_error:reason()}} | {error, py_error:reason()}.
 info({Name, all}) when is_atom(Name) ->
     maps:from_list(py_remote:ask_all(py_cluster:members(Name), {info, Name}, ?INFO_MS));
@@ -668,12 +668,12 @@ info(Pool) ->
 %% @doc What every thread and every task of the workers of a pool, or of one worker, is doing, as
 %% text. A worker answers whatever it runs; of one that does not within a second, since code in
 %% C holds the interpreter lock, it is what Python's `faulthandler' finds.
--spec stack_traces(py_cluster:place()) -> {ok, #{pid() => binary()}} | {error, py_error:reason()}.
+-spec stack_traces(py_options:destination()) -> {ok, #{pid() => binary()}} | {error, py_error:reason()}.
 stack_traces(Pool) ->
     at(named(Pool), fun(Name) -> {stacks, Name} end).
 
 %% @doc Prints {@link stack_traces/1}.
--spec stacks(py_cluster:place()) -> ok | {error, py_error:reason()}.
+-spec stacks(py_options:destination()) -> ok | {error, py_error:reason()}.
 stacks(Pool) ->
     case stack_traces(Pool) of
         {ok, Stacks} -> io:put_chars(py_stacks:format(Stacks));
@@ -736,7 +736,7 @@ with_pool(Opts, Kind, ToTarget, Fun) ->
         Name when is_atom(Name) -> with_defaults(Name, Opts, Kind, ToTarget, Fun);
         {Name, Node} when Node =:= node() -> with_defaults(Name, Opts, Kind, ToTarget, Fun);
         Pid when is_pid(Pid), node(Pid) =:= node() -> with_defaults(Pid, Opts, Kind, ToTarget, Fun);
-        Place -> with_route(Place, Opts, Kind, ToTarget, Fun)
+        Destination -> with_route(Destination, Opts, Kind, ToTarget, Fun)
     end.
 
 with_defaults(Name, Opts, Kind, ToTarget, Fun) ->
@@ -753,7 +753,7 @@ with_worker(Name, Opts, Target, Checked, Fun) ->
         {ok, Worker} ->
             case Fun(Worker, Target, Checked) of
                 {error, draining} when is_atom(Name) -> again(Name, Opts, Target, Checked, Fun);
-                %% Only a call says that it was not written: the others look for another worker themselves.
+                %% Only a call says that it was not written: the others choose another worker themselves.
                 {unwritten, Left} -> Fun(py_cluster:here(Name), Target, Checked#{given => Opts, timeout => Left});
                 Result -> Result
             end;
@@ -773,9 +773,9 @@ again(Name, Opts, Target, Checked, Fun) ->
     end.
 
 %% The defaults are those of the pool, which another node has: it gets what was given.
-with_route(Place, Opts, Kind, ToTarget, Fun) ->
+with_route(Destination, Opts, Kind, ToTarget, Fun) ->
     Checked = py_options:Kind(Opts, #{}),
-    case py_cluster:route(Place) of
+    case py_cluster:route(Destination) of
         {ok, Route} -> Fun(Route, ToTarget(Checked), Checked#{given => Opts});
         Error -> Error
     end.
@@ -783,8 +783,8 @@ with_route(Place, Opts, Kind, ToTarget, Fun) ->
 pool(#{pool := Pool}) -> Pool;
 pool(_) -> default.
 
-named({_, all} = Place) -> py_badopt:raise(pool, Place);
-named(Place) -> py_options:place(Place).
+named({_, all} = Destination) -> py_badopt:raise(pool, Destination);
+named(Destination) -> py_options:destination(Destination).
 
 %% What is no request of a worker: it is asked of the node that has the pool.
 at({Name, all}, Question) ->
@@ -792,10 +792,10 @@ at({Name, all}, Question) ->
         [] -> {error, {no_pool, Name}};
         Nodes -> all_ok([{Node, R} || {Node, R} <- py_remote:ask_all(Nodes, Question(Name), infinity), R =/= ok])
     end;
-at(Place, Question) when is_atom(Place); is_pid(Place), node(Place) =:= node() ->
-    py_relay:ask(1, Question(Place));
-at(Place, Question) ->
-    case py_cluster:route(Place) of
+at(Destination, Question) when is_atom(Destination); is_pid(Destination), node(Destination) =:= node() ->
+    py_relay:ask(1, Question(Destination));
+at(Destination, Question) ->
+    case py_cluster:route(Destination) of
         {ok, Route} ->
             {Node, #route{pool = Pool}} = py_cluster:next(Route),
             py_remote:ask(Node, Question(Pool), infinity);

@@ -1,5 +1,5 @@
 %% @doc What is raised for an argument or an option that is wrong: `error({badopt, {Key, Value}})'.
-%% The shell prints what is allowed in its place (EEP 54).
+%% The shell prints what is allowed instead (EEP 54).
 %% @hidden
 -module(py_badopt).
 

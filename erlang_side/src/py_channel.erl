@@ -201,7 +201,7 @@ handle_info(Message, C = #channel{}) ->
 handle_info(Message, Guard = #guard{}) ->
     guard(Message, Guard).
 
-%% Tells the reader of the end of a channel whose process cannot: it was killed, or its node is
+%% Reports the end of a channel to its reader when the channel's process cannot: it was killed, or its node is
 %% gone. It runs on the worker's node, and hands on the frames of a channel of another one.
 guard({write, Frame}, Guard = #guard{worker = Worker}) ->
     _ = py_port:write(Worker, Frame),
@@ -220,7 +220,7 @@ guard(_Other, Guard) ->
     {noreply, Guard}.
 
 %% @private
-%% @doc Tells a reader whose guard was killed; on the worker's node.
+%% @doc Reports it to a reader whose guard was killed; on the worker's node.
 -spec abandoned(#worker{}, binary(), term()) -> ok.
 abandoned(Worker, Address, Reason) ->
     write_end(Worker, Address, {exit, Reason}).

@@ -15,9 +15,8 @@
 -export([child_spec/0, tables/0]).
 -export([show/3, monitor/0, members/1, offering/1]).
 -export([route/1, here/1, next/1, began/2, ended/2, load/3]).
--export_type([place/0, route/0, shown/0]).
+-export_type([route/0, shown/0]).
 
--type place() :: atom() | pid() | {atom(), node() | any | local_first | all}.
 -type route() :: #route{}.
 -type shown() :: none | offered | draining.
 
@@ -84,7 +83,7 @@ shown(Name, Shown) ->
 %%% The choice.
 
 %% @doc The way to a pool, unless nobody offers it.
--spec route(place()) -> {ok, route()} | {error, {no_pool, atom()}}.
+-spec route(py_options:destination()) -> {ok, route()} | {error, {no_pool, atom()}}.
 route(Pid) when is_pid(Pid) ->
     {ok, #route{pool = Pid, to = {node, node(Pid)}}};
 route({Name, To}) when To =:= any; To =:= local_first ->

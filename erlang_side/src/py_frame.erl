@@ -128,7 +128,7 @@ addressee(<<>>) ->
 external(Term) ->
     term_to_binary(Term, [{minor_version, 2}]).
 
-%% The parts of a pid or a reference: its tag, its node and what tells it from others of that node.
+%% The parts of a pid or a reference: its tag, its node and what distinguishes it from others of that node.
 identifier(<<131, $X, Atom, Rest/binary>>) ->
     {Name, <<Numbers:8/binary, Creation:32>>} = node_name(Atom, Rest),
     {$X, Name, Creation, Numbers};

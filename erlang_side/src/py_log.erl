@@ -27,7 +27,7 @@ label(What, Of) ->
 
 %% @doc The metadata of a record about a worker: its pool, its pid and that of Python, as far as they
 %% are known.
--spec meta(#worker{} | py_cluster:place() | none) -> logger:metadata().
+-spec meta(#worker{} | py_options:destination() | none) -> logger:metadata().
 meta(#worker{pid = Pid, pool = Pool}) ->
     meta(Pool, Pid);
 meta(Pid) when is_pid(Pid) ->
@@ -90,7 +90,7 @@ recycled(Pool, Pid, Limit) ->
     ?LOG_INFO(#{text => "a Python worker is recycled", pool => Pool, worker => Pid, limit => Limit}, meta(Pool, Pid)).
 
 %% @doc A call without a waiting caller failed. `Where' is its worker, or what it was given as the pool.
--spec cast_failed(py_error:reason(), py_cluster:place(), {py_name:name(), py_name:name()}, #worker{} | py_cluster:place(), reference() | none) -> ok.
+-spec cast_failed(py_error:reason(), py_options:destination(), {py_name:name(), py_name:name()}, #worker{} | py_options:destination(), reference() | none) -> ok.
 cast_failed(Reason, Pool, {Module, Function}, Where, Ref) ->
     Request = #{module => Module, function => Function},
     Named =

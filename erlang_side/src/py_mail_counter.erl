@@ -15,7 +15,7 @@
 -export_type([counted/0, request/0]).
 
 %% The words of mail that a count copies at most. Mail that the collector has moved into the owner's heap
-%% cannot be told from what else is there: a count is given up then when it has made the copy,
+%% cannot be distinguished from what else is there: a count is given up then when it has made the copy,
 %% and not made again until there is less mail.
 -define(MAX_WORDS, 32 * 1024 * 1024).
 

@@ -3,18 +3,21 @@
 -module(py_options).
 
 -export([call/2, channel/1, collect/2, enumerable/1, enumerable_eval/1, exec/2, pool/1, stream/2, worker/1]).
--export([map/1, request/1, timeout/1, given/1, place/1, application/1]).
--export_type([call_options/0, channel_options/0, list_of/1, pairs/0, flags/0, pool_options/0, stream_options/0]).
+-export([map/1, request/1, timeout/1, given/1, destination/1, application/1]).
+-export_type([call_options/0, channel_options/0, destination/0, list_of/1, pairs/0, flags/0, pool_options/0, stream_options/0]).
 
 -type flags() :: #{binaries := str | bytes, atoms := atom | str, traceback := boolean(), _ => _}.
 -type pairs() :: #{term() => term()} | [{term(), term()}].
 %% Keyword arguments or local variables: keys are names, also as a list of pairs.
 -type list_of(_Options) :: [{atom(), term()}].
 %% The same options as a list of pairs, of which the first with a key counts.
+-type destination() :: atom() | pid() | {atom(), node() | any | local_first | all}.
+%% Which Python is meant: a pool's name, a worker's pid, or the pool of that name on another node, on any that is
+%% free, or on this node if it is free there. `all', for {@link py:exec/2} and {@link py:info/1}, is every node's.
 -type stream_options() :: #{
     owner => pid(),
     kwargs => pairs(),
-    pool => py_cluster:place(),
+    pool => destination(),
     window => pos_integer() | auto,
     window_bytes => pos_integer(),
     demand => non_neg_integer(),
@@ -52,7 +55,7 @@
 %% <li>`profile' (default: none): the file that cProfile's profile of the request is written to.</li>
 %% </ul>
 -type call_options() :: #{
-    pool => py_cluster:place(),
+    pool => destination(),
     timeout => timeout(),
     binaries => str | bytes,
     atoms => atom | str,
@@ -190,7 +193,7 @@ map(Opts) ->
     end.
 
 %% @private
-%% @doc The same for options in whose place a timeout may stand.
+%% @doc The same for options, or a timeout alone.
 -spec request(term()) -> map().
 request(Opts) when is_map(Opts); is_list(Opts) -> map(Opts);
 request(Timeout) -> #{timeout => Timeout}.
@@ -209,13 +212,13 @@ given(Opts) ->
 
 %% @private
 %% @doc Checks the name of a pool.
--spec place(term()) -> py_cluster:place().
-place(V) ->
-    is_place(V) orelse py_badopt:raise(pool, V),
+-spec destination(term()) -> destination().
+destination(V) ->
+    is_destination(V) orelse py_badopt:raise(pool, V),
     V.
 
-is_place({Name, Where}) -> is_atom(Name) andalso is_atom(Where);
-is_place(V) -> is_atom(V) orelse is_pid(V).
+is_destination({Name, Where}) -> is_atom(Name) andalso is_atom(Where);
+is_destination(V) -> is_atom(V) orelse is_pid(V).
 
 %% @private
 %% @doc Checks what the application's environment holds. A name that is misspelt would otherwise be a
@@ -352,11 +355,11 @@ exec(Given, PoolDefaults) ->
 exec_option(replay, V) -> is_boolean(V);
 %% It has no result.
 exec_option(return, V) -> V =:= value;
-exec_option(pool, {_, all} = V) -> is_place(V);
+exec_option(pool, {_, all} = V) -> is_destination(V);
 exec_option(Key, V) -> common_option(Key, V).
 
 common_option(pool, {_, all}) -> false;
-common_option(pool, V) -> is_place(V);
+common_option(pool, V) -> is_destination(V);
 common_option(timeout, V) -> ?IS_MS(V);
 common_option(binaries, V) -> V =:= str orelse V =:= bytes;
 common_option(atoms, V) -> V =:= atom orelse V =:= str;
@@ -381,7 +384,7 @@ pool(Kind, Map) ->
 -spec worker(term()) -> map().
 worker(Opts) ->
     Map = map(Opts),
-    %% Nothing takes its place.
+    %% No worker replaces it.
     case maps:to_list(maps:with([workers, cluster, max_requests, max_age, max_rss, reload], Map)) of
         [{Key, Value} | _] -> py_badopt:raise(worker, Key, Value);
         [] -> pool(worker, Map)

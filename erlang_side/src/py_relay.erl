@@ -96,7 +96,7 @@ refuse_unwritten(From, Pool, Worker) ->
 
 placed(Kind, Request) ->
     try
-        place(Kind, Request)
+        choose(Kind, Request)
     catch
         Class:Reason:Stack ->
             py_relays:leave(),
@@ -276,7 +276,7 @@ refuse(Reason, From, Pool) ->
     py_relays:leave().
 
 %% A worker on which the request is counted. What is refused here was not written to Python.
-place(Kind, #{pool := Pool, opts := Given}) ->
+choose(Kind, #{pool := Pool, opts := Given}) ->
     case py_pool:find(Pool) of
         {ok, Worker, Defaults} ->
             try py_options:Kind(Given, Defaults) of

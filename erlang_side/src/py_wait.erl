@@ -8,7 +8,7 @@
 -export([not_found/3, queue_time/1]).
 -export_type([wait/0]).
 
-%% How often a request that waits for a worker looks for one. A larger number lets it wait for
+%% How often a request that waits for a worker checks for one. A larger number lets it wait for
 %% longer than it must, a smaller one costs more while a pool has no worker.
 -define(POLL_MS, 10).
 

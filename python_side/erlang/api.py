@@ -15,8 +15,8 @@ def send(to: Pid | Reference | str | tuple[str, str], term: Any) -> None:
     them. A message to a process that does not exist is dropped, as in Erlang.
 
     Past 8 MiB that the node has not taken, it waits, and on the worker's event loop, which must
-    not wait, it raises BlockingIOError: see `drain`. Raises what a value without a place in
-    Erlang raises (TypeError, ValueError).
+    not wait, it raises BlockingIOError: see `drain`. A value that Erlang has no type for
+    raises TypeError or ValueError.
     """
     node().send(to, term)
 

@@ -95,7 +95,7 @@ def main(arguments: list[str]) -> None:
 
 
 def _name_process(names: list[str]) -> None:
-    """Lets `top` tell the workers of two pools apart, where Linux has a file for it."""
+    """Lets `top` show which pool a worker belongs to, where Linux has a file for it."""
     try:
         with open("/proc/self/comm", "w", errors="replace") as comm:
             comm.write("py:" + " ".join(names)[:12])

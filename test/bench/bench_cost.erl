@@ -9,7 +9,7 @@
 -spec sections() -> [atom()].
 sections() -> [cost, profile_ints, profile_strings, profile_rows, profile_dicts, profile_batch].
 
-%% @doc Measures one of them; a profile only runs the stream for something else to look at.
+%% @doc Measures one of them; a profile only runs the stream for something else to measure.
 -spec run(atom(), bench:context()) -> ok.
 run(cost, Context) ->
     Series = [

@@ -165,10 +165,10 @@ def endless():
 
 
 def was_cancelled(key):
-    """Waits politely, and notes that it was told."""
+    """Waits politely, and notes that it was asked to end."""
     import erlang
 
     ended[key] = "running"
     while not erlang.cancelled():
         time.sleep(0.002)
-    ended[key] = "told"
+    ended[key] = "asked to end"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -93,6 +94,16 @@ def test_there_is_no_circle() -> None:
         tuple(TopologicalSorter(graph).static_order())
     except CycleError as error:
         pytest.fail(f"a circle: {error.args[1]}")
+
+
+def test_the_page_has_the_floors() -> None:
+    page = (PYTHON_SIDE.parent / "docs" / "internals.md").read_text()
+    rows = re.findall(r"^\| (\d+) \| (`.*?`) \|", page, re.MULTILINE)
+    shown = {int(n): set(re.findall(r"`(\w+)(?:\.py|/)`", names)) for n, names in rows}
+    assert shown == dict(enumerate(FLOORS, 1))
+    face = re.search(r"the face for user code: it stands on (.*), and nothing imports it", page)
+    assert face is not None
+    assert set(re.findall(r"`(\w+)`", face[1])) == FACE
 
 
 def test_the_face_stands_on_little() -> None:

@@ -49,7 +49,7 @@ def test_a_message_needs_a_receiver(erlang_node: ErlangNode, to: Any) -> None:
         erlang.send(to, 1)
 
 
-def test_what_has_no_place_in_erlang_cannot_be_sent(erlang_node: ErlangNode) -> None:
+def test_what_has_no_type_in_erlang_cannot_be_sent(erlang_node: ErlangNode) -> None:
     with pytest.raises(TypeError, match="__erlang__"):
         erlang.send("log", object())
     assert erlang_node.sent() == []

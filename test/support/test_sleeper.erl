@@ -6,7 +6,7 @@
 -export([start/0, start/1, init/1]).
 -export([take/3, take_all/2, mail/1, values/2, stop/1]).
 
-%% @doc Starts one, linked to nobody.
+%% @doc Starts one that is linked to no process.
 -spec start() -> pid().
 start() ->
     spawn(?MODULE, init, [self()]).

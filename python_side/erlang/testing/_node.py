@@ -141,7 +141,7 @@ class ErlangNode:
     def crosses(self, value: Any) -> str:
         """The term that `value` is in Erlang, as text: ``#{<<"size">> => 1.5}``.
 
-        Raises what the value's stream or call would end with, if it has no place in Erlang.
+        Raises what the value's stream or call would end with, if Erlang has no type for it.
         """
         return text_of(self._encoder.encode(value))
 

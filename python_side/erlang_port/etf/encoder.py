@@ -145,7 +145,7 @@ class Encoder:
     def encode(self, value: Any) -> bytes:
         """The complete term, version byte first.
 
-        Raises TypeError, ValueError or UnicodeEncodeError for what has no place in Erlang, and
+        Raises TypeError, ValueError or UnicodeEncodeError for what Erlang has no type for, and
         what the value's own encoder raises.
         """
         compiled, pack = self._compiled, self._pack

@@ -1,6 +1,6 @@
 """The opaque formats: a value as MessagePack or JSON, for the options `format => msgpack | json`.
 
-The conversions are those of `conversions`, as far as the format has a place for them:
+The conversions are those of `conversions`, as far as the format has a type for them:
 
               MessagePack         JSON
     None      nil                 null
@@ -66,7 +66,7 @@ def _for_msgpack(value: Any) -> Any:
         if kind is MapKey:
             value = value.value
         elif kind in OPAQUE:
-            raise TypeError(f"MessagePack has no place for an erlang.{kind.__name__}")
+            raise TypeError(f"MessagePack has no type for an erlang.{kind.__name__}")
         else:
             value = convert(value)
     raise too_deep()
@@ -185,7 +185,7 @@ def _for_json(value: Any, depth: int) -> Any:
     if kind is MapKey:
         return _for_json(value.value, depth)
     if kind in OPAQUE:
-        raise TypeError(f"JSON has no place for an erlang.{kind.__name__}")
+        raise TypeError(f"JSON has no type for an erlang.{kind.__name__}")
     return _for_json(convert(value), depth)
 
 

@@ -173,7 +173,7 @@ def safe_keys(kinds: set[type]) -> bool:
 
 
 def _refuse(value: object) -> Any:
-    raise TypeError(f"the External Term Format has no place for a {type(value).__name__!r}")
+    raise TypeError(f"the External Term Format has no type for a {type(value).__name__!r}")
 
 
 class Writer:

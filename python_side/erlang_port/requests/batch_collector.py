@@ -36,7 +36,7 @@ class BatchCollector:
         """
         #: What was collected and not taken away: other threads may take from its left end.
         self.pending: deque[Any] = deque()
-        #: How many batches there were: tells the ticker one from the next.
+        #: How many batches there were: by it the ticker knows one from the next.
         self.number = 0
         self._fixed_types = fixed_types
         self._holder = holder

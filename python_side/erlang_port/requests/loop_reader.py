@@ -12,8 +12,8 @@ from __future__ import annotations
 from erlang_port.batching import RUNS_PER_READ
 from erlang_port.context import WorkerContext
 
-#: After a request others read for so many runs, at least 10 ms. More leave streams slow for longer
-#: after each, with fewer more calls wait for a thread to which they are handed.
+#: After a request others read for this many runs, at least 10 ms. More leave streams slow for
+#: longer after each, with fewer more calls wait for a thread to which they are handed.
 RUNS_AFTER_REQUEST = 256
 
 

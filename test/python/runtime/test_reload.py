@@ -25,7 +25,7 @@ class Clock:
             function()
 
 
-def test_a_change_is_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_change_is_reported_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "module_that_changes.py"
     path.write_text("x = 1")
     monkeypatch.syspath_prepend(str(tmp_path))

@@ -219,7 +219,7 @@ def test_what_others_put_at_the_end_of_a_write_does_not_stay_there(
 
 
 @pytest.mark.parametrize("size", [10, 1_000_000])
-def test_a_reader_that_is_gone_is_told_of(size: int) -> None:
+def test_a_reader_that_is_gone_is_reported(size: int) -> None:
     read, write = os.pipe()
     os.close(read)
     calls: list[None] = []
