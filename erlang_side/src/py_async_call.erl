@@ -29,7 +29,7 @@
     worker = none :: #worker{} | py_remote:remote() | none,
     request = none :: reference() | none,
     %% While its worker's port has no room for it; and where else it may go if that ends.
-    held = none :: {py_call:held(), py_cluster:route()} | none,
+    held = none :: {py_port:held(), py_cluster:route()} | none,
     watched = none :: py_request:request() | none,
     %% While there is no worker for it, and how long it has waited, in native units.
     wait = none :: py_wait:wait(),

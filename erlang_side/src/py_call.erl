@@ -8,13 +8,9 @@
 
 -export([function/4, expression/2, run/3]).
 -export([start/3, write/3, exec/3, again/2, withdraw/1, result/2]).
--export_type([target/0, held/0]).
+-export_type([target/0]).
 
 -type target() :: py_frame:target().
-
--type held() :: {#worker{}, Ref :: reference(), Frame :: iodata()}.
-%% A request that is counted, and for which the port has had no room so far. A message `{offer, Ref, Tries}'
-%% says when to try {@link again/2}, and `DOWN' with `Ref' that the worker has ended.
 
 %% A call is in the list of what is under way when it has run for so long. A larger number
 %% hides more of them, a smaller one costs a microsecond for more of them.
@@ -114,7 +110,7 @@ ended(Result, Request) ->
 %% @doc Makes a call whose reply `{Ref, Payload}', for `result/2', or `DOWN' message
 %% comes to the calling process later. Nobody waits for room in the port here.
 -spec start(#worker{}, target(), py_options:flags()) ->
-    {ok, Ref :: reference()} | {full, held()} | unwritten | {error, draining}.
+    {ok, Ref :: reference()} | {full, py_port:held()} | unwritten | {error, draining}.
 start(Worker, Target, Opts) ->
     case py_load:reserve(call, Worker) of
         ok -> write(Worker, Target, Opts);
@@ -122,7 +118,7 @@ start(Worker, Target, Opts) ->
     end.
 
 %% @doc The same for a call that is counted already.
--spec write(#worker{}, target(), py_options:flags()) -> {ok, Ref :: reference()} | {full, held()} | unwritten.
+-spec write(#worker{}, target(), py_options:flags()) -> {ok, Ref :: reference()} | {full, py_port:held()} | unwritten.
 write(Worker, Target, Opts) ->
     write(Worker, fun(Address) -> py_frame:call(Address, Opts, Target) end).
 
@@ -135,10 +131,11 @@ write(Worker = #worker{pid = Pid}, ToFrame) ->
         false -> again({Worker, Ref, Frame}, 0)
     end.
 
-%% @doc Tries to write what was held. If it is `unwritten' the worker has ended.
--spec again(held(), Tries :: non_neg_integer()) -> {ok, Ref :: reference()} | {full, held()} | unwritten.
-again(Held = {Worker, Ref, Frame}, Tries) ->
-    case py_port:offer(Worker, Frame, Ref, Tries) of
+%% @doc Tries to write what was held. If it is `unwritten' the worker has ended, as `DOWN' with its reference
+%% says, too.
+-spec again(py_port:held(), Tries :: non_neg_integer()) -> {ok, Ref :: reference()} | {full, py_port:held()} | unwritten.
+again(Held = {_Worker, Ref, _Frame}, Tries) ->
+    case py_port:offer(Held, Tries) of
         written ->
             {ok, Ref};
         full ->
@@ -149,7 +146,7 @@ again(Held = {Worker, Ref, Frame}, Tries) ->
     end.
 
 %% @doc Nobody waits for it any more: Python never gets it.
--spec withdraw(held()) -> ok.
+-spec withdraw(py_port:held()) -> ok.
 withdraw({Worker, Ref, _Frame}) ->
     py_callers:leave(Worker, Ref),
     erlang:demonitor(Ref, [flush]),
@@ -157,7 +154,7 @@ withdraw({Worker, Ref, _Frame}) ->
 
 %% @doc The same as {@link start/3} for code that runs in `__main__' of one worker, which a pool that is drained
 %% runs, too.
--spec exec(#worker{}, binary(), py_options:flags()) -> {ok, Ref :: reference()} | {full, held()} | unwritten.
+-spec exec(#worker{}, binary(), py_options:flags()) -> {ok, Ref :: reference()} | {full, py_port:held()} | unwritten.
 exec(Worker, Code, Flags) ->
     ok = py_load:exec(Worker),
     write(Worker, fun(Address) -> py_frame:exec(Address, Flags, Code) end).

@@ -16,7 +16,7 @@
     %% Who has yet to answer.
     waiting = #{} :: #{Ref :: reference() => {#worker{}, py_request:request()}},
     %% For whom the port has no room so far.
-    held = #{} :: #{Ref :: reference() => {py_call:held(), Opts :: map()}},
+    held = #{} :: #{Ref :: reference() => {py_port:held(), Opts :: map()}},
     results = [] :: [ok | unwritten | {error, py_error:reason()}],
     %% What is left of the journal: for which worker, of which pool, up to which number.
     journal = none :: none | {#worker{}, py_pool:name(), Last :: non_neg_integer(), Rest :: [binary()]}

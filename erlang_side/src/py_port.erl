@@ -5,7 +5,12 @@
 
 -include("py_worker.hrl").
 
--export([write/2, write/3, offer/4, end_of/1, end_of/2, is_full/1, cancel/2, replace/2]).
+-export([write/2, write/3, offer/2, end_of/1, end_of/2, is_full/1, cancel/2, replace/2]).
+-export_type([held/0]).
+
+-type held() :: {#worker{}, Ref :: reference(), Frame :: iodata()}.
+%% A request that is counted, and for which the port has had no room so far. A message `{offer, Ref, Tries}'
+%% says when to try {@link offer/2} again.
 
 %% A large frame waits while the port holds more than this. A larger number
 %% costs memory in the node while Python is busy; a smaller one leaves the pipe
@@ -56,14 +61,14 @@ write_when_not_full(Port, Frame, Left) ->
         false -> command(Port, Frame, Rest)
     end.
 
-%% @doc The same, for who has other messages to handle meanwhile. `full' if there is no room: the message
-%% `{offer, What, Tries}' says when to try again. The first try is number 0.
--spec offer(#worker{}, iodata(), What :: reference(), Tries :: non_neg_integer()) -> written | closed | full.
-offer(Worker, Frame, What, Tries) ->
+%% @doc The same, for who has other messages to handle meanwhile. `full' if there is no room. The first
+%% try is number 0.
+-spec offer(held(), Tries :: non_neg_integer()) -> written | closed | full.
+offer({Worker, Ref, Frame}, Tries) ->
     case write(Worker, Frame, 0) of
         timeout ->
             Pause = min(?LONGEST_PAUSE_MS, 2 bsl min(Tries, 10)),
-            _ = erlang:send_after(Pause, self(), {offer, What, Tries + 1}),
+            _ = erlang:send_after(Pause, self(), {offer, Ref, Tries + 1}),
             full;
         {Outcome, _} ->
             Outcome

@@ -52,8 +52,10 @@
     monitor :: reference(),
     %% The name under which the guard knows it.
     ref :: reference(),
-    %% While the worker's port has no room for the request: what it is made of, or the call.
-    held = none :: none | {Frame :: iodata(), About :: map()} | py_call:held(),
+    %% While the worker's port has no room for the request; and what the other side hears of a stream when
+    %% it has been written.
+    held = none :: none | py_port:held(),
+    about = #{} :: map(),
     %% For those who watch this node; and what the events of a stream begin with.
     watched :: py_request:request(),
     prefix :: binary(),
@@ -119,7 +121,7 @@ begun(stream, Worker = #worker{pid = Pid}, Opts, Defaults, FromMonitor, Request)
     ok = py_stream_guard:watch({Ref, self(), Owner, none, Worker}),
     R = relay(stream, Worker, Monitor, Ref, FromMonitor, Request),
     Frame = py_frame:stream(py_frame:address(self()), Ref, Owner, Opts, Target),
-    offered(py_port:offer(Worker, Frame, Ref, 0), R#relay{held = {Frame, About}});
+    offer(0, R#relay{held = {Worker, Ref, Frame}, about = About});
 begun(call, Worker, Opts, _Defaults, FromMonitor, Request = #{from := From, target := Target}) ->
     Watched = fun(Call) ->
         ok = py_stream_guard:watch({Call, self(), From, none, {call, Worker}}),
@@ -131,29 +133,25 @@ begun(call, Worker, Opts, _Defaults, FromMonitor, Request = #{from := From, targ
         unwritten -> unwritten
     end.
 
-%% What became of the frame of a stream.
-offered(written, R = #relay{from = From, pool = Pool, held = {_Frame, About}}) ->
-    %% If it cannot be sent, the other side has ended, and this hears of it.
-    _ = erlang:send(From, {py_far, accepted, self(), About, load(Pool)}, [noconnect]),
-    R#relay{held = none};
-offered(full, R) ->
-    R;
-offered(closed, R = #relay{ref = Ref}) ->
-    ended(done, R),
-    py_streams:forget(Ref),
-    unwritten.
-
-again(Tries, R = #relay{worker = Worker, ref = Ref, held = {Frame, _About}}) ->
-    offered(py_port:offer(Worker, Frame, Ref, Tries), R);
-again(Tries, R = #relay{held = Held}) ->
-    case py_call:again(Held, Tries) of
-        {ok, _} -> R#relay{held = none};
-        {full, _} ->
+offer(Tries, R = #relay{held = Held, ref = Ref}) ->
+    case py_port:offer(Held, Tries) of
+        written ->
+            written(R),
+            R#relay{held = none};
+        full ->
             R;
-        unwritten ->
+        closed ->
             ended(done, R),
+            py_streams:forget(Ref),
             unwritten
     end.
+
+written(#relay{kind = stream, from = From, pool = Pool, about = About}) ->
+    %% If it cannot be sent, the other side has ended, and this hears of it.
+    _ = erlang:send(From, {py_far, accepted, self(), About, load(Pool)}, [noconnect]),
+    ok;
+written(#relay{kind = call}) ->
+    ok.
 
 relay(Kind, Worker, Monitor, Ref, FromMonitor, Request = #{from := From, pool := Pool, target := Target}) ->
     #relay{
@@ -186,7 +184,7 @@ handle_info({'DOWN', Monitor, process, _, _}, R = #relay{from_monitor = Monitor}
 handle_info(_Other, R = #relay{is_done = true}) ->
     {noreply, R};
 handle_info({offer, Ref, Tries}, R = #relay{ref = Ref, held = Held}) when Held =/= none ->
-    case again(Tries, R) of
+    case offer(Tries, R) of
         unwritten -> not_written(R);
         New -> {noreply, New}
     end;
@@ -266,10 +264,10 @@ hold(Payload, Keeper) ->
         _ -> ok
     end.
 
-abandon(#relay{held = {_Frame, _About}, worker = Worker}) -> py_load:release(stream, Worker);
-abandon(#relay{held = {_, _, _} = Held}) -> py_call:withdraw(Held);
-abandon(#relay{kind = stream, worker = Worker}) -> py_port:cancel(Worker, self());
-abandon(#relay{kind = call, worker = Worker, monitor = Call}) -> py_port:cancel(Worker, Call).
+abandon(#relay{kind = stream, held = none, worker = Worker}) -> py_port:cancel(Worker, self());
+abandon(#relay{kind = stream, worker = Worker}) -> py_load:release(stream, Worker);
+abandon(#relay{kind = call, held = none, worker = Worker, monitor = Call}) -> py_port:cancel(Worker, Call);
+abandon(#relay{kind = call, held = Held}) -> py_call:withdraw(Held).
 
 refuse(Reason, From, Pool) ->
     _ = erlang:send(From, {py_far, refused, Reason, load(Pool)}, [noconnect]),

@@ -293,7 +293,7 @@ near(Worker = #worker{pid = Pid}, Opts, Route, S = #stream{ref = Ref, owner = Ow
 %% The request is written when there is room for it.
 offer(Tries, S = #stream{ref = Ref, owner = Owner, request = Request, held = {Worker, Opts, Route}, deadline = Deadline}) ->
     Frame = py_frame:stream(py_frame:address(self()), Ref, Owner, Opts, maps:get(target, Request)),
-    case py_port:offer(Worker, Frame, Ref, Tries) of
+    case py_port:offer({Worker, Ref, Frame}, Tries) of
         written ->
             QueueTime = py_wait:queue_time(S#stream.wait),
             Found = S#stream{worker = Worker, held = none, queue_time = QueueTime},
