@@ -9,8 +9,6 @@
 -module(py_handle).
 -behaviour(gen_server).
 
--include("py_worker.hrl").
-
 -export([make/1, worker/1, among/1, release/1, gone/1, identity/1, hold/3]).
 -export([enter/2, enter/3]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2, format_status/1]).

@@ -12,7 +12,7 @@
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2]).
 %% Called by spawn_opt/4.
 -export([count/2]).
--export_type([counted/0, request/0]).
+-export_type([request/0]).
 
 %% The words of mail that a count copies at most. Mail that the collector has moved into the owner's heap
 %% cannot be distinguished from what else is there: a count is given up then when it has made the copy,
@@ -32,7 +32,6 @@
     took :: integer()
 }).
 -opaque request() :: gen_server:request_id().
--type counted() :: {ok, #counted{}}.
 -type asker() :: {gen_server:from(), Ref :: reference()}.
 
 -record(job, {owner :: pid(), process :: pid(), monitor :: reference(), askers :: [asker()], started :: integer()}).

@@ -4,9 +4,6 @@
 -module(py_telemetry).
 
 -export([load/0, is_on/0, event/3]).
--export_type([name/0]).
-
--type name() :: call | stream | worker | pool.
 
 %% @doc Loads telemetry's code if it can be found, for {@link is_on/0}.
 -spec load() -> ok.

@@ -6,12 +6,7 @@
 %% @hidden
 -module(py_text).
 
--export([is_native/1, native/1, native/2, readable/1, string/1, utf8/2, variable/1]).
-
-%% @doc As a string of Unicode, for people.
--spec string(string() | binary()) -> string().
-string(Text) when is_binary(Text) -> unicode:characters_to_list(Text);
-string(Text) when is_list(Text) -> Text.
+-export([is_native/1, native/1, readable/1, utf8/2, variable/1]).
 
 %% @doc As UTF-8, for Python. What is no text raises `error({badopt, {Option, Text}})'.
 -spec utf8(Option :: atom(), unicode:chardata()) -> binary().
@@ -28,9 +23,10 @@ utf8(Option, Text) ->
 native(Text) ->
     native(Text, file:native_name_encoding()).
 
--spec native(string() | binary(), latin1 | utf8) -> string().
+native(Text, utf8) when is_binary(Text) ->
+    unicode:characters_to_list(Text);
 native(Text, utf8) ->
-    string(Text);
+    Text;
 native(Text, latin1) when is_binary(Text) ->
     binary_to_list(Text);
 native(Text, latin1) ->
