@@ -17,7 +17,7 @@
     what_stdout_says_of_itself/1,
     child_processes/1,
     preloaded_code_prints/1,
-    the_last_words_of_a_worker/1,
+    what_a_worker_prints_last/1,
     a_stuck_device_stops_nothing/1,
     a_slow_device_loses_nothing/1,
     no_device/1,
@@ -51,7 +51,7 @@ all() ->
         what_stdout_says_of_itself,
         child_processes,
         preloaded_code_prints,
-        the_last_words_of_a_worker,
+        what_a_worker_prints_last,
         a_stuck_device_stops_nothing,
         a_slow_device_loses_nothing,
         no_device,
@@ -163,8 +163,8 @@ preloaded_code_prints(Config) ->
     ok = py:stop_worker(Worker).
 
 %% What a worker printed before it died is shown.
--spec the_last_words_of_a_worker(ct_suite:ct_config()) -> ok.
-the_last_words_of_a_worker(Config) ->
+-spec what_a_worker_prints_last(ct_suite:ct_config()) -> ok.
+what_a_worker_prints_last(Config) ->
     {ok, {Worker, Monitor}} = py:start_worker(?config(own, Config), monitor),
     Code = "(print('last words'), __import__('os')._exit(3))",
     ?assertEqual({error, {worker_exit, 3}}, py:eval(Code, #{}, #{pool => Worker})),
