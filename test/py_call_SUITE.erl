@@ -204,7 +204,7 @@ errors(_Config) ->
     ?assertMatch({error, {'TypeError', _}}, py:call(callee, fail, [])),
     ?assertMatch({error, {'UnicodeDecodeError', _}}, py:call(callee, echo, [<<255>>])).
 
-%% The traceback comes where it is asked for, and begins in the user's code.
+%% The traceback comes if it is asked for, and begins in the user's code.
 -spec tracebacks(ct_suite:ct_config()) -> ok.
 tracebacks(_Config) ->
     {error, {'ValueError', <<"x">>, Traceback}} =

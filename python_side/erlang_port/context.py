@@ -71,7 +71,7 @@ class WorkerContext:
         self.region = regions.current
         self._none = none
         self._local = local()
-        #: What requests that are cancelled end with, where it is not that.
+        #: What requests that are cancelled end with, if it is not that.
         self.cancelled_reason = b"w\x09cancelled"
         #: Sends the messages that wait for others to share a frame.
         self.flush_messages: Callable[[], None] = _nothing

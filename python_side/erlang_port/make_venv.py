@@ -146,7 +146,7 @@ def _files_of(words: Sequence[str], base: Path, seen: set[Path]) -> Iterator[Pat
 
 
 class Installer:
-    """uv where it is on the path, else venv and pip."""
+    """uv if it is on the path, else venv and pip."""
 
     def __init__(self, wanted: Wanted) -> None:
         self._wanted = wanted

@@ -100,7 +100,7 @@ def _binary(raw: bytes, at: int) -> tuple[str, int]:
 
 
 def binary(data: bytes) -> str:
-    """A binary, as a string where it is text."""
+    """A binary, as a string if it is text."""
     try:
         text = data.decode()
     except UnicodeDecodeError:

@@ -1,6 +1,6 @@
 """Values to bytes, by the fastest way that is right.
 
-    value -> the accelerator                      where it is installed, what it knows
+    value -> the accelerator                      if it is installed, what it knows
           \\-> erlpack_input.to_erlpack -> erlpack    without it, what erlpack writes exactly
           \\-> writer with conversions.convert         all the rest
 
@@ -106,7 +106,7 @@ def _has_not_finite(encoded: bytes) -> bool:
 def ways() -> tuple[str, ...]:
     """What can encode here, the fastest first.
 
-    "accelerator" where it is installed and of this very version; "erlpack" where that is
+    "accelerator" if it is installed and of this very version; "erlpack" where that is
     installed; "python" always.
     """
     compiled = _accelerator is not None and _accelerator.VERSION == VERSION_OF_PACKAGE

@@ -21,7 +21,7 @@ from types import BuiltinMethodType, CodeType, FrameType, MethodDescriptorType
 
 from erlang_port.hints import Any
 
-#: None where it is not needed, before CPython 3.13, and where code may not be given events
+#: None if it is not needed, before CPython 3.13, and where code may not be given events
 #: while it runs: without the interpreter's lock.
 _monitoring: Any = None
 if sys.version_info >= (3, 13) and sys._is_gil_enabled():

@@ -40,7 +40,7 @@ class FrameWriter:
             self.write_queued()
 
     def _write_alone(self, buffers: Sequence[Buffer], size: int) -> bool:
-        """Writes a frame where nothing is queued: the common case. False where it is not."""
+        """Writes a frame where nothing is queued: the common case. False otherwise."""
         if self._queue or size > JOIN_BYTES or not self._writing.acquire(False):
             return False
         try:
