@@ -57,13 +57,13 @@ written(Worker, Ref, Frame, Target, Opts = #{timeout := Timeout}) ->
     py_callers:enter(Worker, Ref),
     case py_port:write(Worker, Frame, Timeout) of
         {written, Left} ->
-            await(Worker, Ref, max(0, Left), py_request:begun(call, Worker, Target, Ref, Opts));
+            await(Worker, Ref, Left, py_request:begun(call, Worker, Target, Ref, Opts));
         timeout ->
             ok = withdraw({Worker, Ref, Frame}),
             {error, timeout};
         {closed, Left} ->
             erlang:demonitor(Ref, [flush]),
-            {unwritten, max(0, Left)}
+            {unwritten, Left}
     end.
 
 %% Whether the worker is known to have ended before it was monitored. Its port may be open for a moment more,

@@ -121,7 +121,7 @@ next(Route = #route{to = any, tried = Tried, pool = Name}) ->
         [] ->
             none;
         Nodes ->
-            Now = now_ms(),
+            Now = py_clock:now_ms(),
             %% Of those that are equal a different one each time.
             Ranked = [{expected(Name, Node, Now), rand:uniform(), Node} || Node <- Nodes],
             {_, _, Node} = lists:min(Ranked),
@@ -173,11 +173,8 @@ add(_Pid, _Node, _N) ->
 load(Name, Node, {Requests, Workers}) ->
     case row({Name, Node}) of
         {Key, Own, _, _, _} ->
-            _ = ets:update_element(?TABLE, Key, [{3, Requests - Own}, {4, Workers}, {5, now_ms()}]),
+            _ = ets:update_element(?TABLE, Key, [{3, Requests - Own}, {4, Workers}, {5, py_clock:now_ms()}]),
             ok;
         none ->
             ok
     end.
-
-now_ms() ->
-    erlang:monotonic_time(millisecond).

@@ -24,8 +24,8 @@
     code :: binary(),
     opts :: map(),
     %% Until when it must have ended, waiting included, in milliseconds of monotonic time, and since when
-    %% it is there. An atom is more than any number.
-    deadline :: integer() | infinity,
+    %% it is there.
+    deadline :: py_clock:deadline(),
     since :: integer(),
     %% For how long there may be no worker.
     wait :: timeout(),
@@ -54,15 +54,13 @@ new(Pool) ->
 %% no worker.
 -spec exec(gen_server:from(), Code :: binary(), Opts :: map(), Wait :: timeout(), jobs()) -> jobs().
 exec(From, Code, Opts = #{timeout := Timeout}, Wait, Jobs = #jobs{waiting = Waiting}) ->
-    Exec = #exec{from = From, code = Code, opts = Opts, deadline = until(Timeout), since = now_ms(), wait = Wait},
+    Exec = #exec{from = From, code = Code, opts = Opts, deadline = until(Timeout), since = py_clock:now_ms(), wait = Wait},
     _ = until(Wait),
     Jobs#jobs{waiting = queue:in(Exec, Waiting)}.
 
-until(infinity) ->
-    infinity;
-until(Ms) ->
-    _ = erlang:send_after(Ms, self(), exec_late),
-    now_ms() + Ms.
+until(Timeout) ->
+    _ = is_integer(Timeout) andalso erlang:send_after(Timeout, self(), exec_late),
+    py_clock:deadline(Timeout).
 
 %% From now on those that wait may have no worker for as long as they may.
 ran(Jobs = #jobs{waiting = Waiting}) ->
@@ -71,7 +69,7 @@ ran(Jobs = #jobs{waiting = Waiting}) ->
             {value, #exec{wait = Wait}} -> until(Wait);
             empty -> ok
         end,
-    all_catch_up(Jobs#jobs{running = none, ran_at = now_ms()}).
+    all_catch_up(Jobs#jobs{running = none, ran_at = py_clock:now_ms()}).
 
 %% @doc A worker is to run what was added to the journal since it started.
 -spec catch_up(pid(), #worker{}, Number :: non_neg_integer(), jobs()) -> jobs().
@@ -156,7 +154,7 @@ expire(Ready, Reason, Jobs = #jobs{waiting = Waiting}) ->
     }.
 
 overdue(#exec{deadline = Deadline, since = Since, wait = Wait}, Ready, Reason, #jobs{ran_at = RanAt}) ->
-    Now = now_ms(),
+    Now = py_clock:now_ms(),
     if
         Now >= Deadline -> timeout;
         map_size(Ready) > 0; Wait =:= infinity -> false;
@@ -167,16 +165,8 @@ overdue(#exec{deadline = Deadline, since = Since, wait = Wait}, Ready, Reason, #
 
 start(Exec = #exec{code = Code, opts = Opts = #{replay := Replay}, deadline = Deadline}, Workers, Jobs) ->
     Replay andalso py_journal:add(Jobs#jobs.pool, Code),
-    Left =
-        case Deadline of
-            infinity -> infinity;
-            _ -> max(0, Deadline - now_ms())
-        end,
-    Monitor = job(fun() -> py_exec_job:exec(Workers, Code, Opts#{timeout := Left}) end),
+    Monitor = job(fun() -> py_exec_job:exec(Workers, Code, Opts#{timeout := py_clock:left(Deadline)}) end),
     Jobs#jobs{running = {Monitor, Exec}}.
-
-now_ms() ->
-    erlang:monotonic_time(millisecond).
 
 %% @doc A process ended. `ran': code was run in the workers that it was started in; `caught_up': a
 %% worker has run the journal up to that number, or could not.

@@ -29,14 +29,14 @@ exec(Name, Code, Opts) ->
 -spec drain(py_pool:name(), timeout()) -> ok | {error, {busy, pos_integer()} | py_error:reason()}.
 drain(Name, Timeout) ->
     case ask(Name, drain) of
-        {ok, N} -> await_idle(Name, N, deadline(Timeout));
+        {ok, N} -> await_idle(Name, N, py_clock:deadline(Timeout));
         Error -> Error
     end.
 
 await_idle(_Name, 0, _Deadline) ->
     ok;
 await_idle(Name, N, Deadline) ->
-    case left(Deadline) of
+    case py_clock:left(Deadline) of
         0 ->
             {error, {busy, N}};
         Left ->
@@ -46,12 +46,6 @@ await_idle(Name, N, Deadline) ->
                 Error -> Error
             end
     end.
-
-deadline(infinity) -> infinity;
-deadline(Timeout) -> erlang:monotonic_time(millisecond) + Timeout.
-
-left(infinity) -> ?DRAIN_POLL_MS;
-left(Deadline) -> max(0, Deadline - erlang:monotonic_time(millisecond)).
 
 %% @doc Lets a pool take requests again.
 -spec resume(py_pool:name()) -> ok | {error, py_error:reason()}.
@@ -89,7 +83,7 @@ ask_again(Name, _Question, _WaitUntil) when is_pid(Name) ->
 ask_again(Name, Question, none) ->
     ask_again(Name, Question, py_pool:wait_until(Name));
 ask_again(Name, Question, WaitUntil) ->
-    case erlang:monotonic_time(millisecond) < WaitUntil of
+    case py_clock:left(WaitUntil) > 0 of
         true ->
             timer:sleep(?MANAGER_POLL_MS),
             ask(Name, Question, WaitUntil);

@@ -291,13 +291,12 @@ is_orderly(Reason) -> lists:member(Reason, [normal, shutdown, killed]).
 drain(State) ->
     case application:get_env(erlang_python, drain_timeout, 0) of
         0 -> ok;
-        infinity -> await_idle(publish(State#state{draining = true}), infinity);
-        Ms -> await_idle(publish(State#state{draining = true}), now_ms() + Ms)
+        Timeout -> await_idle(publish(State#state{draining = true}), py_clock:deadline(Timeout))
     end.
 
 await_idle(State = #state{workers = Workers}, Deadline) ->
     Alive = maps:filter(fun(Pid, _) -> is_process_alive(Pid) end, Workers),
-    case under_way(State#state{workers = Alive}) > 0 andalso now_ms() < Deadline of
+    case under_way(State#state{workers = Alive}) > 0 andalso py_clock:left(Deadline) > 0 of
         true ->
             receive
             after ?DRAIN_POLL_MS -> await_idle(State, Deadline)
@@ -581,6 +580,3 @@ failed(Attempt, Reason, State = #state{name = Name, failures = Failures}) ->
 
 pause(Attempt) ->
     min(?LONGEST_PAUSE_MS, ?FIRST_PAUSE_MS bsl min(Attempt, 20)).
-
-now_ms() ->
-    erlang:monotonic_time(millisecond).

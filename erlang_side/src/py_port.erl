@@ -35,7 +35,7 @@ write(Worker, Frame) ->
 write(#worker{port = Port}, Frame, Timeout) ->
     case iolist_size(Frame) > ?LARGE_FRAME andalso is_full_port(Port) of
         false -> command(Port, Frame, Timeout);
-        true -> write_when_not_full(Port, Frame, Timeout)
+        true -> write_when_not_full(Port, Frame, py_clock:deadline(Timeout))
     end.
 
 command(Port, Frame, Left) ->
@@ -46,19 +46,16 @@ command(Port, Frame, Left) ->
         error:badarg -> {closed, Left}
     end.
 
-write_when_not_full(_Port, _Frame, Left) when Left =< 0 ->
-    timeout;
-write_when_not_full(Port, Frame, Left) ->
-    Start = erlang:monotonic_time(millisecond),
-    timer:sleep(2),
-    Rest =
-        case Left of
-            infinity -> infinity;
-            _ -> Left - (erlang:monotonic_time(millisecond) - Start)
-        end,
-    case is_full_port(Port) of
-        true -> write_when_not_full(Port, Frame, Rest);
-        false -> command(Port, Frame, Rest)
+write_when_not_full(Port, Frame, Deadline) ->
+    case py_clock:left(Deadline) of
+        0 ->
+            timeout;
+        _ ->
+            timer:sleep(2),
+            case is_full_port(Port) of
+                true -> write_when_not_full(Port, Frame, Deadline);
+                false -> command(Port, Frame, py_clock:left(Deadline))
+            end
     end.
 
 %% @doc The same, for who has other messages to handle meanwhile. `full' if there is no room. The first

@@ -198,10 +198,7 @@ change({Position, Value}, Row) -> setelement(Position, Row, Value).
 leave(Worker, State = #state{leaving = Leaving, processes = Processes}) ->
     py_workers:forget(Worker),
     #{Worker := #process{grace = Grace}} = Processes,
-    State#state{leaving = Leaving#{Worker => until(Grace)}}.
-
-until(infinity) -> infinity;
-until(Ms) -> erlang:monotonic_time(millisecond) + Ms.
+    State#state{leaving = Leaving#{Worker => py_clock:deadline(Grace)}}.
 
 check(State) ->
     Next = #state{leaving = Leaving} = bequeath(end_late(State)),
@@ -226,7 +223,7 @@ answer(State = #state{waiting = Waiting, processes = Processes}) ->
 %% Forgets those that are gone, after what they left in their process group. Those that
 %% are late are killed, and stay known until they are gone, too.
 end_late(State = #state{leaving = Leaving}) ->
-    Now = erlang:monotonic_time(millisecond),
+    Now = py_clock:now_ms(),
     maps:fold(fun(Worker, Until, S) -> end_late(Worker, Until, Now, S) end, State, Leaving).
 
 end_late(Worker, Until, Now, State = #state{leaving = Leaving, processes = Processes, shell = Shell}) ->

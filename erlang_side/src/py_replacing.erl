@@ -87,22 +87,17 @@ answer(Answer, Restarters, Rest) ->
 %% the message `{leave, Pid, IdleSince, Deadline}' for {@link leave/4}.
 -spec leave(pid(), py_slots:slots()) -> ok.
 leave(Pid, Slots) ->
-    leave(Pid, now_ms(), deadline(), Slots).
-
-deadline() ->
-    case application:get_env(erlang_python, drain_timeout, ?DRAIN_MS) of
-        infinity -> infinity;
-        Ms -> now_ms() + Ms
-    end.
+    Timeout = application:get_env(erlang_python, drain_timeout, ?DRAIN_MS),
+    leave(Pid, py_clock:now_ms(), py_clock:deadline(Timeout), Slots).
 
 %% @doc Whoever found it in the row before has counted its request by now, or finds the mark.
--spec leave(pid(), IdleSince :: integer(), Deadline :: integer() | infinity, py_slots:slots()) -> ok.
+-spec leave(pid(), IdleSince :: integer(), Deadline :: py_clock:deadline(), py_slots:slots()) -> ok.
 leave(Pid, IdleSince, Deadline, Slots) ->
     case py_slots:find(Pid, Slots) of
         {leaving, Worker, _} ->
-            Now = now_ms(),
+            Now = py_clock:now_ms(),
             IsIdle = py_load:requests(Worker) =< 0,
-            IsLate = is_integer(Deadline) andalso Now >= Deadline,
+            IsLate = Now >= Deadline,
             case IsLate orelse (IsIdle andalso Now - IdleSince >= ?IDLE_MS andalso py_load:close(Worker)) of
                 true ->
                     true = exit(Pid, shutdown),
@@ -116,6 +111,3 @@ leave(Pid, IdleSince, Deadline, Slots) ->
             %% It has died.
             ok
     end.
-
-now_ms() ->
-    erlang:monotonic_time(millisecond).

@@ -35,13 +35,13 @@
 %% @doc A worker starts, with the journal up to that number.
 -spec add(pid(), Attempt :: non_neg_integer(), Number :: non_neg_integer(), slots()) -> slots().
 add(Pid, Attempt, Number, Slots) ->
-    Slots#{Pid => #slot{attempt = Attempt, number = Number, since = now_ms()}}.
+    Slots#{Pid => #slot{attempt = Attempt, number = Number, since = py_clock:now_ms()}}.
 
 %% @doc It is ready: the journal's number up to which it ran, and how long it took, in milliseconds.
 -spec ready(pid(), #worker{}, About :: #{atom() => term()}, slots()) -> {non_neg_integer(), non_neg_integer(), slots()}.
 ready(Pid, Worker, About, Slots) ->
     Slot = #slot{number = Number, since = Since} = maps:get(Pid, Slots),
-    Now = now_ms(),
+    Now = py_clock:now_ms(),
     {Number, Now - Since, Slots#{Pid := Slot#slot{worker = Worker, since = Now, about = About}}}.
 
 %% @doc These have run the journal up to that number, or run it now.
@@ -61,7 +61,7 @@ leaving(Pid, Why, Slots) ->
 -spec take(pid(), slots()) -> {ended(), slots()}.
 take(Pid, Slots) ->
     {Slot = #slot{attempt = Attempt, since = Since, about = About}, Rest} = maps:take(Pid, Slots),
-    {#{was => was(Slot), attempt => Attempt, age => now_ms() - Since, about => About}, Rest}.
+    {#{was => was(Slot), attempt => Attempt, age => py_clock:now_ms() - Since, about => About}, Rest}.
 
 was(#slot{worker = starting}) -> starting;
 was(#slot{worker = {leaving, _}, is_recycled = true}) -> recycled;
@@ -117,6 +117,3 @@ requests(Slots) ->
 
 running({leaving, Worker}) -> Worker;
 running(Worker) -> Worker.
-
-now_ms() ->
-    erlang:monotonic_time(millisecond).

@@ -48,7 +48,7 @@
     owner_monitor :: reference(),
     worker_monitor = none :: none | reference(),
     timeout :: timeout(),
-    deadline = infinity :: infinity | integer(),
+    deadline = infinity :: py_clock:deadline(),
     window :: py_window:window(),
     mailbox :: py_mailbox:mailbox(),
     %% Polls since the owner was last seen to have taken something.
@@ -494,7 +494,7 @@ credit(S = #stream{worker = Worker, window = Window}) ->
 
 %% The time for the next event starts now.
 awaited(S = #stream{timeout = infinity}) -> S;
-awaited(S = #stream{timeout = Timeout}) -> S#stream{deadline = now_ms() + Timeout}.
+awaited(S = #stream{timeout = Timeout}) -> S#stream{deadline = py_clock:deadline(Timeout)}.
 
 pause(S = #stream{window = Window, deadline = Deadline}) ->
     NextPoll =
@@ -506,7 +506,7 @@ pause(S = #stream{window = Window, deadline = Deadline}) ->
             false -> infinity
         end,
     case Deadline =/= infinity andalso py_window:waiting(Window) of
-        true -> min(NextPoll, max(0, Deadline - now_ms()));
+        true -> min(NextPoll, py_clock:left(Deadline));
         false -> NextPoll
     end.
 
@@ -517,13 +517,10 @@ pause_ms(Polls, Mailbox) ->
     min(Longest, 1 bsl min(Polls - ?SPINS, 20)).
 
 poll_timeout(S = #stream{deadline = Deadline, window = Window, polls = Polls}) ->
-    case Deadline =/= infinity andalso py_window:waiting(Window) andalso now_ms() >= Deadline of
+    case py_window:waiting(Window) andalso py_clock:left(Deadline) =:= 0 of
         true ->
             stop(timeout, S);
         false ->
             Polls < ?SPINS andalso erlang:yield(),
             poll(S#stream{polls = Polls + 1})
     end.
-
-now_ms() ->
-    erlang:monotonic_time(millisecond).

@@ -12,9 +12,8 @@
 %% longer than it must, a smaller one costs more while a pool has no worker.
 -define(POLL_MS, 10).
 
--type wait() :: none | {Since :: integer(), Until :: integer() | infinity}.
-%% Since when it waits, in native units, and until when, in milliseconds of monotonic time. An atom
-%% is more than any number.
+-type wait() :: none | {Since :: integer(), Until :: py_clock:deadline()}.
+%% Since when it waits, in native units, and until when.
 
 %% @doc No worker for it here. A request for this node alone waits for one.
 -spec not_found(py_cluster:route(), py_error:reason(), wait()) -> {wait, wait()} | {error, py_error:reason()} | elsewhere.
@@ -23,7 +22,7 @@ not_found(Route = #route{pool = Pool, to = {node, _}}, Reason, none) ->
 not_found(Route = #route{pool = Pool, to = {node, _}}, Reason, Wait = {_Since, Until}) ->
     case py_pool:may_wait(Pool, Reason) of
         true ->
-            case erlang:monotonic_time(millisecond) < Until of
+            case py_clock:left(Until) > 0 of
                 true ->
                     _ = erlang:send_after(?POLL_MS, self(), {find_worker, Route}),
                     {wait, Wait};

@@ -44,7 +44,7 @@ enter(Worker = #worker{pid = Pid}, Pool, Info) ->
         pid = Pid,
         pool = Pool,
         worker = Worker,
-        since = now_ms(),
+        since = py_clock:now_ms(),
         os_pid = maps:get(os_pid, Info, undefined),
         python = maps:without([os_pid, counters], Info),
         stats = maps:remove(waits, maps:get(counters, Info, #{}))
@@ -106,7 +106,7 @@ faulthandler(Pid) ->
 %% @doc What is known of the workers of a pool, the oldest first.
 -spec infos(py_pool:name()) -> [py_pool_info:worker_info()].
 infos(Pool) ->
-    Now = now_ms(),
+    Now = py_clock:now_ms(),
     Pattern = erlang:make_tuple(record_info(size, row), '_', [{1, row}, {#row.pool, Pool}]),
     Rows = ets:match_object(?TABLE, Pattern),
     %% One that was killed has left its row, until the reaper hears of it.
@@ -136,6 +136,3 @@ counters(#worker{counters = none}) -> #{}.
 %% Stuck in C code with the interpreter lock held, or stopped.
 silence(#row{is_silent = true}, Info) -> Info#{error => timeout};
 silence(#row{is_silent = false}, Info) -> Info.
-
-now_ms() ->
-    erlang:monotonic_time(millisecond).
