@@ -99,11 +99,15 @@ another_of_the_same_number(_Config) ->
 states(_Config) ->
     {_, Process} = start("echo ready; read -r line"),
     Number = integer_to_list(py_os:pid(Process)),
-    _ = os:cmd("kill -STOP " ++ Number),
-    test_eventually:equal(stopped, fun() -> py_os:state(Process) end),
-    _ = os:cmd("kill -CONT " ++ Number),
-    test_eventually:equal(running, fun() -> py_os:state(Process) end),
-    ok = test_os_process:kill(Number),
+    try
+        _ = os:cmd("kill -STOP " ++ Number),
+        test_eventually:equal(stopped, fun() -> py_os:state(Process) end),
+        _ = os:cmd("kill -CONT " ++ Number),
+        test_eventually:equal(running, fun() -> py_os:state(Process) end)
+    after
+        %% One that is stopped would outlive the node, with the node's standard error open.
+        ok = test_os_process:kill(Number)
+    end,
     test_eventually:equal(gone, fun() -> py_os:state(Process) end).
 
 %% What was opened while it ran says how it is, and so does what was not, of the same process.
