@@ -43,6 +43,7 @@
     a_manager_is_killed_with_its_worker/1,
     the_supervisor_of_pools_is_killed/1,
     the_reaper_is_killed/1,
+    a_reaper_hears_twice/1,
     stop_a_pool_that_cannot_start/1,
     a_slow_start_holds_up_nothing/1,
     a_starter_is_killed/1,
@@ -102,6 +103,7 @@ groups() ->
             a_manager_is_killed_with_its_worker,
             the_supervisor_of_pools_is_killed,
             the_reaper_is_killed,
+            a_reaper_hears_twice,
             stop_a_pool_that_cannot_start,
             a_slow_start_holds_up_nothing,
             a_starter_is_killed,
@@ -606,6 +608,31 @@ the_reaper_is_killed(_Config) ->
     [#{pid := Worker}] = maps:get(workers, py:info(test)),
     exit(Worker, kill),
     test_eventually:true(fun() -> os:cmd("kill -0 " ++ integer_to_list(Python)) =/= [] end).
+
+-spec a_reaper_hears_twice(ct_suite:ct_config()) -> term().
+a_reaper_hears_twice(_Config) ->
+    %% A reaper that was just started finds in the table which process Python is, and has the message as
+    %% well. It opens what says how that is once.
+    {ok, _} = start(#{workers => 1}),
+    [#{pid := Worker, os_pid := OsPid}] = maps:get(workers, py:info(test)),
+    Said = fun(Do) ->
+        Do(),
+        %% What was sent before has been handled.
+        _ = sys:get_state(py_reaper),
+        open("/proc/" ++ integer_to_list(OsPid) ++ "/stat")
+    end,
+    Open = Said(fun() -> ok end),
+    Again = fun(State) ->
+        ok = py_reaper:identify(OsPid, kill),
+        State
+    end,
+    ?assertEqual(Open, Said(fun() -> _ = sys:replace_state(Worker, Again) end)).
+
+%% How many descriptors of this node are of a file.
+open(File) ->
+    Folder = "/proc/self/fd",
+    Names = filelib:wildcard("*", Folder),
+    length([Name || Name <- Names, {ok, Target} <- [file:read_link(filename:join(Folder, Name))], Target =:= File]).
 
 -spec stop_a_pool_that_cannot_start(ct_suite:ct_config()) -> term().
 stop_a_pool_that_cannot_start(Config) ->

@@ -191,6 +191,8 @@ terminate(_Reason, State = #state{running = Running}) ->
 changed(Changes, Row) ->
     lists:foldl(fun change/2, Row, Changes).
 
+%% One that was just started has it from the table as well. What is open stays so until it is closed.
+change({#process.python, _}, Row = #process{python = Known}) when Known =/= undefined -> Row;
 change({#process.python, Python}, Row) -> Row#process{python = py_os:open(Python)};
 change({Position, Value}, Row) -> setelement(Position, Row, Value).
 

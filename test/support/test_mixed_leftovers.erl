@@ -76,9 +76,14 @@ new_atoms(Number) ->
     Count = erlang:system_info(atom_count),
     [binary_to_term(<<131, 75, N:24>>) || N <- lists:seq(Count - Number, Count - 1)].
 
+%% What each is of. The numbers of pipes, sockets and processes are others each time.
 descriptors() ->
     {ok, Names} = file:list_dir("/proc/self/fd"),
-    length(Names).
+    lists:sort([of_what(file:read_link_all("/proc/self/fd/" ++ Name)) || Name <- Names]).
+
+of_what({ok, File}) -> re:replace(File, "[0-9]+", "N", [global, {return, list}]);
+%% That of the list itself.
+of_what({error, _}) -> gone.
 
 %% What descends from this node.
 os_processes(#{mark := Mark}) ->
