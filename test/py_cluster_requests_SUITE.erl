@@ -202,7 +202,11 @@ a_full_port_there(Config) ->
         try
             %% More than its port has room for.
             Fill = [Called(infinity) || _ <- lists:seq(1, 20)],
-            test_eventually:true(fun() -> test_cluster:call(B, py_port, is_full, [Worker]) end),
+            %% None of them has an answer before there is room.
+            test_eventually:equal({true, []}, fun() ->
+                {messages, Answers} = process_info(self(), messages),
+                {test_cluster:call(B, py_port, is_full, [Worker]), Answers}
+            end),
             test_eventually:equal({20, 1}, Load),
             Late = {error, timeout},
             ?assertEqual(Late, py:await(Called(100))),
