@@ -94,17 +94,21 @@ one_that_is_stopped(_Config) ->
         _ = os:cmd("kill -STOP " ++ Number),
         test_eventually:equal(stopped, fun() -> py_os:state(Process) end)
     end,
-    Stop(),
-    ?assertEqual([ping | quiet(5)] ++ [unresponsive], findings(7, {1, 0}, new(Process))),
-    ?assertEqual(quiet(20), findings(20, {0, 0}, new(Process))),
-    %% It counts from the last time that it ran.
-    Stopped = ticks(6, {1, 0}, new(Process)),
-    _ = os:cmd("kill -CONT " ++ Number),
-    test_eventually:equal(running, fun() -> py_os:state(Process) end),
-    {deaf, Ran} = py_liveness:tick({1, 0}, Stopped),
-    Stop(),
-    ?assertEqual(quiet(5) ++ [unresponsive], findings(6, {1, 0}, Ran)),
-    kill(Process).
+    try
+        Stop(),
+        ?assertEqual([ping | quiet(5)] ++ [unresponsive], findings(7, {1, 0}, new(Process))),
+        ?assertEqual(quiet(20), findings(20, {0, 0}, new(Process))),
+        %% It counts from the last time that it ran.
+        Stopped = ticks(6, {1, 0}, new(Process)),
+        _ = os:cmd("kill -CONT " ++ Number),
+        test_eventually:equal(running, fun() -> py_os:state(Process) end),
+        {deaf, Ran} = py_liveness:tick({1, 0}, Stopped),
+        Stop(),
+        ?assertEqual(quiet(5) ++ [unresponsive], findings(6, {1, 0}, Ran)),
+    after
+        %% One that is stopped would outlive the node, with the node's standard error open.
+        kill(Process)
+    end.
 
 %% One that is gone is found at the second tick: in the first it may have sent something.
 -spec one_that_is_gone(ct_suite:ct_config()) -> ok.
