@@ -104,7 +104,7 @@ one_that_is_stopped(_Config) ->
         test_eventually:equal(running, fun() -> py_os:state(Process) end),
         {deaf, Ran} = py_liveness:tick({1, 0}, Stopped),
         Stop(),
-        ?assertEqual(quiet(5) ++ [unresponsive], findings(6, {1, 0}, Ran)),
+        ?assertEqual(quiet(5) ++ [unresponsive], findings(6, {1, 0}, Ran))
     after
         %% One that is stopped would outlive the node, with the node's standard error open.
         kill(Process)
