@@ -318,7 +318,7 @@ a_restarted_worker_allows_no_more(Config) ->
 refused_code_waits_nowhere(_Config) ->
     [Worker] = test_workers:ready(default),
     OsPid = test_workers:os_pid(Worker),
-    "" = os:cmd("kill -STOP " ++ OsPid),
+    ok = test_os_process:stop(OsPid),
     try
         ?assertEqual({error, not_allowed}, py:exec("import secret", #{timeout => 2000}))
     after

@@ -197,7 +197,7 @@ a_full_port_there(Config) ->
         {ok, Ref} = py:stream_start(itertools, islice, [Large, 1], At),
         Ref
     end,
-    _ = os:cmd("kill -STOP " ++ integer_to_list(OsPid)),
+    ok = test_os_process:stop(OsPid),
     {Filling, Call, Stream} =
         try
             %% More than its port has room for.

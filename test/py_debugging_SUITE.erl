@@ -136,7 +136,7 @@ stacks_of_a_worker_in_c(_Config) ->
 stacks_of_a_stopped_worker(_Config) ->
     start(#{workers => 1}),
     #{workers := [#{os_pid := OsPid}]} = py:info(mine),
-    "" = os:cmd("kill -STOP " ++ integer_to_list(OsPid)),
+    ok = test_os_process:stop(OsPid),
     %% It has stopped when the system says so, which may be a moment later.
     test_eventually:true(fun() -> has(text(), ["neither a request nor a signal", "process is stopped"]) end),
     "" = os:cmd("kill -CONT " ++ integer_to_list(OsPid)),

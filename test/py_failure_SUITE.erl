@@ -647,7 +647,7 @@ a_stopped_worker_is_replaced(Config) ->
     %% One that a signal has stopped answers nothing for good. Without work nobody misses it.
     start(#{workers => 1}, Config),
     {ok, Python} = call(pid, []),
-    _ = os:cmd("kill -STOP " ++ integer_to_list(Python)),
+    ok = test_os_process:stop(Python),
     [Worker] = test_workers:ready(test),
     %% Longer than it may be deaf, which only time can show.
     timer:sleep(2000),

@@ -90,7 +90,7 @@ info_of_stuck_workers(_Config) ->
     #{workers := Listed} = py:info(mine),
     OsPids = [OsPid || #{os_pid := OsPid} <- Listed],
     Refs = [py:spawn_call(time, sleep, [0.3], #{}, #{pool => Pid}) || #{pid := Pid} <- Listed],
-    [test_os_process:signal(OsPid, "STOP") || OsPid <- OsPids],
+    [ok = test_os_process:stop(OsPid) || OsPid <- OsPids],
     test_eventually:true(fun() ->
         {Micros, #{workers := Workers}} = timer:tc(py, info, [mine]),
         ?assert(Micros < 100_000),

@@ -450,7 +450,7 @@ given_up(Fun) ->
 with_full_port(Fun) ->
     Worker = #worker{pid = Pid} = settled(),
     OsPid = test_workers:os_pid(Pid),
-    _ = os:cmd("kill -STOP " ++ OsPid),
+    ok = test_os_process:stop(OsPid),
     try
         Fill = fun Fill(Others) ->
             case py_port:is_full(Worker) of

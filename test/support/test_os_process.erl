@@ -1,7 +1,7 @@
 %% @doc Processes of the operating system, by their number.
 -module(test_os_process).
 
--export([is_running/1, kill/1, signal/2]).
+-export([is_running/1, kill/1, signal/2, stop/1]).
 
 %% @doc Whether it runs. One that has ended and was not waited for does not: what it leaves in
 %% `/proc' is for whoever started it.
@@ -31,3 +31,22 @@ kill(Pid) ->
 signal(Pid, Name) ->
     "" = os:cmd("kill -" ++ Name ++ " " ++ integer_to_list(Pid)),
     ok.
+
+%% @doc Stops it as a debugger does. Returns when each of its threads has stopped: on a busy machine one that
+%% was about to run goes on for a while after the signal was sent.
+-spec stop(pos_integer() | string()) -> ok.
+stop(Pid) when is_integer(Pid) ->
+    stop(integer_to_list(Pid));
+stop(Pid) ->
+    ok = signal(list_to_integer(Pid), "STOP"),
+    %% Outside Linux there is no such folder.
+    test_eventually:true(fun() -> lists:all(fun is_stopped/1, filelib:wildcard("/proc/" ++ Pid ++ "/task/*/stat")) end).
+
+is_stopped(File) ->
+    case file:read_file(File) of
+        {ok, Stat} ->
+            [_, <<State, _/binary>>] = string:split(Stat, <<") ">>, trailing),
+            State =:= $T;
+        {error, _} ->
+            true
+    end.
