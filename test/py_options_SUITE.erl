@@ -193,7 +193,13 @@ the_page_says_what_is_not_for_a_worker(_Config) ->
     {match, Rows} = re:run(page(), "^\\| `(\\w+)` .* Not for a worker of one's own \\|$", [
         global, multiline, {capture, [1], binary}
     ]),
-    ?assertEqual(explained(pool) -- explained(worker), lists:sort([binary_to_existing_atom(Key) || [Key] <- Rows])).
+    NotForWorker = lists:sort([binary_to_existing_atom(Key) || [Key] <- Rows]),
+    ?assertEqual(explained(pool) -- explained(worker), NotForWorker),
+    [
+        ?assertError({badopt, {Key, Good}}, py_options:worker(#{Key => Good}))
+     || {pool, Key, [Good | _], _} <- options(), lists:member(Key, NotForWorker)
+    ],
+    ok.
 
 %% The application starts with nothing else in its environment.
 -spec the_page_says_what_the_application_takes(ct_suite:ct_config()) -> ok.
