@@ -306,10 +306,7 @@ wait_until(Name) ->
         none -> ok;
         Counters -> py_counters:waits(Counters)
     end,
-    case worker_wait(Name) of
-        infinity -> infinity;
-        Ms -> erlang:monotonic_time(millisecond) + Ms
-    end.
+    py_clock:deadline(worker_wait(Name)).
 
 worker_wait(Name) ->
     case row(Name) of

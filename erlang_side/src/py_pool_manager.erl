@@ -8,7 +8,6 @@
 -module(py_pool_manager).
 -behaviour(gen_server).
 
--include("py_worker.hrl").
 -include_lib("kernel/include/logger.hrl").
 
 -export([start_link/2, start_link_ready/2, start_dedicated/2]).
