@@ -41,7 +41,7 @@ main([]) ->
     spread(Watched),
 
     _ = [Pid ! stop || {Pid, _} <- Watched],
-    Values = lists:sum([receive {'DOWN', M, process, P, {values, N}} -> N end || {P, M} <- Watched]),
+    Values = lists:sum([receive {'DOWN', M, process, P, End} -> {values, N} = End, N end || {P, M} <- Watched]),
     say("~b values in all, in order and without a gap; each stream had one end", [Values]),
     stop(Three),
     _ = Members,
@@ -98,10 +98,11 @@ spread(Watched) ->
         begin
             Pid ! {where, self()},
             receive
-                {Pid, Where} -> short(Where)
+                {Pid, Where} -> short(Where);
+                {'DOWN', Monitor, process, Pid, Reason} -> exit(Reason)
             end
         end
-     || {Pid, _} <- Watched
+     || {Pid, Monitor} <- Watched
     ],
     say("streams are on: ~s", [lists:join(", ", Places)]).
 

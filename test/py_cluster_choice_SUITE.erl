@@ -6,6 +6,7 @@
 -export([all/0, suite/0, init_per_suite/1, end_per_suite/1, end_per_testcase/2]).
 -export([
     any_node/1,
+    a_node_that_has_gone/1,
     this_node_first/1,
     nothing_runs_twice/1,
     all_nodes/1,
@@ -26,6 +27,7 @@ suite() ->
 all() ->
     [
         any_node,
+        a_node_that_has_gone,
         this_node_first,
         nothing_runs_twice,
         all_nodes,
@@ -71,6 +73,28 @@ any_node(Config) ->
     test_cluster:stop(C),
     ?assertEqual([Node], members(1)),
     ?assertEqual({ok, [0, 1]}, py:stream(builtins, range, [2], #{}, Any)),
+    test_cluster:clean(B).
+
+%% Whoever has heard that a node has gone is not sent there any more, although the groups, which hear of it by a
+%% message of their own, still have it.
+-spec a_node_that_has_gone(ct_suite:ct_config()) -> ok.
+a_node_that_has_gone(Config) ->
+    {B, Node} = b(Config),
+    C = {_, Third} = test_cluster:start(#{test => #{workers => 2, cluster => true}}),
+    pong = net_adm:ping(Third),
+    ?assertEqual(lists:sort([Node, Third]), members(2)),
+    true = monitor_node(Third, true),
+    ok = sys:suspend(erlang_python),
+    test_cluster:stop(C),
+    receive
+        {nodedown, Third} -> ok
+    after ?LONG -> error(no_nodedown)
+    end,
+    Answers = [py:call(builtins, len, [[1]], #{}, #{pool => {test, any}}) || _ <- lists:seq(1, 20)],
+    Nodes = py:nodes(test),
+    ok = sys:resume(erlang_python),
+    ?assertEqual([{ok, 1}], lists:usort(Answers)),
+    ?assertEqual([Node], Nodes),
     test_cluster:clean(B).
 
 -spec this_node_first(ct_suite:ct_config()) -> ok.

@@ -72,9 +72,11 @@ members(Name) ->
 offering(Name) ->
     lists:usort([node(Pid) || Pid <- shown(Name, offered)]).
 
+%% The groups hear of a node that has gone a little after everybody else.
 shown(Name, Shown) ->
+    Connected = [node() | nodes(connected)],
     try
-        pg:get_members(?SCOPE, group(Name, Shown))
+        [Pid || Pid <- pg:get_members(?SCOPE, group(Name, Shown)), lists:member(node(Pid), Connected)]
     catch
         %% The application does not run, so nobody is known.
         error:badarg -> []
