@@ -25,6 +25,7 @@
     a_worker_that_is_killed_is_seen/1,
     a_channel_that_is_killed_is_seen/1,
     the_owner_is_notified_once_if_it_asks/1,
+    nothing_is_accepted_once_the_end_is_known/1,
     one_worker_reads/1,
     readers_share_the_values/1,
     many_senders/1,
@@ -58,6 +59,7 @@ all() ->
         a_worker_that_is_killed_is_seen,
         a_channel_that_is_killed_is_seen,
         the_owner_is_notified_once_if_it_asks,
+        nothing_is_accepted_once_the_end_is_known,
         one_worker_reads,
         readers_share_the_values,
         many_senders,
@@ -442,6 +444,48 @@ the_owner_is_notified_once_if_it_asks(_Config) ->
     ?assertEqual({messages, []}, process_info(self(), messages)),
     test_eventually:equal({ok, 1}, fun() -> py:eval("1", #{}, #{pool => other}) end).
 
+%% Whichever way it ends: the counters of its window are closed before the reader, or the owner, hears of it.
+-spec nothing_is_accepted_once_the_end_is_known(ct_suite:ct_config()) -> ok.
+nothing_is_accepted_once_the_end_is_known(_Config) ->
+    {ok, Closed} = py:channel(#{notify => true}),
+    ?assertEqual([shut, owner], steps(Closed, fun() -> {ok, _} = py:call(readers, close, [Closed]) end)),
+    receive {py_channel, Closed, closed} -> ok end,
+    Test = self(),
+    Owner = spawn(fun() ->
+        {ok, In} = py:channel(),
+        Test ! {channel, In},
+        receive end_now -> ok end
+    end),
+    receive {channel, Owned} -> ok end,
+    Ref = py:spawn_call(readers, total, [Owned]),
+    test_eventually:equal(true, fun() -> [] =/= readers(Owned) end),
+    ?assertEqual([shut, reader], steps(Owned, fun() -> Owner ! end_now end)),
+    ?assertEqual({ok, 0}, py:await(Ref)).
+
+%% In which order a channel's process closes its counters and reports its end.
+steps({py_channel, {Pid, Available}} = In, End) ->
+    _ = erlang:trace_pattern({atomics, put, 3}, true, []),
+    _ = erlang:trace_pattern({py_frame, channel_end, 2}, true, []),
+    1 = erlang:trace(Pid, true, [call, send]),
+    Monitor = monitor(process, Pid),
+    End(),
+    receive {'DOWN', Monitor, process, Pid, _} -> ok end,
+    Delivered = erlang:trace_delivered(Pid),
+    receive {trace_delivered, Pid, Delivered} -> ok end,
+    Step = fun
+        ({trace, P, call, {atomics, put, [A, 1, _]}}) when P =:= Pid, A =:= Available -> {true, shut};
+        ({trace, P, call, {py_frame, channel_end, _}}) when P =:= Pid -> {true, reader};
+        ({trace, P, send, {py_channel, C, closed}, _}) when P =:= Pid, C =:= In -> {true, owner};
+        (_) -> false
+    end,
+    lists:filtermap(Step, traced(Pid)).
+
+traced(Pid) ->
+    receive
+        Trace when element(1, Trace) =:= trace, element(2, Trace) =:= Pid -> [Trace | traced(Pid)]
+    after 0 -> []
+    end.
+
 %% Another one is refused by name, and the first reads on.
 -spec one_worker_reads(ct_suite:ct_config()) -> ok.
 one_worker_reads(_Config) ->
@@ -594,6 +638,13 @@ between_nodes(Peer, Node) ->
         py:channel_close(Here)
     end),
     ?assertEqual({ok, 5050}, py:call(readers, total, [Here])),
+    %% Closed there, it takes no more here, although nobody has read yet.
+    {ok, Unread} = py:channel(),
+    ok = erpc:call(Node, py, channel_close, [Unread]),
+    {py_channel, {Process, _}} = Unread,
+    _ = sys:get_state(Process),
+    ?assertEqual({error, closed}, py:channel_send(Unread, 1)),
+    ?assertEqual({ok, 0}, py:call(readers, total, [Unread])),
     %% The node is gone.
     _ = spawn(Node, fun() -> Feed([1], never) end),
     receive {channel, Lost} -> ok end,

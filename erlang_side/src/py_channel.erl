@@ -388,13 +388,17 @@ attached(Guard, Worker = #worker{pid = Pid}, Address, C = #channel{held = Held})
         false -> Written
     end.
 
+%% Here and below the senders are shut out first, so that no value is accepted once anybody has heard of the
+%% end. Whoever closes it from another node cannot.
 close_when_read(C = #channel{reader = none}) ->
+    shut(C#channel.available),
     refuse(drain(C#channel{is_closed = true}));
 close_when_read(C) ->
     finish(closed, C).
 
 -spec owner_ended(closed | {exit, term()}, #channel{}) -> no_return().
 owner_ended(_Reason, C = #channel{reader = none}) ->
+    shut(C#channel.available),
     over(C);
 owner_ended(Reason, C) ->
     finish(Reason, C).
@@ -402,12 +406,14 @@ owner_ended(Reason, C) ->
 %% Nobody reads any more: the worker has ended, or its code wants no more.
 -spec no_reader(#channel{}) -> no_return().
 no_reader(C = #channel{owner = Owner, notify = Notify, reader = #reader{guard = Guard}}) ->
+    shut(C#channel.available),
     Guard ! ended,
     _ = Notify andalso not C#channel.is_closed andalso (Owner ! {py_channel, {py_channel, {self(), C#channel.available}}, closed}),
     over(C).
 
 -spec finish(closed | {exit, term()}, #channel{}) -> no_return().
 finish(Reason, C) ->
+    shut(C#channel.available),
     Drained = #channel{reader = #reader{guard = Guard, address = Address}} = drain(C),
     _ = write(py_frame:channel_end(Address, Reason), Drained),
     Guard ! ended,
@@ -421,8 +427,7 @@ drain(C) ->
     end.
 
 -spec over(#channel{}) -> no_return().
-over(C = #channel{available = Available}) ->
-    shut(Available),
+over(C) ->
     _ = refuse(C),
     throw(over).
 
