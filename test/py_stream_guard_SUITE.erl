@@ -17,6 +17,7 @@
     the_guard_is_killed/1,
     the_application_stops/1,
     the_top_supervisor_is_killed/1,
+    a_worker_of_ones_own_ends_with_it/1,
     code_is_loaded_twice/1,
     rows_of_what_was_killed/1,
     what_waits_survives_new_code/1
@@ -39,6 +40,7 @@ all() ->
         the_guard_is_killed,
         the_application_stops,
         the_top_supervisor_is_killed,
+        a_worker_of_ones_own_ends_with_it,
         code_is_loaded_twice,
         rows_of_what_was_killed,
         what_waits_survives_new_code
@@ -218,6 +220,24 @@ the_top_supervisor_is_killed(_Config) ->
     Expected = [[{error, {worker_exit, killed}}], [{error, {worker_exit, stopped}}]],
     ?assertEqual([], lists:usort(Ends) -- Expected),
     ?assertEqual([], [R || R <- Refs, py:stream_next(R, 0) =/= timeout]),
+    test_eventually:true(fun() ->
+        [] =:= [A || {A, _, _} <- application:which_applications(), A =:= erlang_python]
+    end),
+    {ok, _} = application:ensure_all_started(erlang_python),
+    ?assertMatch({ok, _}, py:version()).
+
+%% Its supervisor is the caller, and the first that it learns is that a table has gone.
+-spec a_worker_of_ones_own_ends_with_it(ct_suite:ct_config()) -> ok.
+a_worker_of_ones_own_ends_with_it(_Config) ->
+    {ok, {Worker, Monitor}} = py:start_worker(#{}, monitor),
+    [One, Other] = [Ref || {ok, Ref} <- [py:stream_start(itertools, count, [], #{pool => Worker, window => 4}) || _ <- [1, 2]]],
+    [{ok, 0} = py:stream_next(Ref, ?LONG) || Ref <- [One, Other]],
+    exit(whereis(py_sup), kill),
+    test_eventually:equal(false, fun() -> py_pool:is_running() end),
+    %% Python has new counts to report then.
+    ok = py:stream_cancel(One, [flush]),
+    ?assertEqual([{error, {worker_exit, stopped}}], [E || E <- each_event(Other), not is_data(E)]),
+    receive {'DOWN', Monitor, process, Worker, Reason} -> ?assertEqual({shutdown, {worker_exit, stopped}}, Reason) end,
     test_eventually:true(fun() ->
         [] =:= [A || {A, _, _} <- application:which_applications(), A =:= erlang_python]
     end),

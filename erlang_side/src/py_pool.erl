@@ -175,9 +175,14 @@ owner(Name) ->
 %% @doc Deletes a pool's row and its journal.
 -spec forget(name()) -> ok.
 forget(Name) ->
-    ets:delete(?TABLE, Name),
-    py_counters:forget(Name),
-    py_journal:forget(Name).
+    try
+        ets:delete(?TABLE, Name),
+        py_counters:forget(Name),
+        py_journal:forget(Name)
+    catch
+        %% The top supervisor has ended, and the tables with it.
+        error:badarg -> ok
+    end.
 
 %% @doc The same, if it is the row of this manager.
 -spec forget(name(), Manager :: pid()) -> ok.

@@ -274,7 +274,7 @@ terminate(Reason, State = #state{name = Name, workers = Workers, dedicated = IsD
     event([pool, stop], #{}, #{reason => Reason}, State),
     stop_maker(State),
     IsForeign = not (IsDedicated orelse IsOurs),
-    IsForeign andalso drain(State),
+    IsForeign andalso py_pool:is_running() andalso drain(State),
     py_pool:vacate(Name, self()),
     stop_workers(Workers),
     IsForeign andalso py_reaper:await(self()),
@@ -453,7 +453,17 @@ last_exit(#state{reason = Reason}) -> Reason.
 
 exited(Pid, Reason, State = #state{phase = starting, workers = Workers}) ->
     give_up(start_failure(Reason), State#state{workers = maps:remove(Pid, Workers)});
-exited(Pid, Reason, State = #state{dedicated = IsDedicated}) ->
+exited(Pid, Reason, State = #state{workers = Workers}) ->
+    case py_pool:is_running() of
+        true ->
+            ended(Pid, Reason, State);
+        false ->
+            %% The top supervisor has ended, and nothing is started again.
+            Exit = py_error:worker_exit(Reason),
+            {stop, {shutdown, Exit}, State#state{workers = maps:remove(Pid, Workers), reason = Exit}}
+    end.
+
+ended(Pid, Reason, State = #state{dedicated = IsDedicated}) ->
     Exit = {worker_exit, Status} = py_error:worker_exit(Reason),
     {Ended = #{was := Was, attempt := Attempt, age := Age, about := About}, Rest} = py_slots:take(Pid, State#state.workers),
     State1 = State#state{workers = Rest},

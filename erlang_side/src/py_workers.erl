@@ -40,7 +40,7 @@ tables() ->
 %% @doc The calling worker is ready.
 -spec enter(#worker{}, py_pool:name(), #{atom() => term()}) -> ok.
 enter(Worker = #worker{pid = Pid}, Pool, Info) ->
-    ets:insert(?TABLE, #row{
+    Row = #row{
         pid = Pid,
         pool = Pool,
         worker = Worker,
@@ -48,14 +48,29 @@ enter(Worker = #worker{pid = Pid}, Pool, Info) ->
         os_pid = maps:get(os_pid, Info, undefined),
         python = maps:without([os_pid, counters], Info),
         stats = maps:remove(waits, maps:get(counters, Info, #{}))
-    }),
-    ok.
+    },
+    try
+        ets:insert(?TABLE, Row),
+        ok
+    catch
+        error:badarg -> gone()
+    end.
 
 %% @doc Something about the calling worker has changed.
 -spec update(pid(), [{rss, non_neg_integer() | undefined} | {stats, map()} | {is_silent, boolean()}]) -> ok.
 update(Pid, Changes) ->
-    _ = ets:update_element(?TABLE, Pid, [{position(Key), Value} || {Key, Value} <- Changes]),
-    ok.
+    try
+        _ = ets:update_element(?TABLE, Pid, [{position(Key), Value} || {Key, Value} <- Changes]),
+        ok
+    catch
+        error:badarg -> gone()
+    end.
+
+%% The top supervisor was killed, and the table has gone with it: the worker, which may be one of somebody's
+%% own, ends as it does when the application stops.
+-spec gone() -> no_return().
+gone() ->
+    exit({shutdown, {worker_exit, stopped}}).
 
 position(rss) -> #row.rss;
 position(stats) -> #row.stats;
