@@ -468,8 +468,18 @@ handles(Config) ->
     ?assertEqual({error, {nodedown, Node}}, py:call(Lost, '__repr__', [])),
     ok = py:release(Lost),
     %% The result of a call that was given up is not kept.
-    ok = py:exec("import time\ndef later():\n    time.sleep(0.1)\n    return thing()", At),
+    ok = py:exec(
+        "import time\n"
+        "may_end = []\n"
+        "def later():\n"
+        "    made = thing()\n"
+        "    while not may_end:\n"
+        "        time.sleep(0.005)\n"
+        "    return made\n",
+        At
+    ),
     ?assertEqual({error, timeout}, py:call('__main__', later, [], #{}, At#{return => handle, timeout => 20})),
+    ok = py:exec("may_end.append(True)", At),
     test_cluster:clean(B),
     test_eventually:equal(0, Alive),
     %% And that of a worker that has died.
