@@ -410,7 +410,8 @@ with_node(Fun) ->
         Fun(Node, Mark)
     after
         stop(Node),
-        [kill(Pid) || Pid <- marked(Mark)]
+        %% Those that have ended meanwhile do not hide what the case failed with.
+        [os:cmd("kill -9 " ++ Pid) || Pid <- marked(Mark)]
     end.
 
 %% Most cases have killed it.
