@@ -169,8 +169,7 @@ children_end_with_a_node_that_is_killed(_Config) ->
     with_node(fun(Node, Mark) ->
         ok = peer:call(Node, ?MODULE, start_pools, [Mark]),
         {ok, _} = peer:call(Node, py, start_pool, [left, #{workers => 1, env => [{Mark, "1"}], children => leave}]),
-        [Left | Others] = [child(Node, Pool) || Pool <- [left, busy, stuck, calm]],
-        ?assertEqual(true, lists:all(fun test_os_process:is_running/1, [Left | Others])),
+        [Left | _] = children(Node, Mark, [left, busy, stuck, calm]),
         kill(peer:call(Node, os, getpid, [])),
         _ = within(fun() -> marked(Mark) =:= [Left] end),
         ?assert(test_os_process:is_running(Left))
@@ -181,7 +180,7 @@ children_end_with_a_node_that_is_killed(_Config) ->
 children_outlive_the_reaper(_Config) ->
     with_node(fun(Node, Mark) ->
         ok = peer:call(Node, ?MODULE, start_pools, [Mark]),
-        Children = [child(Node, Pool) || Pool <- [busy, stuck, calm]],
+        Children = children(Node, Mark, [busy, stuck, calm]),
         Known = marked(Mark),
         BeamPid = peer:call(Node, os, getpid, []),
         [Shell] = shells(Node),
@@ -196,6 +195,13 @@ children_outlive_the_reaper(_Config) ->
         kill(BeamPid),
         none_left(Mark)
     end).
+
+%% A program that each pool's Python code has started; execve(2) lets the parent go on before the environment of
+%% such a one can be read.
+children(Node, Mark, Pools) ->
+    Children = [child(Node, Pool) || Pool <- Pools],
+    test_eventually:equal([], fun() -> Children -- marked(Mark) end),
+    Children.
 
 %% Started by the system alone, not by a thread of Python's that lives as long as it does.
 child(Node, Pool) ->
