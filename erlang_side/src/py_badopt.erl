@@ -82,6 +82,7 @@ allowed(call) ->
 allowed(exec) ->
     (request())#{return => "value", replay => "true or false"};
 allowed(worker) ->
+    %% No manager replaces it.
     maps:without([workers, cluster, max_requests, max_age, max_rss, reload], allowed(pool));
 allowed(pool) ->
     Pool = #{

@@ -384,8 +384,7 @@ pool(Kind, Map) ->
 -spec worker(term()) -> map().
 worker(Opts) ->
     Map = map(Opts),
-    %% No worker replaces it.
-    case maps:to_list(maps:with([workers, cluster, max_requests, max_age, max_rss, reload], Map)) of
+    case maps:to_list(maps:without(maps:keys(py_badopt:allowed(worker)), Map)) of
         [{Key, Value} | _] -> py_badopt:raise(worker, Key, Value);
         [] -> pool(worker, Map)
     end.
