@@ -14,6 +14,7 @@
     no_waiting/1,
     a_worker_that_had_gone/1,
     a_worker_that_is_named/1,
+    a_pool_that_goes_meanwhile/1,
     a_handle/1,
     a_killed_manager/1,
     a_worker_that_takes_nothing/1,
@@ -39,6 +40,7 @@ all() ->
         no_waiting,
         a_worker_that_had_gone,
         a_worker_that_is_named,
+        a_pool_that_goes_meanwhile,
         a_handle,
         a_killed_manager,
         a_worker_that_takes_nothing,
@@ -190,6 +192,32 @@ a_worker_that_is_named(_Config) ->
     Answers = [{Kind, asked(Begin)} || {Kind, Begin, _} <- requests(#{pool => Own}), Kind =/= exec, Kind =/= stream_start],
     [?assertEqual({Kind, pending}, {Kind, answer(Answer, 20)}) || {Kind, Answer} <- Answers],
     ok = sys:resume(Own),
+    [?assertEqual({Kind, {error, {no_pool, Own}}}, {Kind, answer(Answer, ?LONG)}) || {Kind, Answer} <- Answers],
+    ok.
+
+%% Nothing waits for a worker of what has gone since the request chose one, and the reason is that it has gone.
+-spec a_pool_that_goes_meanwhile(ct_suite:ct_config()) -> ok.
+a_pool_that_goes_meanwhile(_Config) ->
+    {ok, Own} = py:start_worker(#{}),
+    {ok, #worker{pid = Pid, port = Port}} = py_pool:choose(Own),
+    true = unlink(Own),
+    ok = sys:suspend(Own),
+    true = erlang:suspend_process(Pid),
+    true = port_close(Port),
+    Answers = [{Kind, asked(Begin)} || {Kind, Begin, _} <- requests(#{pool => Own}), Kind =/= exec, Kind =/= stream_start],
+    %% Each has found the port closed, and waits for what the worker ends with.
+    Waits = fun(Process) -> process_info(Process, current_function) =:= {current_function, {py_port, end_of, 1}} end,
+    test_eventually:equal(length(Answers), fun() -> length(lists:filter(Waits, processes())) end),
+    Monitors = [monitor(process, Process) || Process <- [Own, Pid]],
+    exit(Own, kill),
+    ok = py_pool:forget(Own),
+    exit(Pid, kill),
+    [
+        receive
+            {'DOWN', Monitor, process, _, _} -> ok
+        end
+     || Monitor <- Monitors
+    ],
     [?assertEqual({Kind, {error, {no_pool, Own}}}, {Kind, answer(Answer, ?LONG)}) || {Kind, Answer} <- Answers],
     ok.
 

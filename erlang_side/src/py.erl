@@ -761,7 +761,7 @@ with_worker(Name, Opts, Target, Checked, Fun) ->
             case py_pool:may_wait(Name, Reason) of
                 %% What runs the request waits, and not who makes it.
                 true -> Fun(py_cluster:here(Name), Target, Checked#{given => Opts});
-                false -> {error, Reason}
+                {false, Why} -> {error, Why}
             end
     end.
 

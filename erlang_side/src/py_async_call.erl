@@ -167,8 +167,8 @@ begun({ok, Request}, Worker, _Route, Call) ->
     {noreply, written(Worker, Request, Call#call{held = none})};
 begun({full, Held}, _Worker, Route, Call) ->
     {noreply, Call#call{held = {Held, Route}}};
-begun(unwritten, Worker, Route = #route{pool = Pool}, Call) ->
-    not_found(Route, py_pool:unwritten(Pool, Worker), Call);
+begun(unwritten, Worker, Route, Call) ->
+    not_found(Route, py_port:end_of(Worker), Call);
 begun({error, Reason}, _Worker, Route, Call) ->
     not_found(Route, Reason, Call).
 

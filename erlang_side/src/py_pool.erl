@@ -6,7 +6,7 @@
 
 -include("py_worker.hrl").
 
--export([is_running/0, names/0, choose/1, find/1, defaults/1, may_wait/2, no_worker/2, unwritten/2, wait_until/1]).
+-export([is_running/0, names/0, choose/1, find/1, defaults/1, may_wait/2, no_worker/2, wait_until/1]).
 -export([is_ready/1, is_draining/1, pool_load/1, about/1, counters/1, owner/1]).
 -export([tables/0, claim/4, publish/4, publish_about/2, vacate/2, known/0, forget/1, forget/2]).
 -export_type([name/0]).
@@ -281,27 +281,26 @@ own_defaults(Name) ->
         {error, _} -> #{}
     end.
 
-%% @doc Whether a request that found no worker for this reason waits for one.
--spec may_wait(name(), py_error:reason()) -> boolean().
-may_wait(_Name, draining) -> false;
-may_wait(_Name, {no_pool, _}) -> false;
-may_wait(Name, _Reason) -> worker_wait(Name) > 0.
+%% @doc Whether a request waits that found no worker for this reason, or could not be written to the one that it
+%% had. If not, the reason to give: the pool may have gone meanwhile.
+-spec may_wait(name(), py_error:reason()) -> true | {false, py_error:reason()}.
+may_wait(_Name, draining) ->
+    {false, draining};
+may_wait(_Name, Reason = {no_pool, _}) ->
+    {false, Reason};
+may_wait(Name, Reason) ->
+    case row(Name) of
+        none -> {false, {no_pool, Name}};
+        #row{opts = #{worker_wait := Ms}} when Ms > 0 -> true;
+        #row{} -> {false, Reason}
+    end.
 
 %% @doc The reason of a request that does not wait where others do.
 -spec no_worker(name(), py_error:reason()) -> py_error:reason().
 no_worker(Name, Reason) ->
     case may_wait(Name, Reason) of
         true -> {no_worker, Reason};
-        false -> Reason
-    end.
-
-%% @doc The reason of a request that could not be written to the worker that was chosen: it has ended,
-%% or is about to.
--spec unwritten(name(), #worker{}) -> py_error:reason().
-unwritten(Name, Worker) ->
-    case row(Name) of
-        none -> {no_pool, Name};
-        _ -> py_port:end_of(Worker)
+        {false, Why} -> Why
     end.
 
 %% @doc Until when, in milliseconds of monotonic time. The request counts as one that has waited.

@@ -94,7 +94,7 @@ run(Kind, Request = #{from := From, pool := Pool}) ->
     end.
 
 refuse_unwritten(From, Pool, Worker) ->
-    refuse(py_pool:no_worker(Pool, py_pool:unwritten(Pool, Worker)), From, Pool).
+    refuse(py_pool:no_worker(Pool, py_port:end_of(Worker)), From, Pool).
 
 placed(Kind, Request) ->
     try

@@ -307,8 +307,7 @@ offer(Tries, S = #stream{ref = Ref, owner = Owner, request = Request, held = {Wo
             found({near, Route}, none, S#stream{held = none});
         closed ->
             erlang:demonitor(S#stream.worker_monitor, [flush]),
-            #route{pool = Pool} = Route,
-            not_found(Route, py_pool:unwritten(Pool, Worker), S#stream{held = none})
+            not_found(Route, py_port:end_of(Worker), S#stream{held = none})
     end.
 
 accepted(#{window := Size, window_bytes := Bytes}, S = #stream{window = Window}) ->

@@ -29,8 +29,8 @@ not_found(Route = #route{pool = Pool, to = {node, _}}, Reason, Wait = {_Since, U
                 false ->
                     {error, {no_worker, Reason}}
             end;
-        false ->
-            {error, Reason}
+        {false, Why} ->
+            {error, Why}
     end;
 not_found(_Route, _Reason, _Wait) ->
     elsewhere.
