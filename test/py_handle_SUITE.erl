@@ -223,23 +223,9 @@ what_is_late_is_not_kept(_Config) ->
     Test = self(),
     Caller = spawn(fun() -> py:call(things, make_slowly, [Test, 0.1], #{}, Opts) end),
     receive after 50 -> exit(Caller, kill) end,
-    all_end(0).
-
-%% What has been made ends, and nothing else is made.
-all_end(Alive) ->
+    %% Nothing else is made.
     test_workers:idle(other),
-    {ok, none} = py:call(things, say, [self(), last], #{}, #{pool => other}),
-    case alive(Alive) of
-        0 -> ok;
-        Left -> all_end(Left)
-    end.
-
-alive(Alive) ->
-    receive
-        made -> alive(Alive + 1);
-        {ended, _, _} -> alive(Alive - 1);
-        last -> Alive
-    end.
+    test_eventually:equal({ok, 0}, fun() -> py:call(things, living, [], #{}, #{pool => other}) end).
 
 %% Each time that it is asked, by the status of the worker.
 -spec a_worker_that_has_died_is_said(ct_suite:ct_config()) -> ok.

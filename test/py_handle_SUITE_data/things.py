@@ -3,12 +3,18 @@
 import asyncio
 import threading
 import time
+import weakref
 
 import erlang
 
 
+#: Those that live, whatever code was broken off: an interrupt may come before a message is sent.
+_living = weakref.WeakSet()
+
+
 class Thing:
     def __init__(self, to, name="thing"):
+        _living.add(self)
         self.to = to
         self.name = name
         self.thread = threading.get_ident()
@@ -67,9 +73,12 @@ def say(to, what):
 
 def make_slowly(to, seconds):
     thing = Thing(to)
-    say(to, "made")
     time.sleep(seconds)
     return thing
+
+
+def living():
+    return sum(1 for _ in _living)
 
 
 def name_of(thing, *, other=None):

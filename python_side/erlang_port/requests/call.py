@@ -9,6 +9,7 @@ from erlang_port.context import EndRequest, WorkerContext
 from erlang_port.current import context_of
 from erlang_port.errors import Cancelled
 from erlang_port.hints import TYPE_CHECKING, Any
+from erlang_port.requests.handles import Handles
 from erlang_port.runtime.awaitable import is_awaitable
 from erlang_port.wire import frames
 
@@ -17,9 +18,6 @@ if TYPE_CHECKING:
 
 #: Finds what is to be called: a function, its arguments, its keyword arguments.
 Bind = Callable[..., tuple[Callable[..., Any], list[Any], dict[str, Any]]]
-
-#: Keeps the result of the request with an address; what the reply says of it.
-Keep = Callable[[bytes, Any], Any]
 
 OK = b"\x83h\x02w\x02ok"
 #: Results that are not checked for methods, such as `__await__`.
@@ -48,7 +46,7 @@ class Call:
         flags: int,
         bind: Bind,
         source: tuple[Any, ...],
-        keep: Keep | None = None,
+        handles: Handles | None = None,
     ) -> None:
         self.context = context
         self._end = end
@@ -57,8 +55,8 @@ class Call:
         #: Holds the arguments, until they have been used.
         self._source: tuple[Any, ...] | None = source
         self._bind = bind
-        #: Makes a handle of the result, if one is wanted.
-        self._keep = keep
+        #: They keep the result, if a handle of it is wanted.
+        self._handles = handles
         self._task: asyncio.Task[Any] | None = None
 
     # From other threads.
@@ -133,10 +131,8 @@ class Call:
     # Either.
 
     def _reply(self, value: Any) -> list[Any]:
-        if self._keep is not None:
-            if self.is_cancelled:
-                raise Cancelled
-            value = self._keep(self.address, value)
+        if self._handles is not None:
+            value = self._handles.keep(self.address, value)
         return [OK, *self.context.encoder().buffers(value)]
 
     def _error(self, error: BaseException) -> list[Any]:
@@ -146,6 +142,8 @@ class Call:
 
     def _send(self, buffers: list[Any]) -> None:
         self.is_ended = True
+        if self._handles is not None:
+            buffers = self._with_handle(self._handles, buffers)
         if self.output:
             self.context.flush_output(self.output)
         kind = frames.REPLY
@@ -157,3 +155,17 @@ class Call:
             self._end(self, kind, buffers)
         except frames.FrameTooLargeError as error:
             self._end(self, kind, self._error(error))
+
+    def _with_handle(self, handles: Handles, buffers: list[Any]) -> list[Any]:
+        """The reply, and an object that is kept only if its handle arrives.
+
+        Whoever cancels says so first and looks for the object then, and here it is the other
+        way round: one of both finds it.
+        """
+        if self.is_cancelled:
+            buffers = self._error(Cancelled())
+        if buffers[0] is _ERROR:
+            work = handles.release_made_by(self.address)
+            if work is not None:
+                self.context.threads.submit(work)
+        return buffers

@@ -32,10 +32,10 @@ class Handles:
         """What is done for each kind of frame, a cancel in addition to what `cancel` does."""
 
         def on_cancel(frame: bytes, address: bytes, offset: int) -> Work | None:
-            made = self._made_by.get(address)
             work = cancel(frame, address, offset)
-            # The result crossed the cancel, and nobody has it.
-            return work if made is None else self._release(made)
+            # The result crossed the cancel, and nobody has it. One that is made from here on is
+            # let go of by its request, which is cancelled.
+            return self.release_made_by(address) or work
 
         def on_release(frame: bytes, _address: bytes, offset: int) -> Work | None:
             return self._release(bytes(frame[offset:]).decode())
@@ -45,9 +45,15 @@ class Handles:
     def keep(self, request: bytes, value: Any) -> tuple[Pid | None, bytes]:
         """Keeps the result of a request: what its handle is made of."""
         identity = f"{self._prefix}-{next(self._numbers)}"
-        self._objects[identity] = value, request
+        # In this order: a request that is broken off in between lets go of what is there.
         self._made_by[request] = identity
+        self._objects[identity] = value, request
         return self._worker, identity.encode()
+
+    def release_made_by(self, request: bytes) -> Work | None:
+        """Lets go of what a request has made whose result nobody gets; what is left to be done."""
+        made = self._made_by.get(request)
+        return None if made is None else self._release(made)
 
     def get(self, identity: str) -> Any:
         """The object; ReferenceError if there is none any more."""

@@ -89,7 +89,7 @@ class RequestOpener:
             flags,
             self._targets.bind,
             (frame, offset, names),
-            self._handles.keep if flags & frames.FLAG_HANDLE else None,
+            self._handles if flags & frames.FLAG_HANDLE else None,
         )
         # Here and below without a call where none is needed: most requests are calls.
         call.about = names
