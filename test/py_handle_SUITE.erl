@@ -17,6 +17,7 @@
     it_ends_with_its_keeper/1,
     it_ends_when_it_is_let_go/1,
     what_is_late_is_not_kept/1,
+    a_result_without_a_keeper_is_not_kept/1,
     a_worker_that_has_died_is_said/1,
     a_worker_that_is_to_leave_is_said/1,
     another_worker_has_a_reference/1,
@@ -43,6 +44,7 @@ all() ->
         it_ends_with_its_keeper,
         it_ends_when_it_is_let_go,
         what_is_late_is_not_kept,
+        a_result_without_a_keeper_is_not_kept,
         a_worker_that_has_died_is_said,
         a_worker_that_is_to_leave_is_said,
         another_worker_has_a_reference,
@@ -67,9 +69,7 @@ end_per_suite(_Config) ->
 %% Each case lets go of what it has made: no process of one is left.
 -spec end_per_testcase(atom(), ct_suite:ct_config()) -> ok.
 end_per_testcase(_Case, _Config) ->
-    test_eventually:equal([], fun() ->
-        [Pid || Pid <- processes(), {py_handle, enter, _} <- [proc_lib:translate_initial_call(Pid)]]
-    end).
+    test_eventually:equal([], fun() -> entered(py_handle) end).
 
 %%% What a handle is good for.
 
@@ -223,9 +223,38 @@ what_is_late_is_not_kept(_Config) ->
     Test = self(),
     Caller = spawn(fun() -> py:call(things, make_slowly, [Test, 0.1], #{}, Opts) end),
     receive after 50 -> exit(Caller, kill) end,
+    none_lives().
+
+%% The caller ends just when the result has come, and has not been handed on.
+-spec a_result_without_a_keeper_is_not_kept(ct_suite:ct_config()) -> ok.
+a_result_without_a_keeper_is_not_kept(_Config) ->
+    Test = self(),
+    {Caller, CallerMonitor} = spawn_monitor(fun() ->
+        py:call(things, make_slowly, [Test, 0.1], #{}, #{return => handle, pool => other})
+    end),
+    Calls = fun() -> entered(py_async_call) end,
+    test_eventually:equal(1, fun() -> length(Calls()) end),
+    [Call] = Calls(),
+    ok = sys:suspend(Call),
+    test_eventually:equal({ok, 1}, fun() -> py:call(things, living, [], #{}, #{pool => other}) end),
+    %% It is counted until its result has been sent.
+    test_workers:idle(other),
+    exit(Caller, kill),
+    receive
+        {'DOWN', CallerMonitor, process, Caller, killed} -> ok
+    end,
+    test_eventually:equal([], fun() -> entered(py_handle) end),
+    ok = sys:resume(Call),
+    none_lives().
+
+none_lives() ->
     %% Nothing else is made.
     test_workers:idle(other),
     test_eventually:equal({ok, 0}, fun() -> py:call(things, living, [], #{}, #{pool => other}) end).
+
+%% Keepers and what holds objects for them, or calls that have a process.
+entered(Module) ->
+    [Pid || Pid <- processes(), {Initial, enter, _} <- [proc_lib:translate_initial_call(Pid)], Initial =:= Module].
 
 %% Each time that it is asked, by the status of the worker.
 -spec a_worker_that_has_died_is_said(ct_suite:ct_config()) -> ok.

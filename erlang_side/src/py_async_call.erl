@@ -185,7 +185,9 @@ not_found(Route, Reason, Call = #call{wait = Wait}) ->
 
 -spec handle_info(term(), #call{}) -> {noreply, #call{}} | {stop, normal, #call{}}.
 handle_info({Request, Payload}, Call = #call{request = Request, worker = Worker}) when is_reference(Request) ->
-    ended(py_call:result(Worker, Payload), Call);
+    Result = py_call:result(Worker, Payload),
+    hold(Result, Call),
+    ended(Result, Call);
 handle_info({'DOWN', Request, process, _, Reason}, Call = #call{request = Request, worker = Worker}) ->
     ended({error, py_port:end_of(Worker, Reason)}, Call);
 handle_info({'DOWN', Monitor, process, _, _}, Call = #call{monitor = Monitor}) ->
@@ -213,6 +215,13 @@ handle_info(Message, Call = #call{worker = Remote}) ->
         {refused, Reason, Found} -> found(Found, Reason, Call);
         unrelated -> {noreply, Call}
     end.
+
+%% The keeper may have ended, or be about to, and would not let go of what it never got. On another node the relay
+%% has done that.
+hold({ok, {Worker, Id}}, #call{opts = #{return := handle}, caller = Keeper}) ->
+    py_handle:hold(Keeper, py_frame:localized(Worker), Id);
+hold(_Result, _Call) ->
+    ok.
 
 given_up(Call = #call{ref = Ref}) ->
     cancel(Call),

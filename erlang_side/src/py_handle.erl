@@ -2,9 +2,9 @@
 %%
 %% Each has a keeper, a process that makes the call whose result the object is. It watches the
 %% owner, which is the process that called, and ends with it, or when the handle is let go of. The keeper
-%% of a worker that has died says so for as long as the owner lives. A process on the worker's node
-%% watches the keeper, and lets the worker let go of the object however the keeper ends, and with the
-%% connection between two nodes.
+%% of a worker that has died says so for as long as the owner lives. A process on the worker's node, which is there
+%% before the keeper gets the result, watches the keeper, and lets the worker let go of the object however the
+%% keeper ends, and with the connection between two nodes.
 %% @hidden
 -module(py_handle).
 -behaviour(gen_server).
@@ -94,8 +94,6 @@ enter(Keeper, Worker, Id) ->
 handle_info({Ref, {ok, {Pid, Id}}}, Keeper = #keeper{call = Ref, owner = Owner}) when is_reference(Ref) ->
     Worker = py_frame:localized(Pid),
     Monitor = erlang:monitor(process, Worker),
-    %% On another node the relay has done that.
-    _ = node(Worker) =:= node() andalso hold(self(), Worker, Id),
     Owner ! {self(), {ok, {py_handle, {self(), Worker, Id}}}},
     {noreply, Keeper#keeper{call = none, worker = {Worker, Monitor, Id}}};
 handle_info({Ref, Error}, Keeper = #keeper{call = Ref, owner = Owner}) when is_reference(Ref) ->
