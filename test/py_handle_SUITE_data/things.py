@@ -7,7 +7,6 @@ import weakref
 
 import erlang
 
-
 #: Those that live, whatever code was broken off: an interrupt may come before a message is sent.
 _living = weakref.WeakSet()
 
@@ -65,10 +64,6 @@ def make(to):
 async def make_later(to):
     await asyncio.sleep(0)
     return Thing(to)
-
-
-def say(to, what):
-    erlang.send(to, erlang.Atom(str(what)))
 
 
 def make_slowly(to, seconds):
